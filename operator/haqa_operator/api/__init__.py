@@ -1,0 +1,45 @@
+"""The resources, as pydantic models: the only place where a field is defined.
+
+The custom resource definitions in crds/, the field reference in docs/ and the validation of `haqa tune` all come from
+here.
+"""
+
+from haqa_operator.api.loading import SpecError, load_tuning
+from haqa_operator.api.metrics import MetricKey
+from haqa_operator.api.trial import Exchange, Proposal, Proposer, Trial, TrialPhase, TrialStatus
+from haqa_operator.api.tuning import (
+    AgentSpec,
+    Budget,
+    Constraint,
+    Direction,
+    HardwareOverride,
+    NodePool,
+    Objective,
+    QuantizationTuning,
+    Search,
+    SearchStrategy,
+    TuningSpec,
+)
+
+__all__ = [
+    "AgentSpec",
+    "Budget",
+    "Constraint",
+    "Direction",
+    "Exchange",
+    "HardwareOverride",
+    "MetricKey",
+    "NodePool",
+    "Objective",
+    "Proposal",
+    "Proposer",
+    "QuantizationTuning",
+    "Search",
+    "SearchStrategy",
+    "SpecError",
+    "Trial",
+    "TrialPhase",
+    "TrialStatus",
+    "TuningSpec",
+    "load_tuning",
+]

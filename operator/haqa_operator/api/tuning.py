@@ -1,0 +1,370 @@
+"""`QuantizationTuning`: the model, where it shall be served, what counts, and how much may be spent finding out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from haqa_runner.contract import Algorithm, Calibration, Evaluation, Scalar, Scheme, Workload
+from pydantic import Field, field_validator, model_validator
+
+from haqa_operator.api.base import DNS_LABEL, Duration, ResourceModel
+from haqa_operator.api.metrics import LATENCIES, PERCENTILES, MetricKey, higher_is_better, is_accuracy
+
+API_VERSION = "haqa.dev/v1alpha1"
+
+
+class SecretKeyRef(ResourceModel):
+    name: Annotated[str, Field(min_length=1)]
+    """Name of the Secret, in the tuning's namespace"""
+    key: str = "token"
+    """Key inside the Secret"""
+    env: str | None = None
+    """On one machine (`haqa tune`): the environment variable that holds it"""
+
+
+class ModelSpec(ResourceModel):
+    uri: Annotated[str, Field(pattern=r"^(hf|file|s3|pvc)://.+")]
+    """Where the model is: hf://org/name, pvc://claim/path, s3://bucket/path or file:///path (local runs)"""
+    revision: str | None = None
+    """Branch, tag or commit, for hf://"""
+    token_secret_ref: SecretKeyRef | None = None
+    """Token for a gated model"""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off unless you have read that code"""
+
+
+class Toleration(ResourceModel):
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = None
+
+
+class HardwareOverride(ResourceModel):
+    """What the node labels say wrongly or not at all."""
+
+    vendor: Literal["nvidia", "amd", "intel", "cpu"] | None = None
+    product: str | None = None
+    """For example NVIDIA-L40S"""
+    memory_gib: Annotated[float | None, Field(gt=0)] = None
+    """Memory of one accelerator, or of the machine on CPU"""
+    compute_capability: Annotated[str | None, Field(pattern=r"^\d+\.\d+$")] = None
+    """NVIDIA: for example 8.9"""
+    isa: Literal["avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "neon"] | None = None
+    """CPU: the widest instruction set that the engine may use"""
+
+
+class NodePool(ResourceModel):
+    """Machines of one kind. Every pool gets a winner of its own."""
+
+    name: Annotated[str, Field(pattern=DNS_LABEL, max_length=30)]
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels of the pool's nodes; not used by `haqa tune`, which runs every pool on this machine"""
+    tolerations: tuple[Toleration, ...] = ()
+    gpus_per_replica: Annotated[int, Field(ge=0, le=64)] = 1
+    """Accelerators of one vLLM replica; ignored on CPU nodes"""
+    cost_per_hour: Annotated[float | None, Field(gt=0)] = None
+    """Price of one replica's machines per hour, in your currency; needed for throughputPerCost"""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment of the engine on this pool, in trials and in the winner's Deployment"""
+    image: str | None = None
+    """Engine image; by default the official vLLM image for the pool's hardware"""
+    hardware: HardwareOverride | None = None
+
+
+class Direction(StrEnum):
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+
+class Objective(ResourceModel):
+    metric: str = "throughput"
+    """throughput (output tokens/s), throughputPerCost, totalThroughput, requestRate, ttft, itl, tpot, e2e (ms)"""
+    percentile: int | None = None
+    """For latencies: 50, 90, 95 or 99; none = the mean"""
+    concurrency: Annotated[int | None, Field(ge=1)] = None
+    """One level of the workload; none = all of them (throughput: geometric mean, latency: worst level)"""
+    direction: Direction | None = None
+    """By default the metric's own: more throughput, less latency"""
+
+    @property
+    def key(self) -> MetricKey:
+        return MetricKey(self.metric, self.percentile, self.concurrency)
+
+    @property
+    def maximize(self) -> bool:
+        if self.direction is not None:
+            return self.direction is Direction.MAXIMIZE
+        return higher_is_better(self.metric) is not False
+
+    @model_validator(mode="after")
+    def _percentile_of_a_latency(self) -> Objective:
+        check_percentile(self.metric, self.percentile)
+        return self
+
+
+class Constraint(ResourceModel):
+    """A limit that the winner keeps. Degradation is relative to the measured baseline."""
+
+    metric: str
+    """perplexity, klDivergence, accuracy.<task>, ttft, itl, tpot, e2e (ms), throughput, requestRate"""
+    percentile: int | None = None
+    concurrency: Annotated[int | None, Field(ge=1)] = None
+    max_degradation_percent: Annotated[float | None, Field(ge=0)] = None
+    """How much worse than the baseline it may be"""
+    min: float | None = None
+    max: float | None = None
+
+    @property
+    def key(self) -> MetricKey:
+        return MetricKey(self.metric, self.percentile, self.concurrency)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Constraint:
+        check_percentile(self.metric, self.percentile)
+        limits = (self.max_degradation_percent, self.min, self.max)
+        if all(limit is None for limit in limits):
+            raise ValueError(f"{self.metric}: no limit; give min, max or maxDegradationPercent")
+        if self.max_degradation_percent is not None and (self.min is not None or self.max is not None):
+            raise ValueError(f"{self.metric}: maxDegradationPercent excludes min and max; write two constraints")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"{self.metric}: min {self.min:g} is above max {self.max:g}; nothing can meet both")
+        return self
+
+    def describe(self) -> str:
+        if self.max_degradation_percent is not None:
+            return f"{self.key} at most {self.max_degradation_percent:g} % worse than the baseline"
+        bounds = [f">= {self.min:g}" if self.min is not None else "", f"<= {self.max:g}" if self.max is not None else ""]
+        return f"{self.key} " + " and ".join(bound for bound in bounds if bound)
+
+
+def check_percentile(metric: str, percentile: int | None) -> None:
+    if percentile is None:
+        return
+    if metric not in LATENCIES:
+        raise ValueError(f"percentile {percentile}: {metric} has none; only {', '.join(LATENCIES)} have")
+    if percentile not in PERCENTILES:
+        raise ValueError(f"percentile {percentile}: choose one of {', '.join(map(str, PERCENTILES))}")
+
+
+class SearchStrategy(StrEnum):
+    AGENT = "agent"
+    BAYESIAN = "bayesian"
+    RANDOM = "random"
+    GRID = "grid"
+
+
+class AgentSpec(ResourceModel):
+    model: Annotated[str, Field(min_length=1)]
+    """litellm's name of the model: openai/gpt-5, anthropic/claude-…, hosted_vllm/NAME"""
+    api_base: str | None = None
+    """Endpoint of an OpenAI-compatible server"""
+    secret_ref: SecretKeyRef | None = None
+    """API key"""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    max_tokens: Annotated[int, Field(ge=64)] = 2048
+    """Longest reply"""
+    timeout: Duration = timedelta(seconds=120)
+    """Longest wait for one reply"""
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """More attempts after a 429, a 5xx or a time-out, with back-off"""
+
+
+class Search(ResourceModel):
+    strategy: SearchStrategy = SearchStrategy.AGENT
+    """Who picks the next configuration; without an agent configured, `agent` means `bayesian`"""
+    schemes: tuple[Scheme, ...] | None = None
+    """Quantization schemes to consider; by default all that the hardware and vLLM can serve"""
+    algorithms: tuple[Algorithm, ...] | None = None
+    """Quantization algorithms to consider; by default rtn, gptq and smoothquant-gptq where they apply"""
+    group_sizes: tuple[Annotated[int, Field(ge=-1)], ...] = ()
+    """Group sizes to consider for grouped schemes; by default the scheme's own"""
+    engine: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+    """vLLM settings and the values to consider, by command-line name (max-num-seqs: [64, 256]) or variable name"""
+    fixed_engine: dict[str, Scalar] = Field(default_factory=dict)
+    """vLLM settings that every trial has, the baseline too"""
+    agent: AgentSpec | None = None
+    seed: int = 0
+    """Same seed, same measurements: same proposals"""
+    stop_after_no_improvement: Annotated[int | None, Field(ge=1)] = None
+    """End after this many finished trials without a better one"""
+    min_improvement_percent: Annotated[float, Field(ge=0, le=100)] = 3.0
+    """Smaller differences count as none, besides the measured noise; about what restarting the engine changes"""
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name, values in value.items():
+                if not isinstance(values, (list, tuple)) or not values:
+                    raise ValueError(f"{name}: {values!r} is not a list of values; write {name}: [{values}]")
+                if len({repr(v) for v in values}) != len(values):
+                    raise ValueError(f"{name}: {values!r} has a value twice; leave each in once")
+        return value
+
+    @model_validator(mode="after")
+    def _fixed_or_searched(self) -> Search:
+        both = sorted(set(self.engine) & set(self.fixed_engine))
+        if both:
+            raise ValueError(f"{both[0]} is in engine and in fixedEngine; leave it in one of them")
+        return self
+
+
+class Budget(ResourceModel):
+    """What the search may cost. The first limit that is reached ends it."""
+
+    max_trials: Annotated[int, Field(ge=1)] = 12
+    """Finished trials a pool, the baseline not counted"""
+    max_failed_trials: Annotated[int | None, Field(ge=1)] = None
+    """Failed trials a pool"""
+    max_gpu_hours: Annotated[float | None, Field(gt=0)] = None
+    """Accelerator-hours a pool; machine-hours on CPU"""
+    max_duration: Duration | None = None
+    """Time a pool's search may take, from its first trial"""
+    trial_timeout: Duration = timedelta(hours=2)
+    """Longest time for one trial"""
+    max_agent_tokens: Annotated[int | None, Field(ge=1)] = None
+    """Tokens the agent may use, prompts and replies"""
+
+    @field_validator("max_duration", "trial_timeout")
+    @classmethod
+    def _positive(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and value <= timedelta(0):
+            raise ValueError(f"{value.total_seconds():g}s leaves no time for a trial; give a positive duration")
+        return value
+
+
+class Artifacts(ResourceModel):
+    """Where quantized models are kept; exactly one."""
+
+    pvc: str | None = None
+    """Name of a PersistentVolumeClaim"""
+    s3: Annotated[str | None, Field(pattern=r"^s3://.+")] = None
+    """s3://bucket/prefix"""
+    path: str | None = None
+    """Folder, for `haqa tune`"""
+
+    @model_validator(mode="after")
+    def _one(self) -> Artifacts:
+        given = [name for name in ("pvc", "s3", "path") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(f"{len(given)} of pvc, s3 and path given ({', '.join(given) or 'none'}); give exactly one")
+        return self
+
+
+class OutputDeployment(ResourceModel):
+    name: Annotated[str | None, Field(pattern=DNS_LABEL)] = None
+    """By default TUNING-POOL"""
+    replicas: Annotated[int, Field(ge=0)] = 1
+    """At creation only: later the field belongs to you or your autoscaler"""
+    adopt: bool = False
+    """Take over a Deployment of this name that HAQA did not make"""
+
+
+class Output(ResourceModel):
+    mode: Literal["Apply", "Manifest", "Git"] = "Apply"
+    """Apply: write the Deployment; Manifest: only show it; Git: write it to a repository. `haqa tune` writes a file"""
+    approval: Literal["Automatic", "Manual"] = "Automatic"
+    deployment: OutputDeployment = OutputDeployment()
+
+
+class Confirmation(ResourceModel):
+    """After the search, winner and baseline are measured again in turn, so that drift of the machine cancels out."""
+
+    rounds: Annotated[int, Field(ge=0, le=50)] = 5
+    """Pairs of windows a concurrency level; 0 = no confirmation"""
+
+
+class TuningSpec(ResourceModel):
+    model: ModelSpec
+    node_pools: Annotated[tuple[NodePool, ...], Field(min_length=1, max_length=32)]
+    workload: Workload = Workload()
+    objective: Objective | tuple[Objective, ...] = Objective()
+    """What to optimize; a list asks for the Pareto front, and the first entry decides"""
+    constraints: tuple[Constraint, ...] = ()
+    search: Search = Search()
+    calibration: Calibration = Calibration()
+    evaluation: Evaluation = Evaluation()
+    budget: Budget = Budget()
+    confirmation: Confirmation = Confirmation()
+    parallel_trials: Annotated[int, Field(ge=1, le=64)] = 1
+    """Trials at once inside a pool; `haqa tune` runs one at a time"""
+    suspend: bool = False
+    queue_name: str | None = None
+    """Kueue's LocalQueue for the trial Jobs"""
+    artifacts: Artifacts | None = None
+    output: Output = Output()
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return (self.objective,) if isinstance(self.objective, Objective) else self.objective
+
+    @field_validator("node_pools")
+    @classmethod
+    def _pool_names(cls, pools: tuple[NodePool, ...]) -> tuple[NodePool, ...]:
+        names = [pool.name for pool in pools]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two pools are called {twice[0]!r}; give each a name of its own")
+        return pools
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> TuningSpec:
+        levels = self.workload.concurrency
+        named = [(f"constraints[{i}]", c.concurrency) for i, c in enumerate(self.constraints)]
+        named += [(f"objective[{i}]", o.concurrency) for i, o in enumerate(self.objectives)]
+        for where, concurrency in named:
+            if concurrency is not None and concurrency not in levels:
+                known = ", ".join(map(str, levels))
+                raise ValueError(f"{where}.concurrency {concurrency} is not measured; workload.concurrency has {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _constraints_agree(self) -> TuningSpec:
+        for i, one in enumerate(self.constraints):
+            for j, other in enumerate(self.constraints[:i]):
+                if one.key != other.key:
+                    continue
+                if one.min is not None and other.max is not None and one.min > other.max:
+                    raise ValueError(
+                        f"constraints[{j}] and constraints[{i}] contradict: {other.describe()}, {one.describe()}"
+                    )
+                if one.max is not None and other.min is not None and one.max < other.min:
+                    raise ValueError(
+                        f"constraints[{j}] and constraints[{i}] contradict: {other.describe()}, {one.describe()}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _accuracy_is_measured(self) -> TuningSpec:
+        for i, constraint in enumerate(self.constraints):
+            task = constraint.metric.removeprefix("accuracy.")
+            if is_accuracy(constraint.metric) and task != constraint.metric and task not in self.evaluation.tasks:
+                raise ValueError(
+                    f"constraints[{i}].metric {constraint.metric}: evaluation.tasks has no {task!r}; add it there"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _cost_is_known(self) -> TuningSpec:
+        if any(objective.metric == "throughputPerCost" for objective in self.objectives):
+            for i, pool in enumerate(self.node_pools):
+                if pool.cost_per_hour is None:
+                    raise ValueError(f"nodePools[{i}].costPerHour is missing; objective throughputPerCost needs it")
+        return self
+
+
+class Metadata(ResourceModel):
+    model_config = {**ResourceModel.model_config, "extra": "allow"}
+    name: Annotated[str, Field(pattern=DNS_LABEL)]
+    namespace: str | None = None
+
+
+class QuantizationTuning(ResourceModel):
+    api_version: Literal["haqa.dev/v1alpha1"] = API_VERSION
+    kind: Literal["QuantizationTuning"] = "QuantizationTuning"
+    metadata: Metadata
+    spec: TuningSpec

@@ -1,0 +1,56 @@
+"""What a pool's machines are, as far as choosing a quantization depends on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Vendor(StrEnum):
+    NVIDIA = "nvidia"
+    AMD = "amd"
+    INTEL = "intel"
+    CPU = "cpu"
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """The device that one vLLM replica runs on.
+
+    Attributes:
+        product: Vendor's name, e.g. `NVIDIA-L40S`, or the CPU's model name.
+        count: Accelerators per replica; 1 for a CPU machine.
+        memory_gib: Memory of one accelerator; of the machine on CPU.
+        compute_capability: NVIDIA's (major, minor), else None.
+        isa: CPU: widest instruction set in use (`avx2`, `avx512`, `avx512_vnni`, `avx512_bf16`, `amx`, `neon`).
+        cores: CPU cores of the machine.
+        bandwidth_gb_s: Peak memory bandwidth of one accelerator, where the catalogue knows it.
+    """
+
+    vendor: Vendor
+    product: str
+    count: int = 1
+    memory_gib: float | None = None
+    compute_capability: tuple[int, int] | None = None
+    isa: str | None = None
+    cores: int | None = None
+    bandwidth_gb_s: float | None = None
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.vendor is Vendor.CPU
+
+    def describe(self) -> str:
+        """One line for people and prompts."""
+        parts = [self.product if self.count == 1 else f"{self.count} x {self.product}"]
+        if self.cores:
+            parts.append(f"{self.cores} cores")
+        if self.isa:
+            parts.append(f"instruction set up to {self.isa}")
+        if self.memory_gib:
+            parts.append(f"{self.memory_gib:.0f} GiB")
+        if self.compute_capability:
+            parts.append("compute capability {}.{}".format(*self.compute_capability))
+        if self.bandwidth_gb_s:
+            parts.append(f"{self.bandwidth_gb_s:.0f} GB/s")
+        return ", ".join(parts)

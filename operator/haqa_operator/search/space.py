@@ -1,0 +1,32 @@
+"""The configurations that may be tried, and those that may not with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from haqa_runner.contract import Configuration, Scalar
+
+from haqa_operator.decision.results import Exclusion
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """An enumerated space: strategies pick from `candidates` and from nothing else.
+
+    Attributes:
+        baseline: Trial 0; not among the candidates.
+        candidates: Feasible configurations, distinct, in an order that depends on the inputs alone.
+        exclusions: What was ruled out, grouped by cause.
+    """
+
+    baseline: Configuration
+    candidates: tuple[Configuration, ...]
+    exclusions: tuple[Exclusion, ...] = field(default=())
+
+    def dimensions(self) -> dict[str, tuple[Scalar | None, ...]]:
+        """Parameter name -> the values it takes among the candidates (None where a candidate leaves it out)."""
+        names = dict.fromkeys(name for candidate in self.candidates for name in candidate.parameters)
+        return {name: tuple(dict.fromkeys(c.parameters.get(name) for c in self.candidates)) for name in names}
+
+    def __contains__(self, configuration: object) -> bool:
+        return configuration in self.candidates
