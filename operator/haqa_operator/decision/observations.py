@@ -13,8 +13,9 @@ class Observation:
 
     Attributes:
         score: The objective turned so that higher is better (latencies negated); None when the trial failed.
-        violation: Sum of relative excesses over the constraints; 0 = meets all. Infinite when the trial failed.
-        broken: The constraints that it breaks, in words.
+        violation: Sum of relative excesses over the constraints; 0 = meets all. Infinite when the trial failed, but
+            finite (without a score) when it was ended at the accuracy gate: that is a measurement.
+        broken: The constraints that it breaks, in words; for a failed trial, how it failed.
     """
 
     trial: Trial

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from haqa_runner.contract import Estimate
 from pydantic import Field
 
 from haqa_operator.api.base import ResourceModel
 from haqa_operator.api.trial import Trial
+from haqa_runner.contract import Estimate
 
 
 class Verdict(StrEnum):

@@ -6,11 +6,25 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+class HardwareError(ValueError):
+    """The hardware cannot be told from what the machine or its labels say; the sentence says what to change."""
+
+
 class Vendor(StrEnum):
     NVIDIA = "nvidia"
     AMD = "amd"
     INTEL = "intel"
     CPU = "cpu"
+
+
+class Platform(StrEnum):
+    """vLLM's platforms: each has its own kernels, and so its own answer to which scheme runs."""
+
+    CUDA = "CUDA"
+    ROCM = "ROCm"
+    XPU = "XPU"
+    GAUDI = "Gaudi"
+    CPU = "CPU"
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,7 @@ class Accelerator:
         isa: CPU: widest instruction set in use (`avx2`, `avx512`, `avx512_vnni`, `avx512_bf16`, `amx`, `neon`).
         cores: CPU cores of the machine.
         bandwidth_gb_s: Peak memory bandwidth of one accelerator, where the catalogue knows it.
+        architecture: The catalogue's word for the chip's generation (`hopper`, `gfx942`, `gaudi3`), where it knows it.
     """
 
     vendor: Vendor
@@ -35,10 +50,24 @@ class Accelerator:
     isa: str | None = None
     cores: int | None = None
     bandwidth_gb_s: float | None = None
+    architecture: str | None = None
 
     @property
     def is_cpu(self) -> bool:
         return self.vendor is Vendor.CPU
+
+    @property
+    def platform(self) -> Platform:
+        match self.vendor:
+            case Vendor.NVIDIA:
+                return Platform.CUDA
+            case Vendor.AMD:
+                return Platform.ROCM
+            case Vendor.CPU:
+                return Platform.CPU
+            case Vendor.INTEL:
+                gaudi = "gaudi" in (self.architecture or "") or "gaudi" in self.product.lower()
+                return Platform.GAUDI if gaudi else Platform.XPU
 
     def describe(self) -> str:
         """One line for people and prompts."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from haqa_runner.contract import Configuration, Scalar
-
 from haqa_operator.decision.results import Exclusion
+from haqa_runner.contract import Configuration, Scalar
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,71 @@
+# What a checkout needs, from a bare machine with Python 3.11 and make: `make demo` and `make test`.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .venv/bin/uv
+VENV := .venv/bin
+export UV_PYTHON_DOWNLOADS := never
+export LITELLM_LOCAL_MODEL_COST_MAP := True
+
+.PHONY: help envs demo demo-pools test unit integration lint format lock generate verify clean
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+envs: .venv/.ready .venvs/runner/.ready .venvs/serving/.ready  ## the three Python environments
+
+.venv/.uv:
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	@touch $@
+
+.venv/.ready: .venv/.uv locks/operator.txt pyproject.toml
+	@echo "installing the control plane's environment"
+	$(UV) pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r locks/operator.txt
+	$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .
+	@touch $@
+
+.venvs/%/.ready: locks/%.txt pyproject.toml | .venv/.uv
+	@echo "installing the $* environment (several GB, about half a minute)"
+	test -x .venvs/$*/bin/python || $(UV) venv --quiet --python .venv/bin/python .venvs/$*
+	$(UV) pip install --quiet --python .venvs/$*/bin/python --no-deps --require-hashes -r locks/$*.txt
+	$(UV) pip install --quiet --python .venvs/$*/bin/python --no-deps --editable .
+	@touch $@
+
+demo: envs  ## make the demo model and tune it on this machine
+	$(VENV)/haqa model demo
+	$(VENV)/haqa tune examples/demo.yaml
+
+demo-pools: envs  ## the same model on two node types: this machine, and its instruction set capped
+	$(VENV)/haqa model demo
+	$(VENV)/haqa tune examples/demo-two-pools.yaml
+
+unit: .venv/.ready  ## fast tests, no engine
+	$(VENV)/python -m pytest tests/unit
+
+integration: envs .cache/chromium.ready  ## the runner against real llm-compressor and real vLLM
+	$(VENV)/python -m pytest tests/integration
+
+test: lint unit integration  ## everything
+
+# The report is opened in a real browser.
+.cache/chromium.ready:
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	@mkdir -p .cache && touch $@
+
+lint: .venv/.ready  ## style, types and layers
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy operator runner/haqa_runner/contract.py
+	$(VENV)/lint-imports
+
+format: .venv/.ready  ## apply the style
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+
+lock: .venv/.uv  ## resolve the lock files again
+	$(UV) pip compile -q pyproject.toml --extra operator --group dev --no-header --no-emit-index-url --generate-hashes -o locks/operator.txt
+	$(UV) pip compile -q pyproject.toml --extra runner --no-header --no-emit-index-url --generate-hashes -o locks/runner.txt
+	$(UV) pip compile -q pyproject.toml --extra serving-cpu --override locks/serving.override.txt --no-header --no-emit-index-url --generate-hashes -o locks/serving.txt
+
+clean:  ## forget results and the demo model; environments stay
+	rm -rf results demo .cache

@@ -1,0 +1,148 @@
+"""What an exception out of litellm means: a sentence for people, and whether another attempt may help.
+
+litellm turns every provider's failures into subclasses of OpenAI's exceptions with a status code, some of them made up
+(500 for a reply that is not JSON). What really happened is in the chain of causes underneath.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import httpx
+
+from haqa_operator.agent.quoting import quoted
+from haqa_operator.agent.transport import ReplyRefused
+
+_REDACTED = "(key removed)"
+_CREDENTIAL = re.compile(r"(?i)\b(bearer\s+|basic\s+)[\w.~+/=-]{4,}|\b(?:sk|pk|key|hf|xai|gsk)[-_][\w-]{8,}")
+_PREFIX = re.compile(r"^(?:litellm\.)?(?:\w+(?:Error|Timeout|Exception)\b[\s:-]*(?:litellm\.)?)+")
+
+
+class Kind(StrEnum):
+    """What went wrong, as far as the remedy differs."""
+
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    BUSY = "busy"
+    QUOTA = "quota"
+    SERVER = "server"
+    REFUSED_REPLY = "refused-reply"
+    NOT_A_COMPLETION = "not-a-completion"
+    KEY = "key"
+    UNKNOWN_MODEL = "unknown-model"
+    TOO_LONG = "too-long"
+    BAD_REQUEST = "bad-request"
+
+
+_RETRYABLE = frozenset({Kind.TIMEOUT, Kind.UNREACHABLE, Kind.BUSY, Kind.SERVER})
+
+_SENTENCES = {
+    Kind.TIMEOUT: "no complete answer within {timeout_s:g} s; raise search.agent.timeout or look at the server",
+    Kind.UNREACHABLE: "cannot be reached ({words}); check search.agent.apiBase and that the server runs",
+    Kind.BUSY: "is busy (HTTP 429: {words})",
+    Kind.QUOTA: "says that the account's quota is used up ({words})",
+    Kind.SERVER: "failed (HTTP {status}: {words})",
+    Kind.REFUSED_REPLY: "sent something that is not read: {words}",
+    Kind.NOT_A_COMPLETION: "gave no chat completion ({words}); check search.agent.apiBase and model",
+    Kind.KEY: "refused the API key (HTTP {status}: {words}); check search.agent.secretRef",
+    Kind.UNKNOWN_MODEL: "does not know it (HTTP 404: {words}); check search.agent.model and apiBase",
+    Kind.TOO_LONG: "the prompt is longer than the model can read ({words}); use one with a longer context",
+    Kind.BAD_REQUEST: "refused the request (HTTP {status}: {words})",
+}
+
+
+@dataclass(frozen=True)
+class CallFailure:
+    """Why one attempt gave no reply."""
+
+    kind: Kind
+    sentence: str
+    retry_after_s: float | None = None
+
+    @property
+    def retryable(self) -> bool:
+        return self.kind in _RETRYABLE
+
+
+def failure_of(error: BaseException, *, timeout_s: float, secret: str | None) -> CallFailure:
+    """The failure behind an exception.
+
+    Args:
+        timeout_s: The time-out that applied, for the sentence.
+        secret: The API key, which error texts of some servers repeat.
+    """
+    chain = tuple(_chain(error))
+    status = _status(error)
+    kind = _kind(error, chain, status)
+    words = quoted(redacted(_words(error, chain, kind), secret), 200)
+    sentence = _SENTENCES[kind].format(timeout_s=timeout_s, status=status, words=words)
+    return CallFailure(kind, sentence, _retry_after(error))
+
+
+def redacted(text: str, secret: str | None) -> str:
+    """`text` without the secret and without anything that looks like one."""
+    if secret:
+        text = text.replace(secret, _REDACTED)
+    return _CREDENTIAL.sub(_REDACTED, text)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _status(error: BaseException) -> int:
+    status = getattr(error, "status_code", None)
+    return status if isinstance(status, int) else 0
+
+
+def _kind(error: BaseException, chain: tuple[BaseException, ...], status: int) -> Kind:
+    if any(isinstance(cause, ReplyRefused) for cause in chain):
+        return Kind.REFUSED_REPLY
+    if any(isinstance(cause, TimeoutError | httpx.TimeoutException) for cause in chain):
+        return Kind.TIMEOUT
+    if any(isinstance(cause, httpx.TransportError | ConnectionError) for cause in chain):
+        return Kind.UNREACHABLE
+    if status == 429:
+        return Kind.QUOTA if "insufficient_quota" in str(error) else Kind.BUSY
+    if status in (401, 403):
+        return Kind.KEY
+    if status == 404:
+        return Kind.UNKNOWN_MODEL
+    if type(error).__name__ == "ContextWindowExceededError":
+        return Kind.TOO_LONG
+    if 400 <= status < 500:
+        return Kind.BAD_REQUEST
+    if any(isinstance(cause, httpx.HTTPStatusError) for cause in chain):
+        return Kind.SERVER
+    return Kind.NOT_A_COMPLETION
+
+
+def _words(error: BaseException, chain: tuple[BaseException, ...], kind: Kind) -> str:
+    """What the server (or the network) said, without litellm's prefixes and tracebacks."""
+    if kind in (Kind.REFUSED_REPLY, Kind.UNREACHABLE):
+        causes = (ReplyRefused, OSError) if kind is Kind.REFUSED_REPLY else (OSError, httpx.TransportError)
+        deepest = [cause for cause in chain if isinstance(cause, causes) and str(cause)]
+        return str(deepest[-1]) if deepest else type(chain[-1]).__name__
+    text = _PREFIX.sub("", str(error).partition("Traceback")[0]).strip()
+    return text or type(error).__name__
+
+
+def _retry_after(error: BaseException) -> float | None:
+    """Seconds that the server asks to wait, where it says so in seconds (dates are rare, and clocks differ)."""
+    for source in (getattr(error, "litellm_response_headers", None), getattr(error, "headers", None)):
+        value = source.get("retry-after") if isinstance(source, Mapping) else None
+        try:
+            seconds = float(value) if value is not None else -1.0
+        except ValueError:
+            continue
+        if seconds >= 0:
+            return seconds
+    return None

@@ -1,0 +1,154 @@
+"""Exact limits, and what they ask of a configuration: arithmetic that a language model should not have to do.
+
+A constraint relative to the baseline becomes an absolute number once the baseline is measured. A limit on latency is a
+demand on throughput too, since a closed loop of `c` streams finishes `c / latency` requests a second (Little's law):
+that decides against a configuration without a trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from haqa_operator.api.metrics import MetricKey, higher_is_better
+from haqa_operator.api.trial import Trial
+from haqa_operator.api.tuning import Constraint
+from haqa_operator.decision.constraints import measured
+from haqa_operator.metrics.quantities import quantity, signed_percent
+from haqa_runner.contract import Workload
+
+_CONCURRENCY_NAMES = ("concurrency", "max-concurrency", "batch-size")
+_ACCELERATOR_NAMES = ("tensor-parallel-size", "gpus", "num-gpus")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A constraint in absolute numbers; neither bound where the baseline that it is relative to is missing."""
+
+    constraint: Constraint
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @property
+    def key(self) -> MetricKey:
+        return self.constraint.key
+
+    def describe(self) -> str:
+        bounds = [f"at least {quantity(self.key, self.minimum)}"] if self.minimum is not None else []
+        bounds += [f"at most {quantity(self.key, self.maximum)}"] if self.maximum is not None else []
+        return f"{self.key} {' and '.join(bounds)}" if bounds else self.constraint.describe()
+
+    def slack(self, value: float) -> float:
+        """Room to the nearer bound as a share of it: 0.1 = 10 % to spare, -0.2 = 20 % beyond the limit."""
+        rooms = [(value - self.minimum, self.minimum)] if self.minimum is not None else []
+        rooms += [(self.maximum - value, self.maximum)] if self.maximum is not None else []
+        return min((room / abs(bound) if bound else room for room, bound in rooms), default=0.0)
+
+
+def absolute_limits(constraints: Sequence[Constraint], baseline: Trial | None) -> tuple[Limit, ...]:
+    """The constraints in absolute numbers, in their order."""
+    return tuple(_limit(constraint, baseline) for constraint in constraints)
+
+
+def _limit(constraint: Constraint, baseline: Trial | None) -> Limit:
+    if constraint.max_degradation_percent is None:
+        return Limit(constraint, constraint.min, constraint.max)
+    reference = measured(baseline, constraint.key) if baseline else None
+    higher = higher_is_better(constraint.metric)
+    if reference is None or higher is None:
+        return Limit(constraint)
+    allowed = abs(reference) * constraint.max_degradation_percent / 100
+    return Limit(constraint, minimum=reference - allowed) if higher else Limit(constraint, maximum=reference + allowed)
+
+
+def percent(share: float) -> str:
+    """0.124 -> `12 %`."""
+    return signed_percent(share).lstrip("+")
+
+
+def demand(limit: Limit, baseline: Trial | None) -> str:
+    """Where the baseline stands against a limit, and by what factor it has to change to meet it."""
+    value = measured(baseline, limit.key) if baseline else None
+    if value is None or (limit.minimum is None and limit.maximum is None):
+        return f"{limit.describe()}: the baseline has no value to compare with"
+    room = limit.slack(value)
+    standing = f"{limit.describe()}; baseline {quantity(limit.key, value)}"
+    if room >= 0:
+        return f"{standing}: meets it with {percent(room)} to spare"
+    if limit.maximum is not None and value > limit.maximum > 0:
+        factor = f"it has to fall to {limit.maximum / value:.3g}x, {value / limit.maximum:.3g} times better"
+    elif limit.minimum is not None and value > 0:
+        factor = f"it has to rise to {limit.minimum / value:.3g}x"
+    else:
+        factor = "it has to improve"
+    return f"{standing}: breaks it; {factor}"
+
+
+def rate_bounds(
+    limits: Sequence[Limit], workload: Workload, accelerators: int, baseline: Trial | None
+) -> tuple[str, ...]:
+    """What each latency limit means for the rates at each level of concurrency, next to what the baseline does."""
+    sentences: list[str] = []
+    for limit in limits:
+        if limit.maximum is None or limit.maximum <= 0:
+            continue
+        levels = (limit.key.concurrency,) if limit.key.concurrency else workload.concurrency
+        for level in levels:
+            if limit.key.metric == "e2e":
+                sentences.append(_request_bound(limit.maximum, level, workload, accelerators, baseline))
+            elif limit.key.metric in ("itl", "tpot"):
+                sentences.append(_decode_bound(limit.key.metric, limit.maximum, level, baseline))
+    return tuple(dict.fromkeys(sentences))
+
+
+def _decode_bound(metric: str, limit_ms: float, level: int, baseline: Trial | None) -> str:
+    tokens = level * 1000 / limit_ms
+    return (
+        f"concurrency {level}, {metric} {limit_ms:g} ms: decoding must reach {level} x 1000 / {limit_ms:g} = "
+        f"{tokens:.4g} output tokens/s{_against(baseline, level, tokens)}"
+    )
+
+
+def _request_bound(limit_ms: float, level: int, workload: Workload, accelerators: int, baseline: Trial | None) -> str:
+    requests = level * 1000 / limit_ms
+    tokens = requests * workload.output_tokens
+    share = f" ({requests / accelerators:.4g} for each of {accelerators} accelerators)" if accelerators > 1 else ""
+    return (
+        f"concurrency {level}, e2e {limit_ms:g} ms: at least {level} x 1000 / {limit_ms:g} = {requests:.4g} "
+        f"requests/s{share}, that is {tokens:.4g} output tokens/s{_against(baseline, level, tokens)}"
+    )
+
+
+def _against(baseline: Trial | None, level: int, tokens_per_s: float) -> str:
+    value = measured(baseline, MetricKey("throughput", concurrency=level)) if baseline else None
+    return f"; baseline {value:.4g}, factor {tokens_per_s / value:.3g}" if value else ""
+
+
+def candidate_bounds(limits: Sequence[Limit], values: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The same bound where concurrency is itself a parameter of the candidates, as in tables of measurements.
+
+    Args:
+        values: Parameter name -> the values it takes, as text.
+    """
+    by_name = {name.replace("_", "-").lower(): texts for name, texts in values.items()}
+    levels = _numbers(next((by_name[name] for name in _CONCURRENCY_NAMES if name in by_name), ()))
+    counts = _numbers(next((by_name[name] for name in _ACCELERATOR_NAMES if name in by_name), ())) or [1]
+    limit_ms = min((lim.maximum for lim in limits if lim.key.metric == "e2e" and lim.maximum), default=None)
+    if limit_ms is None or not levels:
+        return ()
+    return tuple(
+        f"concurrency {level:g} on {count:g} accelerator{'' if count == 1 else 's'}: only with at least {level * 1000 / (count * limit_ms):.4g} "
+        "requests/s for each accelerator"
+        for level in levels
+        for count in counts
+    )
+
+
+def _numbers(texts: Sequence[str]) -> list[float]:
+    found = []
+    for text in texts:
+        try:
+            found.append(float(text))
+        except ValueError:
+            continue
+    return [value for value in found if value > 0]

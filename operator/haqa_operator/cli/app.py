@@ -1,0 +1,138 @@
+"""`haqa`: the command line. Each command parses, delegates and prints; what it does lives in the layers below."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from haqa_operator.api import QuantizationTuning, SpecError, load_tuning
+from haqa_operator.cli import replaying
+from haqa_operator.cli.doctor import Level, examine
+from haqa_operator.cli.tuning import show_trial, tune_file, write_reports
+
+app = typer.Typer(
+    help="Find the quantization scheme and vLLM settings that serve a model best on your hardware, by measuring.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+model = typer.Typer(help="Models to try HAQA with.", no_args_is_help=True)
+app.add_typer(model, name="model")
+
+TuningFile = Annotated[Path, typer.Argument(metavar="FILE", help="A QuantizationTuning in YAML")]
+Out = Annotated[Path, typer.Option(help="Folder for results; one folder a tuning is made inside")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, for machines")]
+Plain = Annotated[bool, typer.Option("--no-prefork", help="Start every engine from nothing (about 50 s each on CPU)")]
+
+stderr = Console(stderr=True)
+
+
+def fail(problems: list[str]) -> typer.Exit:
+    """Prints what is wrong, one sentence a line; to be raised."""
+    for problem in problems:
+        stderr.print(f"[red]error:[/red] {escape(problem)}", highlight=False, soft_wrap=True)
+    return typer.Exit(code=2)
+
+
+@app.command()
+def tune(
+    file: TuningFile,
+    out: Out = Path("results"),
+    as_json: AsJson = False,
+    pool: Annotated[str | None, typer.Option(help="Only this pool")] = None,
+    no_prefork: Plain = False,
+) -> None:
+    """Tune the model in FILE on this machine, every pool in turn; goes on from what was measured before."""
+    try:
+        succeeded = tune_file(file, out, as_json=as_json, only_pool=pool, prefork=not no_prefork)
+    except SpecError as error:
+        raise fail(error.problems) from None
+    raise typer.Exit(code=0 if succeeded else 1)
+
+
+@app.command()
+def resume(file: TuningFile, out: Out = Path("results"), as_json: AsJson = False, no_prefork: Plain = False) -> None:
+    """The same as `tune`, which always goes on from what was measured before."""
+    tune(file, out, as_json, None, no_prefork)
+
+
+@app.command()
+def report(file: TuningFile, out: Out = Path("results"), as_json: AsJson = False) -> None:
+    """Print the answer of a tuning and write report.html again; measures nothing."""
+    try:
+        write_reports(file, out, as_json=as_json)
+    except SpecError as error:
+        raise fail(error.problems) from None
+
+
+@app.command()
+def show(
+    file: TuningFile,
+    trial: Annotated[str, typer.Argument(help="Trial name or number")],
+    out: Out = Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Everything known about one trial: configuration, who proposed it and why, numbers, failure, logs."""
+    try:
+        show_trial(file, trial, out, as_json=as_json)
+    except SpecError as error:
+        raise fail(error.problems) from None
+
+
+@app.command()
+def validate(file: TuningFile) -> None:
+    """Check FILE and say what to change; measures nothing."""
+    try:
+        tuning = load_tuning(file)
+    except SpecError as error:
+        raise fail(error.problems) from None
+    typer.echo(f"{file}: valid, {len(tuning.spec.node_pools)} pool(s), {len(tuning.spec.constraints)} constraint(s)")
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """What this machine has for tuning, what is missing, and the remedy."""
+    findings = examine(Path.cwd())
+    if as_json:
+        rows = [{"what": f.what, "level": f.level, "found": f.found, "remedy": f.remedy} for f in findings]
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        table = Table(show_header=False, box=None)
+        marks = {Level.OK: "[green]ok[/green]", Level.NOTE: "[yellow]note[/yellow]", Level.MISSING: "[red]missing[/red]"}
+        for finding in findings:
+            text = escape(finding.found) + (f"\n[bold]{escape(finding.remedy)}[/bold]" if finding.remedy else "")
+            table.add_row(marks[finding.level], escape(finding.what), text)
+        Console().print(table)
+    if any(finding.level is Level.MISSING for finding in findings):
+        raise typer.Exit(code=1)
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of a QuantizationTuning, for editors and checks."""
+    typer.echo(json.dumps(QuantizationTuning.model_json_schema(by_alias=True), indent=2))
+
+
+@model.command("demo")
+def model_demo(
+    path: Annotated[Path, typer.Argument(help="Folder to make")] = Path("demo/model"),
+    seed: Annotated[int, typer.Option(help="Another seed makes another model")] = 0,
+) -> None:
+    """Train a small Llama on this machine, in minutes and without a download; does nothing if it is there already."""
+    from haqa_operator.cli.demo_model import make_demo_model
+
+    try:
+        make_demo_model(path, seed)
+    except (SpecError, subprocess.SubprocessError) as error:
+        problems = error.problems if isinstance(error, SpecError) else [str(error)]
+        raise fail(problems) from None
+
+
+app.command("replay")(replaying.replay)

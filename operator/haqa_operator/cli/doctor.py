@@ -1,0 +1,115 @@
+"""`haqa doctor`: what this machine has for tuning, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from haqa_operator.api import SpecError
+from haqa_operator.executors.environments import Environment, engine_version, runner_environment, serving_environment
+from haqa_operator.hardware.this_machine import detect
+
+TESTED_ENGINE = "0.32"
+"""vLLM minor version that settings, feasibility rules and log reading were checked with."""
+DISK_GIB = 5.0
+
+
+class Level(StrEnum):
+    OK = "ok"
+    NOTE = "note"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `remedy` says what to do where it is not ok."""
+
+    what: str
+    level: Level
+    found: str
+    remedy: str = ""
+
+
+def examine(directory: Path) -> list[Finding]:
+    """Looks at everything a local tuning needs. Starts nothing and changes nothing."""
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        _machine,
+        lambda: _environment(runner_environment(), "quantizing and measuring"),
+        lambda: _environment(serving_environment(), "serving"),
+        _engine,
+        lambda: _disk(directory),
+        _allocator,
+        _agent_key,
+    ]
+    return [finding for check in checks for finding in check()]
+
+
+def _machine() -> Iterator[Finding]:
+    try:
+        accelerator = detect(os.environ, None)
+    except (OSError, SpecError, ValueError) as error:
+        yield Finding("hardware", Level.MISSING, str(error), "name it in nodePools[].hardware")
+        return
+    yield Finding("hardware", Level.OK, accelerator.describe())
+
+
+def _environment(environment: Environment, purpose: str) -> Iterator[Finding]:
+    what = f"{environment.role} environment ({purpose})"
+    remedy = f"run `make envs`, or set {environment.variable} to the interpreter of an environment that has it"
+    if not environment.exists:
+        yield Finding(what, Level.MISSING, f"{environment.python} does not exist", remedy)
+    elif missing := environment.missing():
+        yield Finding(what, Level.MISSING, f"{environment.python} lacks {', '.join(missing)}", remedy)
+    else:
+        versions = ", ".join(f"{name} {version}" for name, version in environment.versions().items())
+        yield Finding(what, Level.OK, versions)
+
+
+def _engine() -> Iterator[Finding]:
+    version = engine_version(serving_environment())
+    if version is not None and not version.startswith(f"{TESTED_ENGINE}."):
+        yield Finding(
+            "vLLM version",
+            Level.NOTE,
+            f"{version}; HAQA was checked with {TESTED_ENGINE}",
+            "expect settings and log messages that HAQA does not know; `make envs` installs the checked version",
+        )
+
+
+def _disk(directory: Path) -> Iterator[Finding]:
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    free_gib = shutil.disk_usage(existing).free / 2**30
+    level = Level.OK if free_gib >= DISK_GIB else Level.NOTE
+    remedy = "" if level is Level.OK else f"a tuning keeps one artifact a scheme; choose an --out with over {DISK_GIB:g} GiB"
+    yield Finding("disk", level, f"{free_gib:.0f} GiB free in {existing}", remedy)
+
+
+def _allocator() -> Iterator[Finding]:
+    """vLLM's CPU guide recommends tcmalloc by LD_PRELOAD."""
+    found = sorted(Path("/usr/lib").glob("*/libtcmalloc_minimal.so.4"))
+    if found:
+        yield Finding("tcmalloc", Level.OK, f"{found[0]}; try it with search.engine: {{LD_PRELOAD: [{found[0]}]}}")
+    else:
+        yield Finding(
+            "tcmalloc",
+            Level.NOTE,
+            "not installed; vLLM on CPU is often faster with it",
+            "optional: apt-get install libtcmalloc-minimal4",
+        )
+
+
+def _agent_key() -> Iterator[Finding]:
+    named = [name for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY") if os.environ.get(name)]
+    if named:
+        yield Finding("agent", Level.OK, f"{', '.join(named)} set; name a model in search.agent.model")
+    else:
+        yield Finding(
+            "agent",
+            Level.NOTE,
+            "no key of a commercial LLM in the environment",
+            "optional: without search.agent the `bayesian` strategy proposes",
+        )

@@ -1,0 +1,165 @@
+"""Constraints as pure policies: one limit, one trial, the baseline -> met or broken, with a sentence that says why.
+
+The point estimate decides: a limit that moved with the noise would let a noisier measurement through. Where the
+interval spans the limit, the finding says so (`marginal`), and a person can ask for more repeats. A number that was not
+measured never passes: it is broken with the sentence that it was not measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from haqa_operator.api.metrics import MetricKey, higher_is_better, is_accuracy
+from haqa_operator.api.trial import Trial
+from haqa_operator.api.tuning import Constraint
+from haqa_operator.metrics.quantities import quantity, signed_percent
+from haqa_runner.contract import FailureReason
+
+UNJUDGED_EXCESS = 1.0
+"""Relative excess of a constraint that could not be judged: finite, so that a search can still rank such a trial, and
+as bad as being at twice the limit."""
+
+_AT_THE_LIMIT = 1e-9
+"""Relative. `99 >= 100 * (1 - 0.01)` must hold whatever the last bit of the product is."""
+
+_BASELINE_BY_DEFINITION = {"klDivergence": 0.0, "topTokenAgreement": 1.0}
+"""The baseline is the reference of these two, so its own report need not have them."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one constraint says of one trial.
+
+    Attributes:
+        excess: How far beyond the limit, relative to the limit (0.2 = 20 % too much); 0 when met.
+        value: The measured value; None when there is none.
+        achieved: The value in the constraint's own terms: `240 ms`, or `+1.3 %` against the baseline; empty where it
+            could not be judged.
+        marginal: The 95 % interval spans the limit: a repetition might say the opposite.
+    """
+
+    constraint: Constraint
+    met: bool
+    sentence: str
+    excess: float = 0.0
+    value: float | None = None
+    achieved: str = ""
+    marginal: bool = False
+
+
+def find_baseline(trials: Sequence[Trial]) -> Trial | None:
+    """The finished baseline trial, one that succeeded before one that failed; None when there is none."""
+    finished = [trial for trial in trials if trial.is_baseline and trial.status.phase.finished]
+    return min(finished, key=lambda trial: (not trial.succeeded, trial.number, trial.name), default=None)
+
+
+def measured(trial: Trial, key: MetricKey) -> float | None:
+    """A trial's value for a metric; None when it has none or one that is not finite."""
+    estimate = trial.status.metrics.get(str(key))
+    if estimate is not None:
+        return estimate.value if math.isfinite(estimate.value) else None
+    if trial.is_baseline and trial.succeeded:
+        return _BASELINE_BY_DEFINITION.get(key.metric)
+    return None
+
+
+def judge_trial(constraints: Sequence[Constraint], trial: Trial, baseline: Trial | None) -> tuple[Finding, ...]:
+    """One finding for each constraint that can say something about this trial.
+
+    A trial that missed the accuracy gate was ended before its load test: only what was measured by then is judged. Any
+    other failed trial gets no findings; its failure is the reason.
+    """
+    if trial.succeeded:
+        return tuple(judge(constraint, trial, baseline) for constraint in constraints)
+    if trial.status.failure is not None and trial.status.failure.reason is FailureReason.ACCURACY_GATE:
+        reached = [c for c in constraints if is_accuracy(c.metric) and measured(trial, c.key) is not None]
+        return tuple(judge(constraint, trial, baseline) for constraint in reached)
+    return ()
+
+
+def judge(constraint: Constraint, trial: Trial, baseline: Trial | None) -> Finding:
+    """Whether this trial keeps this limit."""
+    key = constraint.key
+    value = measured(trial, key)
+    if value is None:
+        return _unjudged(constraint, f"{key} was not measured, and {constraint.describe()} is asked for")
+    if constraint.max_degradation_percent is not None:
+        return _judge_relative(constraint, trial, value, baseline, constraint.max_degradation_percent)
+    return _judge_absolute(constraint, trial, value)
+
+
+def _judge_absolute(constraint: Constraint, trial: Trial, value: float) -> Finding:
+    achieved = quantity(constraint.key, value)
+    if constraint.max is not None and value > _stretched(constraint.max, upwards=True):
+        limit, side = constraint.max, "above the limit of"
+    elif constraint.min is not None and value < _stretched(constraint.min, upwards=False):
+        limit, side = constraint.min, "below the limit of"
+    else:
+        marginal = any(_spans(trial, constraint.key, bound) for bound in (constraint.min, constraint.max))
+        sentence = f"{constraint.key} is {achieved}, which keeps {constraint.describe()}{_noise_note(marginal)}"
+        return Finding(constraint, True, sentence, value=value, achieved=achieved, marginal=marginal)
+    marginal = _spans(trial, constraint.key, limit)
+    sentence = f"{constraint.key} is {achieved}, {side} {quantity(constraint.key, limit)}{_noise_note(marginal)}"
+    return Finding(constraint, False, sentence, _relative(abs(value - limit), limit), value, achieved, marginal)
+
+
+def _judge_relative(
+    constraint: Constraint, trial: Trial, value: float, baseline: Trial | None, allowed_percent: float
+) -> Finding:
+    key = constraint.key
+    higher = higher_is_better(key.metric)
+    if higher is None:
+        remedy = "give min or max instead of maxDegradationPercent"
+        return _unjudged(constraint, f"whether more or less {key} is better is not known; {remedy}", value)
+    if baseline is None or not baseline.succeeded:
+        return _unjudged(constraint, f"{constraint.describe()} cannot be judged: {_why_no_baseline(baseline)}", value)
+    reference = measured(baseline, key)
+    if reference is None:
+        return _unjudged(constraint, f"{constraint.describe()} cannot be judged: the baseline has no {key}", value)
+    if reference == 0 and value != 0:
+        remedy = "nothing is a percentage of that; give min or max instead"
+        return _unjudged(constraint, f"{constraint.describe()} cannot be judged: the baseline's is 0, {remedy}", value)
+    allowed = abs(reference) * allowed_percent / 100
+    limit = reference - allowed if higher else reference + allowed
+    change = _relative(value - reference, reference)
+    met = value >= _stretched(limit, upwards=False) if higher else value <= _stretched(limit, upwards=True)
+    marginal = _spans(trial, key, limit) and not trial.is_baseline
+    achieved = signed_percent(change)
+    sentence = (
+        f"{key} is {quantity(key, value)}, {achieved} against the baseline's {quantity(key, reference)}, "
+        f"where {allowed_percent:g} % worse is allowed{_noise_note(marginal)}"
+    )
+    excess = 0.0 if met else _relative(abs(value - limit), limit)
+    return Finding(constraint, met, sentence, excess, value, achieved, marginal)
+
+
+def _why_no_baseline(baseline: Trial | None) -> str:
+    if baseline is None:
+        return "the baseline was not measured"
+    reason = baseline.status.failure.reason.value if baseline.status.failure else "no reason given"
+    return f"the baseline failed ({reason})"
+
+
+def _unjudged(constraint: Constraint, sentence: str, value: float | None = None) -> Finding:
+    return Finding(constraint, False, sentence, UNJUDGED_EXCESS, value)
+
+
+def _spans(trial: Trial, key: MetricKey, limit: float | None) -> bool:
+    estimate = trial.status.metrics.get(str(key))
+    return limit is not None and estimate is not None and estimate.low < limit < estimate.high
+
+
+def _noise_note(marginal: bool) -> str:
+    return " (within noise of the limit)" if marginal else ""
+
+
+def _stretched(limit: float, *, upwards: bool) -> float:
+    slack = abs(limit) * _AT_THE_LIMIT
+    return limit + slack if upwards else limit - slack
+
+
+def _relative(difference: float, reference: float) -> float:
+    """The difference as a share of the reference; as it is, where the reference is zero."""
+    return difference / abs(reference) if reference else difference

@@ -1,0 +1,92 @@
+"""A pool's finished trials, judged once, for everything that decides or explains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from haqa_operator.api.trial import Trial
+from haqa_operator.api.tuning import Constraint, Objective
+from haqa_operator.decision.comparison import Comparison, compare
+from haqa_operator.decision.constraints import Finding, find_baseline, judge_trial
+from haqa_operator.decision.observe import score
+from haqa_operator.decision.simplicity import SimplicityKey, simplicity
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A finished trial with what the constraints say of it.
+
+    Attributes:
+        score: The objective, higher is better; None when the trial has no usable value.
+    """
+
+    trial: Trial
+    score: float | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def feasible(self) -> bool:
+        return self.score is not None and all(finding.met for finding in self.findings)
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if not finding.met)
+
+    @property
+    def label(self) -> str:
+        return f"{self.trial.name} ({self.trial.configuration.describe()})"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a pool, in an order that does not depend on the order of the trials given.
+
+    Attributes:
+        judged: Finished trials by number.
+        baseline: The baseline among them, whether it succeeded or not; None when it has not finished.
+    """
+
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    min_improvement_percent: float
+    judged: tuple[Judged, ...]
+    baseline: Judged | None
+
+    @property
+    def objective(self) -> Objective:
+        return self.objectives[0]
+
+    @property
+    def feasible(self) -> tuple[Judged, ...]:
+        return tuple(item for item in self.judged if item.feasible)
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether any trial came far enough to be compared, or to be ruled out by a constraint."""
+        return any(item.score is not None or item.broken for item in self.judged)
+
+    def compare(self, first: Judged, second: Judged) -> Comparison:
+        return compare(first.trial, second.trial, self.objective, self.min_improvement_percent)
+
+    def simplicity(self, item: Judged) -> SimplicityKey:
+        reference = self.baseline.trial.configuration if self.baseline else None
+        return simplicity(item.trial, reference, item.score or 0.0)
+
+    def best(self, items: Sequence[Judged]) -> Judged:
+        """The best point estimate; of equal ones the simplest, so that the choice is one whatever their order."""
+        return min(items, key=lambda item: (-(item.score or 0.0), self.simplicity(item)))
+
+
+def gather(
+    trials: Sequence[Trial],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    min_improvement_percent: float,
+) -> Evidence:
+    """Judges every finished trial; unfinished ones are left out."""
+    finished = sorted((t for t in trials if t.status.phase.finished), key=lambda t: (t.number, t.name))
+    reference = find_baseline(finished)
+    judged = tuple(Judged(t, score(t, objectives[0]), judge_trial(constraints, t, reference)) for t in finished)
+    baseline = next((item for item in judged if item.trial is reference), None)
+    return Evidence(tuple(objectives), tuple(constraints), min_improvement_percent, judged, baseline)

@@ -1,0 +1,115 @@
+"""The decision in one or two sentences that a person can act on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from haqa_operator.decision.bindings import Binding
+from haqa_operator.decision.constraints import measured
+from haqa_operator.decision.evidence import Evidence, Judged
+from haqa_operator.decision.observe import failure_sentence, unscored_sentence
+from haqa_operator.decision.results import Confirmation
+from haqa_operator.metrics.quantities import quantity
+from haqa_runner.contract import Estimate
+
+
+def times(ratio: Estimate) -> str:
+    """`1.60x (1.55 to 1.65)`; without the interval where one repeat cannot give one."""
+    if ratio.low == ratio.high:
+        return f"{ratio.value:.3g}x"
+    return f"{ratio.value:.3g}x ({ratio.low:.3g} to {ratio.high:.3g})"
+
+
+def why_rejected(evidence: Evidence, item: Judged) -> str | None:
+    """Why a trial cannot win; None for one that can."""
+    if item.feasible:
+        return None
+    parts = [finding.sentence for finding in item.broken]
+    if not item.trial.succeeded:
+        parts = parts or [failure_sentence(item.trial)]
+    elif item.score is None:
+        parts.append(unscored_sentence(item.trial, evidence.objective))
+    return "; ".join(parts)
+
+
+def nothing_measured(evidence: Evidence) -> str:
+    if not evidence.judged:
+        return "No trial finished, so there is nothing to choose from."
+    unscored = [item for item in evidence.judged if item.trial.succeeded]
+    if unscored:
+        return f"No trial gives a value to choose by: {unscored_sentence(unscored[0].trial, evidence.objective)}."
+    count = Counter(failure.reason.value for item in evidence.judged if (failure := item.trial.status.failure))
+    reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(count.items(), key=lambda c: (-c[1], c[0])))
+    first = evidence.judged[0]
+    total = len(evidence.judged)
+    failed = "The only trial" if total == 1 else f"Each of the {total} trials"
+    return f"{failed} failed ({reasons or 'no reason given'}); {first.label}: {failure_sentence(first.trial)}"
+
+
+def nothing_feasible(evidence: Evidence, ranked: Sequence[Binding]) -> str:
+    """Names the constraint that ruled out most, and how close anything came to it."""
+    decisive = ranked[0]
+    judged = sum(1 for item in evidence.judged if item.findings)
+    text = f"No trial meets every constraint; {decisive.excluded} of {judged} break {decisive.describe()}."
+    if decisive.excluded < judged and len(ranked) > 1:
+        text += f" {ranked[1].excluded} break {ranked[1].describe()}."
+    if evidence.baseline and evidence.baseline.broken:
+        text += f" The baseline itself breaks them: {why_rejected(evidence, evidence.baseline)}."
+    return text
+
+
+def baseline_best(evidence: Evidence) -> str:
+    """Nothing beats the baseline: what came closest, or that there was nothing else."""
+    baseline = evidence.baseline
+    assert baseline is not None
+    stays = f"The baseline stays, with {_figure(evidence, baseline)}"
+    others = [item for item in evidence.feasible if not item.trial.is_baseline]
+    if others:
+        closest = evidence.best(others)
+        factor = times(evidence.compare(closest, baseline).ratio)
+        return f"{stays}: nothing is better by more than {_least(evidence)}. Closest is {closest.label} at {factor}."
+    tried = len(evidence.judged) - 1
+    if not tried:
+        return f"{stays}: nothing else was measured."
+    return f"{stays}: none of the {tried} other trials meets the constraints."
+
+
+def won(evidence: Evidence, winner: Judged, ratio: Estimate | None, *, confirmed: bool) -> str:
+    """The winner, what it reaches, and what to know before relying on it."""
+    text = f"{winner.label} has {_figure(evidence, winner)}"
+    baseline = evidence.baseline
+    if baseline is not None and ratio is not None:
+        turn = ", measured in turn" if confirmed else ""
+        text += f" against the baseline's {_figure(evidence, baseline)}: {times(ratio)}{turn}"
+    text += "."
+    best = evidence.best([item for item in evidence.feasible if not item.trial.is_baseline])
+    if best is not winner:
+        text += f" {best.label} is not better by more than {_least(evidence)}, and less simple."
+    if baseline is None:
+        text += " The baseline was not measured, so there is no speed-up to give."
+    elif not baseline.feasible:
+        text += f" The baseline itself cannot be chosen: {why_rejected(evidence, baseline)}."
+    close = [finding for finding in winner.findings if finding.marginal]
+    if close:
+        text += f" A close call: {close[0].sentence}."
+    return text
+
+
+def not_confirmed(evidence: Evidence, winner: Judged, confirmation: Confirmation, seen: Estimate | None) -> str:
+    was = f"; the search had seen {times(seen)}" if seen is not None else ""
+    return (
+        f"The baseline stays: measured in turn with it, {winner.label} reaches {times(confirmation.ratio)}, "
+        f"which is not more than {_least(evidence)}{was}."
+    )
+
+
+def _figure(evidence: Evidence, item: Judged) -> str:
+    key = evidence.objective.key
+    value = measured(item.trial, key)
+    return f"{key} {quantity(key, value)}" if value is not None else f"no {key}"
+
+
+def _least(evidence: Evidence) -> str:
+    percent = evidence.min_improvement_percent
+    return f"the noise and {percent:g} %" if percent else "the noise"

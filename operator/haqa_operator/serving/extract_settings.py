@@ -1,0 +1,109 @@
+"""Writes `vllm_settings.json`: every setting of `vllm serve`, read from vLLM's own argument parser.
+
+Run it with the serving environment's interpreter, whenever the pinned vLLM changes:
+
+    cd operator/haqa_operator/serving
+    ../../../.venvs/serving/bin/python extract_settings.py vllm_settings.json
+
+The control plane reads the file and never imports this module, which is a program of its own: it needs vLLM and
+nothing of HAQA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import re
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+_PARSERS = {
+    "loads": "json",
+    "parse_dataclass": "json",
+    "union_dict_and_str": "json-or-str",
+    "human_readable_int": "count",
+    "human_readable_int_or_auto": "count-or-auto",
+}
+_SCALARS = {int: "int", float: "float", str: "str", bool: "str"}
+
+
+def extract() -> dict[str, Any]:
+    """Version, settings and environment variables of the vLLM that is installed here."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    from vllm import __version__, envs
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = make_arg_parser(FlexibleArgumentParser())
+    described = (describe(action) for action in parser._actions)
+    settings = {name: setting for name, setting in filter(None, described)}
+    return {
+        "version": re.sub(r"\+.*", "", __version__),
+        "settings": dict(sorted(settings.items())),
+        "environment": sorted(name for name in envs.environment_variables if name.startswith("VLLM_")),
+    }
+
+
+def describe(action: argparse.Action) -> tuple[str, dict[str, Any]] | None:
+    """Name and description of one setting; None for what is not a setting (`--help`, the positional model)."""
+    long = [option.removeprefix("--") for option in action.option_strings if option.startswith("--")]
+    if not long or long[0] == "help":
+        return None
+    name, *others = long
+    setting: dict[str, Any] = {"kind": _kind(action)}
+    if choices := _choices(action):
+        setting["choices"] = choices
+    if action.nargs == "+" or isinstance(action, argparse._AppendAction):
+        setting["list"] = True
+    if aliases := [other for other in others if other != f"no-{name}"]:
+        setting["aliases"] = aliases
+    return name, setting
+
+
+def _kind(action: argparse.Action) -> str:
+    if isinstance(action, argparse.BooleanOptionalAction):
+        return "switch"
+    if action.nargs == 0:
+        return "flag"
+    parser = _inner_parser(action.type)
+    return _PARSERS.get(getattr(parser, "__name__", "")) or _SCALARS.get(parser, "str")
+
+
+def _inner_parser(parser: Any) -> Any:
+    """What `optional_type(int)` and `parse_type(json.loads)` wrap: vLLM keeps it in a closure."""
+    while callable(parser) and not inspect.isclass(parser):
+        wrapped = inspect.getclosurevars(parser).nonlocals.get("return_type")
+        if wrapped is None:
+            return parser
+        parser = wrapped
+    return parser
+
+
+def _choices(action: argparse.Action) -> list[Any]:
+    """Allowed values, as they are written on the command line."""
+    inner = _inner_parser(action.type)
+    if action.choices is not None:
+        values = [choice.value if isinstance(choice, Enum) else choice for choice in action.choices]
+        return [value for value in values if value is not None]
+    if inspect.isclass(inner) and issubclass(inner, Enum):
+        return [member.value for member in inner]
+    return []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Extract the settings of the installed vLLM.")
+    parser.add_argument("output", type=Path, nargs="?", help="JSON file to write; by default standard output")
+    output = parser.parse_args().output
+    text = json.dumps(extract(), indent=1) + "\n"
+    if output:
+        output.write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()

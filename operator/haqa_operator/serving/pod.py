@@ -1,0 +1,251 @@
+"""The engine's container and pod: built here once, for the trial and for the winner's Deployment.
+
+Data in, manifests out. What was measured is what is deployed because both call `engine_container`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from haqa_operator.api.tuning import Toleration
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.serving.images import is_gaudi
+from haqa_operator.serving.launch import DRAIN_S, ENGINE_PORT
+from haqa_operator.serving.volumes import (
+    FetchedVolume,
+    Manifest,
+    ModelVolume,
+    SecretVariable,
+    model_mount,
+    model_volume,
+    scratch_env,
+    scratch_mounts,
+    scratch_volumes,
+    secret_env,
+)
+from haqa_runner.contract import EngineLaunch
+
+ENGINE_COMMAND = ("python3", "-m", "vllm.entrypoints.openai.api_server")
+ENGINE_CONTAINER = "vllm"
+
+USER_ID = 10001
+"""No user of any image: the engine needs none, and a number above 0 is what runAsNonRoot can check."""
+
+PRE_STOP_S = 10
+"""Time for the Service to stop sending requests before the engine is told to stop."""
+
+_TEARDOWN_S = 20
+_PROBE_PERIOD_S = 5
+_AMD_GROUPS = (44, 109)
+"""video and render on Debian and Ubuntu nodes: the owners of /dev/kfd and /dev/dri."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Requests and limits beside the accelerators, as Kubernetes quantities."""
+
+    cpu: str
+    memory: str
+    memory_limit: str | None = None
+
+
+@dataclass(frozen=True)
+class EnginePod:
+    """Everything that the engine's pod depends on.
+
+    Attributes:
+        launch: The command; its `args` are taken as they are, host and port added.
+        resources: None: derived from the accelerator (`default_resources`).
+        user_id: None leaves it to the cluster, as OpenShift wants it.
+        secrets: More variables by reference, for example HF_TOKEN.
+        command: For images in which vLLM is started otherwise.
+    """
+
+    launch: EngineLaunch
+    accelerator: Accelerator
+    image: str
+    model: ModelVolume
+    node_selector: dict[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    resources: Resources | None = None
+    user_id: int | None = USER_ID
+    secrets: tuple[SecretVariable, ...] = ()
+    command: tuple[str, ...] = ENGINE_COMMAND
+
+
+def pod_spec(pod: EnginePod) -> Manifest:
+    """The `spec` of a pod that serves until it is stopped."""
+    spec: Manifest = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security(pod),
+        "terminationGracePeriodSeconds": PRE_STOP_S + DRAIN_S + _TEARDOWN_S,
+    }
+    if pod.node_selector:
+        spec["nodeSelector"] = dict(sorted(pod.node_selector.items()))
+    if pod.tolerations:
+        spec["tolerations"] = tolerations(pod.tolerations)
+    if init := init_containers(pod):
+        spec["initContainers"] = init
+    return spec | {"containers": [engine_container(pod)], "volumes": pod_volumes(pod)}
+
+
+def engine_container(pod: EnginePod, *, sidecar: bool = False) -> Manifest:
+    """The container that runs vLLM.
+
+    Args:
+        sidecar: As the native sidecar of a trial, beside the container that measures: an init container that keeps
+            running. It has no liveness probe, since an engine that is restarted in the middle of a measurement would
+            spoil it unseen.
+    """
+    container: Manifest = {
+        "name": ENGINE_CONTAINER,
+        "image": pod.image,
+        "command": [_literal(word) for word in pod.command],
+        "args": [_literal(argument) for argument in (*pod.launch.args, "--host=0.0.0.0", f"--port={pod.launch.port}")],
+        "env": engine_env(pod),
+        "ports": [{"name": "http", "containerPort": pod.launch.port}],
+        "resources": resource_requirements(pod),
+        "startupProbe": _startup_probe(pod.launch.startup_timeout_s),
+    }
+    if sidecar:
+        container["restartPolicy"] = "Always"
+    else:
+        container["livenessProbe"] = _health(period_s=10, timeout_s=10, failures=6)
+        container["readinessProbe"] = _health(period_s=_PROBE_PERIOD_S, timeout_s=5, failures=3)
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": PRE_STOP_S}}}
+    return container | {
+        "securityContext": container_security(),
+        "volumeMounts": [model_mount(pod.model), *scratch_mounts()],
+    }
+
+
+def engine_env(pod: EnginePod) -> list[Manifest]:
+    """The launch's environment, what the pod's folders need, and secrets by reference."""
+    own = [{"name": name, "value": _literal(value)} for name, value in sorted(pod.launch.env.items())]
+    given = set(pod.launch.env)
+    return [*own, *(entry for entry in scratch_env() if entry["name"] not in given), *secret_env(pod.secrets)]
+
+
+def init_containers(pod: EnginePod) -> list[Manifest]:
+    """What has to run before the engine: fetching the model, where it does not lie on a volume."""
+    if not isinstance(pod.model, FetchedVolume):
+        return []
+    return [
+        {
+            "name": "fetch-model",
+            "image": pod.model.image,
+            "command": [_literal(word) for word in pod.model.command],
+            "env": [*scratch_env(), *secret_env(pod.model.secrets)],
+            "securityContext": container_security(),
+            "volumeMounts": [model_mount(pod.model) | {"readOnly": False}, *scratch_mounts()],
+        }
+    ]
+
+
+def pod_volumes(pod: EnginePod) -> list[Manifest]:
+    # Tensor parallelism talks through shared memory; vLLM's documents give 10 GiB to it.
+    return [model_volume(pod.model), *scratch_volumes(shm_gib=10 if pod.accelerator.count > 1 else 2)]
+
+
+def pod_security(pod: EnginePod) -> Manifest:
+    """The pod's half of the restricted Pod Security Standard."""
+    context: Manifest = {"runAsNonRoot": True}
+    if pod.user_id is not None:
+        # OnRootMismatch: a claim with many large files is not walked through at every start.
+        context |= {"runAsUser": pod.user_id, "runAsGroup": pod.user_id, "fsGroup": pod.user_id}
+        context["fsGroupChangePolicy"] = "OnRootMismatch"
+    if pod.accelerator.vendor is Vendor.AMD:
+        context["supplementalGroups"] = list(_AMD_GROUPS)
+    return context | {"seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def container_security() -> Manifest:
+    """The container's half of it, and a root file system that nothing can be written to."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def resource_requirements(pod: EnginePod) -> Manifest:
+    """Requests and limits; accelerators are whole and equal in both."""
+    resources = pod.resources or default_resources(pod.accelerator)
+    requests: dict[str, str] = {"cpu": resources.cpu, "memory": resources.memory}
+    limits: dict[str, str] = {"memory": resources.memory_limit} if resources.memory_limit else {}
+    if name := device_resource(pod.accelerator):
+        requests[name] = limits[name] = str(pod.accelerator.count)
+    return {"requests": requests, "limits": limits} if limits else {"requests": requests}
+
+
+def default_resources(accelerator: Accelerator) -> Resources:
+    """What the engine asks for where nobody said.
+
+    Accelerators: a little of the machine, so that it fits beside its neighbours, but never nothing, since a pod without
+    requests is the first to be evicted. CPU: three quarters of the node, which leaves room for the node's own daemons;
+    memory is limited to the same, so that a leak ends this pod and not its neighbours. No CPU limit: throttling would
+    add latency that no setting explains.
+    """
+    if not accelerator.is_cpu:
+        return Resources(cpu=str(2 * accelerator.count), memory=f"{8 * accelerator.count}Gi")
+    millicores = int((accelerator.cores or 2) * 750)
+    memory = f"{int((accelerator.memory_gib or 8) * 0.75 * 1024)}Mi"
+    return Resources(cpu=f"{millicores}m", memory=memory, memory_limit=memory)
+
+
+def device_resource(accelerator: Accelerator) -> str | None:
+    """The extended resource that the vendor's device plugin announces; None on CPU."""
+    match accelerator.vendor:
+        case Vendor.NVIDIA:
+            return "nvidia.com/gpu"
+        case Vendor.AMD:
+            return "amd.com/gpu"
+        case Vendor.INTEL:
+            return "habana.ai/gaudi" if is_gaudi(accelerator) else "gpu.intel.com/xe"
+        case Vendor.CPU:
+            return None
+
+
+def tolerations(given: Sequence[Toleration]) -> list[Manifest]:
+    return [toleration.model_dump(mode="json", by_alias=True, exclude_none=True) for toleration in given]
+
+
+def _startup_probe(timeout_s: float) -> Manifest:
+    return _health(period_s=_PROBE_PERIOD_S, timeout_s=5, failures=max(1, math.ceil(timeout_s / _PROBE_PERIOD_S)))
+
+
+def _health(*, period_s: int, timeout_s: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": "/health", "port": "http"},
+        "periodSeconds": period_s,
+        "timeoutSeconds": timeout_s,
+        "failureThreshold": failures,
+    }
+
+
+def _literal(text: str) -> str:
+    """Kubernetes replaces `$(NAME)` in commands, arguments and variables; a doubled dollar stays a dollar."""
+    return text.replace("$", "$$")
+
+
+__all__ = [
+    "ENGINE_COMMAND",
+    "ENGINE_CONTAINER",
+    "ENGINE_PORT",
+    "EnginePod",
+    "Resources",
+    "container_security",
+    "default_resources",
+    "device_resource",
+    "engine_container",
+    "engine_env",
+    "init_containers",
+    "pod_security",
+    "pod_spec",
+    "pod_volumes",
+    "resource_requirements",
+    "tolerations",
+]

@@ -1,0 +1,30 @@
+"""Which trials may be compared: those measured the same way on the same machine.
+
+Results are kept under this fingerprint. A changed constraint, budget or search space finds the old trials again and
+goes on from them; a changed model, workload or machine starts anew, and the old results stay where they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from haqa_operator.api import NodePool, TuningSpec
+from haqa_operator.hardware.accelerators import Accelerator
+
+
+def fingerprint(
+    spec: TuningSpec, pool: NodePool, accelerator: Accelerator, model_digest: str, engine_version: str
+) -> str:
+    """Twelve hexadecimal digits over everything that a measured number depends on, the configuration excepted."""
+    parts = {
+        "model": model_digest,
+        "workload": spec.workload.model_dump(mode="json"),
+        "evaluation": spec.evaluation.model_dump(mode="json"),
+        "calibration": spec.calibration.model_dump(mode="json"),
+        "fixedEngine": spec.search.fixed_engine,
+        "env": pool.env,
+        "hardware": [accelerator.vendor, accelerator.product, accelerator.count, accelerator.isa, accelerator.cores],
+        "engine": engine_version,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

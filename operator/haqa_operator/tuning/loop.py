@@ -1,0 +1,141 @@
+"""Carries out the plan of one pool, step after step, until it is finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from haqa_operator.api import Trial, TuningSpec
+from haqa_operator.api.tuning import Confirmation as ConfirmationSpec
+from haqa_operator.decision.observe import observe
+from haqa_operator.decision.results import Confirmation, PoolResult
+from haqa_operator.executors.base import Executor, TrialProgress
+from haqa_operator.search.space import SearchSpace
+from haqa_operator.search.strategies import Strategy
+from haqa_operator.tuning.journal import JournalState
+from haqa_operator.tuning.plan import Ask, Confirm, Finish, Measure, PoolState, agent_tokens, new_trial, plan
+
+
+class Recorder(Protocol):
+    """Where the loop writes what happened, before it goes on. `Journal` is one."""
+
+    def read(self) -> JournalState: ...
+    def started(self, time: float) -> None: ...
+    def proposed(self, trial: Trial) -> None: ...
+    def finished(self, trial: Trial) -> None: ...
+    def confirmed(self, confirmation: Confirmation) -> None: ...
+
+
+class Observer(Protocol):
+    """Who wants to see a tuning happen: the terminal, a JSON stream."""
+
+    def on_trials(self, pool: str, trials: tuple[Trial, ...]) -> None: ...
+    def on_progress(self, pool: str, trial: Trial, progress: TrialProgress) -> None: ...
+    def on_note(self, pool: str, note: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class PoolRun:
+    """One pool, ready to be tuned."""
+
+    tuning: str
+    pool: str
+    spec: TuningSpec
+    space: SearchSpace
+    hardware: str
+    strategy: Strategy
+    executor: Executor
+    recorder: Recorder
+    observer: Observer
+    env: Mapping[str, str]
+    agent_note: str | None = None
+    clock: Callable[[], float] = time.time
+
+    def run(self) -> PoolResult:
+        """Tunes the pool to its end, from wherever the journal says it is."""
+        recorded = self.recorder.read()
+        started = recorded.started
+        if started is None:
+            started = self.clock()
+            self.recorder.started(started)
+        state = PoolState(
+            tuning=self.tuning,
+            pool=self.pool,
+            spec=self.spec,
+            space=self.space,
+            trials=recorded.trials,
+            confirmations=recorded.confirmations,
+            started=started,
+        )
+        while True:
+            state = replace(state, now=self.clock())
+            self.observer.on_trials(self.pool, state.trials)
+            action = plan(state)
+            if isinstance(action, Finish):
+                return self._result(state, action)
+            state = self._carry_out(state, action)
+
+    def _carry_out(self, state: PoolState, action: Measure | Ask | Confirm) -> PoolState:
+        match action:
+            case Measure(trial):
+                return self._measure(state, trial)
+            case Ask(number):
+                proposal = self.strategy.propose(
+                    self.space, observe(state.finished_trials, self.spec.objectives, self.spec.constraints)
+                )
+                if proposal is None:
+                    return replace(state, exhausted=True)
+                trial = new_trial(state, number, proposal)
+                self.recorder.proposed(trial)
+                return replace(state, trials=(*state.trials, trial))
+            case Confirm(winner, baseline):
+                self.observer.on_note(self.pool, f"confirming {winner.configuration.describe()} against the baseline")
+                confirmation = self.executor.confirm(winner, baseline, self._progress_of(winner))
+                if confirmation is None:
+                    self.observer.on_note(self.pool, "no confirmation: winner and baseline cannot be measured in turn")
+                    without = state.spec.model_copy(update={"confirmation": ConfirmationSpec(rounds=0)})
+                    return replace(state, spec=without)
+                self.recorder.confirmed(confirmation)
+                return replace(state, confirmations=(*state.confirmations, confirmation))
+
+    def _measure(self, state: PoolState, trial: Trial) -> PoolState:
+        if trial.number >= len(state.trials):
+            self.recorder.proposed(trial)
+            state = replace(state, trials=(*state.trials, trial))
+        baseline = next((t for t in state.finished_trials if t.is_baseline and t.succeeded), None)
+        begun = self.clock()
+        running = trial.model_copy(update={"status": trial.status.model_copy(update={"started": begun})})
+        self.observer.on_trials(self.pool, _with(state.trials, running))
+        status = self.executor.execute(running, baseline, self._progress_of(running))
+        finished = running.model_copy(update={"status": status})
+        self.recorder.finished(finished)
+        return replace(state, trials=_with(state.trials, finished))
+
+    def _progress_of(self, trial: Trial) -> Callable[[TrialProgress], None]:
+        return lambda progress: self.observer.on_progress(self.pool, trial, progress)
+
+    def _result(self, state: PoolState, action: Finish) -> PoolResult:
+        ends = [trial.status.finished for trial in state.trials if trial.status.finished is not None]
+        confirmation = next((c for c in reversed(state.confirmations) if c.winner == action.decision.winner), None)
+        return PoolResult(
+            pool=self.pool,
+            hardware=self.hardware,
+            env=dict(self.env),
+            stopped=action.why,
+            candidates=len(self.space.candidates),
+            exclusions=self.space.exclusions,
+            trials=state.trials,
+            decision=action.decision,
+            confirmation=confirmation or (state.confirmations[-1] if state.confirmations else None),
+            started=state.started,
+            finished=max(ends, default=state.now),
+            machine_hours=sum(trial.status.machine_hours for trial in state.trials),
+            agent_tokens=agent_tokens(state.trials),
+            agent_note=self.agent_note,
+        )
+
+
+def _with(trials: tuple[Trial, ...], changed: Trial) -> tuple[Trial, ...]:
+    return tuple(changed if trial.number == changed.number else trial for trial in trials)

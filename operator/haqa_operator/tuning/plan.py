@@ -1,0 +1,170 @@
+"""What to do next with a pool: a pure function of what is known about it.
+
+The same function serves the loop on one machine and the operator's reconciler, so that both can be stopped and started
+anywhere and go on with the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from haqa_runner.contract import FailureReason
+
+from haqa_operator.api import Proposal, Proposer, Trial, TuningSpec
+from haqa_operator.decision.choose import decide
+from haqa_operator.decision.results import Confirmation, Decision, Verdict
+from haqa_operator.search.space import SearchSpace
+from haqa_operator.search.stopping import stop_reason
+
+HOPELESS_BASELINE = frozenset({FailureReason.MODEL_FETCH, FailureReason.ENGINE_LOAD_FAILED})
+"""A baseline that ends so says that no other configuration of this model can be served either."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Run this trial; it was proposed and has no result yet."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Ask the strategy for the configuration of this trial number."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """Measure winner and baseline in turn."""
+
+    winner: Trial
+    baseline: Trial
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The pool is done."""
+
+    decision: Decision
+    why: str
+
+
+Action = Measure | Ask | Confirm | Finish
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """Everything that deciding depends on.
+
+    Attributes:
+        trials: Proposed trials by number, finished or not.
+        started: When the first trial was proposed (Unix seconds), None before it.
+        now: The time, passed in.
+        exhausted: The strategy had nothing left to propose.
+    """
+
+    tuning: str
+    pool: str
+    spec: TuningSpec
+    space: SearchSpace
+    trials: tuple[Trial, ...] = ()
+    confirmations: tuple[Confirmation, ...] = ()
+    started: float | None = None
+    now: float = 0
+    exhausted: bool = False
+
+    @property
+    def finished_trials(self) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.trials if trial.status.phase.finished)
+
+
+def plan(state: PoolState) -> Action:
+    """The next step of a pool: baseline, pending trial, new proposal, confirmation or the end."""
+    pending = [trial for trial in state.trials if not trial.status.phase.finished]
+    if pending:
+        return Measure(pending[0])
+    if not state.trials:
+        return Measure(baseline_trial(state))
+    why = _end_of_search(state)
+    if why is None:
+        return Ask(number=len(state.trials))
+    return _conclude(state, why)
+
+
+def baseline_trial(state: PoolState) -> Trial:
+    proposal = Proposal(
+        configuration=state.space.baseline,
+        proposer=Proposer.BASELINE,
+        reasoning="The unquantized model with the engine's defaults: what everything else is compared with.",
+    )
+    return new_trial(state, 0, proposal)
+
+
+def new_trial(state: PoolState, number: int, proposal: Proposal) -> Trial:
+    """A trial with the deterministic name that a restart would give it again."""
+    return Trial(
+        name=trial_name(state.tuning, state.pool, number),
+        tuning=state.tuning,
+        pool=state.pool,
+        number=number,
+        proposal=proposal,
+    )
+
+
+def trial_name(tuning: str, pool: str, number: int) -> str:
+    return f"{tuning}-{pool}-{number:03d}"
+
+
+def agent_tokens(trials: Sequence[Trial]) -> int:
+    exchanges = (exchange for trial in trials for exchange in trial.proposal.exchanges)
+    return sum(exchange.prompt_tokens + exchange.completion_tokens for exchange in exchanges)
+
+
+def _end_of_search(state: PoolState) -> str | None:
+    baseline = state.trials[0]
+    failure = baseline.status.failure
+    if failure is not None and failure.reason in HOPELESS_BASELINE:
+        return f"the baseline cannot be served: {failure.reason}: {failure.message}"
+    relative = [c for c in state.spec.constraints if c.max_degradation_percent is not None]
+    if failure is not None and relative:
+        return (
+            f"the baseline failed ({failure.reason}: {failure.message}), so that `{relative[0].describe()}` cannot be "
+            "judged; give absolute limits (min, max) to tune without a baseline"
+        )
+    if state.exhausted:
+        return "every feasible configuration has been tried"
+    tried = {trial.configuration for trial in state.trials}
+    left = sum(candidate not in tried for candidate in state.space.candidates)
+    stop = stop_reason(
+        budget=state.spec.budget,
+        search=state.spec.search,
+        trials=state.finished_trials,
+        objectives=state.spec.objectives,
+        constraints=state.spec.constraints,
+        candidates_left=left,
+        now=state.now,
+        started=state.started,
+    )
+    return stop.sentence if stop else None
+
+
+def _conclude(state: PoolState, why: str) -> Action:
+    """Decides; a winner is measured once more against the baseline before it is believed."""
+    trials = state.finished_trials
+    search = state.spec.search
+    provisional = decide(trials, state.spec.objectives, state.spec.constraints, search.min_improvement_percent)
+    if provisional.verdict is not Verdict.WINNER:
+        return Finish(provisional, why)
+    winner = next(trial for trial in trials if trial.name == provisional.winner)
+    baseline = next((trial for trial in trials if trial.is_baseline and trial.succeeded), None)
+    if not state.spec.confirmation.rounds or baseline is None:
+        return Finish(provisional, why)
+    confirmation = next((c for c in reversed(state.confirmations) if c.winner == winner.name), None)
+    if confirmation is None:
+        return Confirm(winner, baseline)
+    final = decide(
+        trials, state.spec.objectives, state.spec.constraints, search.min_improvement_percent, confirmation
+    )
+    return Finish(final, why)

@@ -1,0 +1,101 @@
+"""What can be known to be wrong before any time is spent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from haqa_operator.api import QuantizationTuning
+from haqa_operator.api.metrics import known_metric
+from haqa_operator.executors.environments import runner_environment, serving_environment
+from haqa_operator.serving.settings import check_pool_env, check_search
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
+_WEIGHT_SUFFIXES = (".safetensors", ".bin")
+
+
+def local_problems(tuning: QuantizationTuning) -> list[str]:
+    """Everything that would keep this tuning from running on this machine, as sentences."""
+    return [
+        *_environments(),
+        *metric_problems(tuning),
+        *setting_problems(tuning),
+        *_places(tuning),
+        *model_problems(tuning.spec.model.uri),
+    ]
+
+
+def metric_problems(tuning: QuantizationTuning) -> list[str]:
+    """Metrics that HAQA does not measure."""
+    named = [(f"spec.objective[{i}].metric", o.metric) for i, o in enumerate(tuning.spec.objectives)]
+    named += [(f"spec.constraints[{i}].metric", c.metric) for i, c in enumerate(tuning.spec.constraints)]
+    return [
+        f"{where}: {metric!r} is not a metric; known are throughput, totalThroughput, requestRate, throughputPerCost, "
+        "ttft, itl, tpot, e2e, perplexity, klDivergence, topTokenAgreement, artifactBytes and accuracy.<task>"
+        for where, metric in named
+        if not known_metric(metric)
+    ]
+
+
+def setting_problems(tuning: QuantizationTuning) -> list[str]:
+    """Engine settings and variables that vLLM does not know or HAQA does not pass on."""
+    problems = [f"spec.search.{problem}" for problem in check_search(tuning.spec.search)]
+    for i, pool in enumerate(tuning.spec.node_pools):
+        problems += [f"spec.nodePools[{i}].{problem}" for problem in check_pool_env(pool)]
+    return problems
+
+
+def model_problems(uri: str) -> list[str]:
+    """What is wrong with a model folder; remote models are looked at when they are fetched."""
+    if not uri.startswith("file://"):
+        return []
+    where, path = f"spec.model.uri: {uri}", Path(uri.removeprefix("file://"))
+    if not path.is_dir():
+        return [f"{where}: no such folder; give the folder that holds config.json and the weights"]
+    if not (path / "config.json").is_file():
+        return [f"{where}: no config.json there; give a folder in the Hugging Face layout"]
+    problems = []
+    if not any((path / name).is_file() for name in _TOKENIZER_FILES):
+        problems.append(f"{where}: no tokenizer there ({', '.join(_TOKENIZER_FILES)}); save it with the model")
+    if not any(file.suffix in _WEIGHT_SUFFIXES for file in path.iterdir()):
+        problems.append(f"{where}: no weights there (*.safetensors); save the model with save_pretrained")
+    return problems + _architecture_problems(where, read_config(path))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A model's config.json; empty where it cannot be read."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _architecture_problems(where: str, config: dict[str, Any]) -> list[str]:
+    architectures = config.get("architectures") or []
+    if not architectures:
+        return [f"{where}: config.json names no `architectures`; vLLM needs one, for example LlamaForCausalLM"]
+    return []
+
+
+def _environments() -> list[str]:
+    return [
+        f"the {environment.role} environment lacks {', '.join(missing)} ({environment.python}); run `haqa doctor`"
+        for environment in (runner_environment(), serving_environment())
+        if (missing := environment.missing())
+    ]
+
+
+def _places(tuning: QuantizationTuning) -> list[str]:
+    problems = []
+    if tuning.spec.model.uri.startswith("pvc://"):
+        problems.append(
+            f"spec.model.uri: {tuning.spec.model.uri}: a claim is a place in a cluster; on one machine use file://"
+        )
+    artifacts = tuning.spec.artifacts
+    if artifacts is not None and artifacts.pvc:
+        problems.append(
+            f"spec.artifacts.pvc: {artifacts.pvc}: a claim is a place in a cluster; on one machine use path or s3"
+        )
+    return problems

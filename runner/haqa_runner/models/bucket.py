@@ -1,0 +1,123 @@
+"""Models from an S3-compatible bucket: downloaded once into the cache, identified by the listing's ETags."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from haqa_runner.contract import FailureReason, ModelSource
+from haqa_runner.disk import disk_full, is_disk_full, require_space
+from haqa_runner.durable import sync_file, sync_folder
+from haqa_runner.failures import TrialFailure, cause_of
+from haqa_runner.locks import exclusive
+from haqa_runner.models.checkpoint import CODE_PATTERNS, PATTERNS, belongs
+from haqa_runner.progress import ProgressSink
+from haqa_runner.s3 import S3Client, S3Object, S3Place, is_s3_error, s3_sentence
+
+_WAIT_LIMIT_S = 3600.0
+"""For another runner on this cache that is downloading the same model."""
+
+
+def fetch_from_bucket(
+    source: ModelSource, cache: Path, progress: ProgressSink, *, client: S3Client | None = None
+) -> tuple[Path, str]:
+    """The folder in the cache that holds the model, and the digest of the listing (names, sizes, ETags).
+
+    Raises:
+        TrialFailure: ModelFetch.
+    """
+    client = client or S3Client()
+    try:
+        place = S3Place.parse(source.uri)
+    except ValueError as error:
+        raise _refused(source, str(error)) from error
+    try:
+        objects = _model_objects(client, place, source)
+        digest = hashlib.sha256("\n".join(f"{o.name} {o.size_bytes} {o.etag}" for o in objects).encode()).hexdigest()
+        folder = cache / "models" / f"s3-{digest[:32]}"
+        if not folder.is_dir():
+            _download_once(client, place, objects, folder, source, progress)
+        return folder, digest
+    except TrialFailure:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise disk_full(cache, None, f"model {source.uri}", FailureReason.MODEL_FETCH) from error
+        why = s3_sentence(place, error) if is_s3_error(error) else f"{cause_of(error)}; check the cache {cache}"
+        raise _refused(source, why) from error
+
+
+def _model_objects(client: S3Client, place: S3Place, source: ModelSource) -> Sequence[S3Object]:
+    patterns = PATTERNS + (CODE_PATTERNS if source.trust_remote_code else ())
+    found = client.listing(place)
+    objects = [entry for entry in found if belongs(entry.name, patterns)]
+    if not any(entry.name == "config.json" for entry in objects):
+        there = f"{len(found)} other objects are" if found else "nothing is"
+        raise _refused(source, f"no config.json under {place} ({there} there); name the folder that holds it")
+    return objects
+
+
+def _download_once(
+    client: S3Client,
+    place: S3Place,
+    objects: Sequence[S3Object],
+    folder: Path,
+    source: ModelSource,
+    progress: ProgressSink,
+) -> None:
+    lock = folder.parent / f".{folder.name}.lock"
+
+    def waiting(holder: str, share: float) -> None:
+        progress("fetch", 0.0, f"waiting for {holder}, which downloads {source.uri}")
+
+    with exclusive(lock, limit_s=_WAIT_LIMIT_S, waiting=waiting, what=f"the download of {source.uri}"):
+        # Whoever holds the lock is alone: other temporary folders of this model belong to the dead.
+        for leftover in folder.parent.glob(f".{folder.name}.part-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        if folder.is_dir():
+            return
+        needed = sum(entry.size_bytes for entry in objects)
+        require_space(folder.parent, needed, f"model {source.uri}", FailureReason.MODEL_FETCH)
+        temporary = folder.with_name(f".{folder.name}.part-{secrets.token_hex(4)}")
+        temporary.mkdir()
+        try:
+            _download(client, place, objects, temporary, source, progress)
+            temporary.rename(folder)
+            sync_folder(folder.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def _download(
+    client: S3Client,
+    place: S3Place,
+    objects: Sequence[S3Object],
+    folder: Path,
+    source: ModelSource,
+    progress: ProgressSink,
+) -> None:
+    total = max(1, sum(entry.size_bytes for entry in objects))
+    done = 0
+
+    def count(amount: int) -> None:
+        nonlocal done
+        done += amount
+        progress("fetch", min(0.99, done / total), f"downloading {source.uri}")
+
+    for entry in objects:
+        target = folder / entry.name
+        client.boto.download_file(place.bucket, place.under(entry.name).key, str(target), Callback=count)
+        size = target.stat().st_size
+        if size != entry.size_bytes:
+            raise _refused(
+                source, f"{entry.name} arrived with {size} of {entry.size_bytes} bytes; it changed meanwhile, try again"
+            )
+        sync_file(target)
+
+
+def _refused(source: ModelSource, why: str) -> TrialFailure:
+    return TrialFailure(FailureReason.MODEL_FETCH, f"model {source.uri}: {why}")

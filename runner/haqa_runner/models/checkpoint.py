@@ -1,0 +1,213 @@
+"""What a model folder holds, read from its configuration and its weight files' headers: nothing is loaded.
+
+A folder that lacks something is refused here, in a second and with a sentence, and not by a library minutes later.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from haqa_runner.contract import FailureReason
+from haqa_runner.failures import TrialFailure, cause_of
+
+PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+"""Files that belong to a model: weights, configuration, tokenizer. Pickled weights run code when opened: left out."""
+CODE_PATTERNS = ("*.py",)
+IGNORED_PATTERNS = ("*/*", "consolidated*.safetensors")
+"""Folders inside (`original/`, `onnx/`) and Mistral's second copy of the weights."""
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "*.tiktoken", "tekken.json")
+_INDEX = "model.safetensors.index.json"
+_NOT_QUANTIZED = ("embed", "lm_head", "wte", "wpe")
+_ROUTERS = (".gate.weight", ".router.weight", ".shared_expert_gate.weight")
+_LARGEST_HEADER_BYTES = 100 * 2**20
+"""The format's own limit."""
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """One tensor of a safetensors file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """A weight matrix that quantization rounds: `rows` outputs, `columns` inputs."""
+
+    name: str
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What quantization needs to know of a model before loading it."""
+
+    architecture: str
+    model_type: str
+    linears: tuple[LinearShape, ...]
+    weight_bytes: int
+    layers: int
+    hidden_size: int
+    mixture_of_experts: bool = False
+    quantized_by: str | None = None
+    """The method that a checkpoint was quantized with already."""
+
+    @property
+    def linear_parameters(self) -> int:
+        return sum(linear.rows * linear.columns for linear in self.linears)
+
+
+def model_files(folder: Path, *, code: bool = False) -> list[Path]:
+    """The files directly in `folder` that belong to the model, sorted by name; Python files only if `code`."""
+    patterns = PATTERNS + (CODE_PATTERNS if code else ())
+    return sorted(path for path in folder.iterdir() if path.is_file() and belongs(path.name, patterns))
+
+
+def belongs(name: str, patterns: Collection[str]) -> bool:
+    """Whether a file of this name, relative to the model's folder, is part of the model."""
+    wanted = any(fnmatch(name, pattern) for pattern in patterns)
+    return wanted and not any(fnmatch(name, pattern) for pattern in IGNORED_PATTERNS)
+
+
+def check_model(
+    folder: Path,
+    uri: str,
+    *,
+    trust_remote_code: bool = False,
+    knows_model_type: Callable[[str], bool] | None = None,
+) -> None:
+    """Raises TrialFailure (ModelFetch) unless `folder` is a model that can be loaded.
+
+    `knows_model_type` says whether the installed transformers has a class for `model_type`; it is asked only for
+    checkpoints that bring code of their own.
+    """
+    config = read_config(folder, uri)
+    if "auto_map" in config and not trust_remote_code:
+        model_type = str(config.get("model_type", ""))
+        if not (knows_model_type or _transformers_knows)(model_type):
+            raise _refused(
+                uri,
+                f'its code is part of the checkpoint (model_type "{model_type}", auto_map in config.json); '
+                "read that code, then set model.trustRemoteCode: true",
+            )
+    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZERS):
+        raise _refused(uri, f"no tokenizer in {folder}; add tokenizer.json (or tokenizer.model) beside config.json")
+    for path in weight_files(folder, uri):
+        read_header(path, uri)
+
+
+def read_config(folder: Path, uri: str) -> dict[str, Any]:
+    """The model's config.json. Raises TrialFailure (ModelFetch) if it is missing or no JSON object."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise _refused(uri, f"no config.json in {folder}; name the folder that holds config.json") from None
+    except (OSError, ValueError) as error:
+        raise _refused(uri, f"{path} cannot be read ({cause_of(error)}); fetch or copy it again") from error
+    if not isinstance(config, dict):
+        raise _refused(uri, f"{path} is not a JSON object; fetch or copy it again")
+    return config
+
+
+def weight_files(folder: Path, uri: str) -> list[Path]:
+    """The safetensors files that make up the model. Raises TrialFailure if there are none or some are missing."""
+    index = folder / _INDEX
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise _refused(uri, f"{index} cannot be read ({cause_of(error)}); fetch or copy it again") from error
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise _refused(
+                uri,
+                f"{len(missing)} of {len(names)} weight files are missing in {folder}, first {missing[0]}; copy them",
+            )
+        return [folder / name for name in names]
+    found = [path for path in model_files(folder) if path.suffix == ".safetensors"]
+    if not found:
+        others = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.gguf") for path in folder.glob(pattern)]
+        seen = f"only {others[0]}, which is not supported" if others else "no weights"
+        raise _refused(uri, f"{seen} in {folder}; save the model as safetensors (save_pretrained does)")
+    return found
+
+
+def read_header(path: Path, uri: str) -> tuple[TensorHeader, ...]:
+    """The tensors of a safetensors file, from its header alone. Raises TrialFailure if the file is damaged."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(size, _LARGEST_HEADER_BYTES):
+                raise ValueError(f"header of {length} bytes in a file of {size}")
+            entries = json.loads(stream.read(length))
+        tensors = tuple(
+            TensorHeader(
+                name, entry["dtype"], tuple(entry["shape"]), entry["data_offsets"][1] - entry["data_offsets"][0]
+            )
+            for name, entry in entries.items()
+            if name != "__metadata__"
+        )
+        expected = (
+            8 + length + max((e["data_offsets"][1] for n, e in entries.items() if n != "__metadata__"), default=0)
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise _refused(uri, f"{path} is not a safetensors file ({cause_of(error)}); fetch or copy it again") from error
+    if size < expected:
+        raise _refused(uri, f"{path} is cut short ({size} of {expected} bytes); fetch or copy it again")
+    return tensors
+
+
+def model_facts(folder: Path, uri: str) -> ModelFacts:
+    """Reads the facts from config.json and the weight headers. Raises TrialFailure as `check_model` does."""
+    config = read_config(folder, uri)
+    text = config.get("text_config") or config
+    tensors = [tensor for path in weight_files(folder, uri) for tensor in read_header(path, uri)]
+    quantization = config.get("quantization_config") or config.get("compression_config")
+    experts = any(".experts." in tensor.name for tensor in tensors)
+    return ModelFacts(
+        architecture=str((config.get("architectures") or ["unknown"])[0]),
+        model_type=str(config.get("model_type", "unknown")),
+        linears=tuple(_linears(tensors)),
+        weight_bytes=sum(tensor.size_bytes for tensor in tensors),
+        layers=int(text.get("num_hidden_layers") or text.get("n_layer") or 0),
+        hidden_size=int(text.get("hidden_size") or text.get("n_embd") or 0),
+        mixture_of_experts=experts
+        or any(key in text for key in ("num_experts", "num_local_experts", "n_routed_experts")),
+        quantized_by=str(quantization.get("quant_method", "unknown")) if isinstance(quantization, dict) else None,
+    )
+
+
+def _linears(tensors: list[TensorHeader]) -> list[LinearShape]:
+    return [
+        LinearShape(tensor.name.removesuffix(".weight"), *tensor.shape)
+        for tensor in tensors
+        if len(tensor.shape) == 2
+        and tensor.name.endswith(".weight")
+        and math.prod(tensor.shape) > 0
+        and not any(part in tensor.name for part in _NOT_QUANTIZED)
+        and not tensor.name.endswith(_ROUTERS)
+    ]
+
+
+def _transformers_knows(model_type: str) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
+
+
+def _refused(uri: str, why: str) -> TrialFailure:
+    return TrialFailure(FailureReason.MODEL_FETCH, f"model {uri}: {why}")

@@ -1,0 +1,139 @@
+"""`fetch_model`: URI -> checked local folder with a digest of its content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from haqa_runner.checksums import ChecksumMemory
+from haqa_runner.contract import FailureReason, ModelSource
+from haqa_runner.failures import TrialFailure, cause_of
+from haqa_runner.models.bucket import fetch_from_bucket
+from haqa_runner.models.checkpoint import check_model, model_files
+from haqa_runner.models.hub import fetch_from_hub
+from haqa_runner.progress import ProgressSink
+
+PHASE = "fetch"
+
+
+@dataclass(frozen=True)
+class FetchedModel:
+    """A model folder on this machine.
+
+    Attributes:
+        path: Holds config.json, tokenizer and safetensors weights; not to be written to.
+        digest: Says which model this is, wherever it lies: `commit-…`, `sha256-…` or `etags-…`.
+        size_bytes: Of the files that make up the model.
+    """
+
+    path: Path
+    digest: str
+    size_bytes: int
+
+
+def fetch_model(source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
+    """Downloads the model into `cache` if it is not there, checks it and identifies it.
+
+    `file://` and `pvc://` models are used in place. `cache` may be shared and may be emptied at any time in between.
+
+    Raises:
+        TrialFailure: ModelFetch, with what is missing or unreachable and the remedy.
+    """
+    scheme = urlsplit(source.uri).scheme
+    fetch = _FETCHERS.get(scheme)
+    if fetch is None:
+        raise _refused(
+            source.uri, "no known form; write hf://org/name, file:///path, s3://bucket/path or pvc://claim/path"
+        )
+    progress(PHASE, 0.0, source.uri)
+    model = fetch(source, cache, progress)
+    check_model(model.path, source.uri, trust_remote_code=source.trust_remote_code)
+    progress(PHASE, 1.0, f"{source.uri} is {model.digest[:19]}")
+    return model
+
+
+def _fetch_file(source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
+    return _in_place(Path(_path_of(source.uri)), source, cache, progress)
+
+
+def _fetch_claim(source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
+    if not source.mount:
+        raise _refused(
+            source.uri, "the claim is not mounted here; set source.mount to its folder, or name file:///path"
+        )
+    inside = _path_of(source.uri).partition("/")[2]
+    mount = Path(source.mount).resolve()
+    folder = (mount / inside).resolve()
+    if not folder.is_relative_to(mount):
+        raise _refused(source.uri, f"the path leads out of the claim, to {folder}; name a folder inside it")
+    return _in_place(folder, source, cache, progress)
+
+
+def _in_place(folder: Path, source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
+    if not folder.is_absolute():
+        raise _refused(source.uri, "the path is not absolute; write file:///the/whole/path")
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise _refused(source.uri, f"{folder} {what}; name the folder that holds config.json")
+    try:
+        return _identified(folder.resolve(), source, cache, progress)
+    except OSError as error:
+        raise _refused(source.uri, f"{folder} cannot be read ({cause_of(error)}); check its permissions") from error
+
+
+def _identified(folder: Path, source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
+    files = model_files(folder, code=source.trust_remote_code)
+    total = sum(path.stat().st_size for path in files)
+    memory = ChecksumMemory(cache / "checksums" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.json")
+    counted = _counted(total, f"reading {folder.name}", progress)
+    identity = hashlib.sha256()
+    for path in files:
+        identity.update(f"{path.name} {memory.sha256(path, counted=counted)}\n".encode())
+    memory.forget_others(files)
+    memory.save()
+    return FetchedModel(folder, f"sha256-{identity.hexdigest()}", total)
+
+
+def _fetch_hub(source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
+    folder, commit = fetch_from_hub(source, cache, progress)
+    return FetchedModel(folder, f"commit-{commit}", _size_of(folder))
+
+
+def _fetch_s3(source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
+    folder, digest = fetch_from_bucket(source, cache, progress)
+    return FetchedModel(folder, f"etags-{digest}", _size_of(folder))
+
+
+_FETCHERS: dict[str, Callable[[ModelSource, Path, ProgressSink], FetchedModel]] = {
+    "file": _fetch_file,
+    "pvc": _fetch_claim,
+    "hf": _fetch_hub,
+    "s3": _fetch_s3,
+}
+
+
+def _path_of(uri: str) -> str:
+    parts = urlsplit(uri)
+    return unquote(parts.netloc + parts.path)
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in model_files(folder, code=True))
+
+
+def _counted(total: int, message: str, progress: ProgressSink) -> Callable[[int], None]:
+    done = 0
+
+    def count(amount: int) -> None:
+        nonlocal done
+        done += amount
+        progress(PHASE, min(0.99, done / max(1, total)), message)
+
+    return count
+
+
+def _refused(uri: str, why: str) -> TrialFailure:
+    return TrialFailure(FailureReason.MODEL_FETCH, f"model {uri}: {why}")

@@ -1,0 +1,180 @@
+"""Models from the Hugging Face Hub or a mirror of it (HF_ENDPOINT), through huggingface_hub's own cache layout."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from haqa_runner.bars import Bar, heard_bars
+from haqa_runner.contract import FailureReason, ModelSource
+from haqa_runner.disk import disk_full, is_disk_full, require_space
+from haqa_runner.failures import TrialFailure, cause_of
+from haqa_runner.models.checkpoint import CODE_PATTERNS, IGNORED_PATTERNS, PATTERNS
+from haqa_runner.progress import ProgressSink
+
+log = logging.getLogger(__name__)
+
+_PAUSES_S = (1.0, 3.0)
+"""Before the second and the third attempt."""
+_ETAG_TIMEOUT_S = 15.0
+_WORKERS = 4
+
+
+def fetch_from_hub(
+    source: ModelSource,
+    cache: Path,
+    progress: ProgressSink,
+    *,
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[Path, str]:
+    """The model's snapshot folder and its commit.
+
+    `hf://org/name` or `hf://org/name@revision`. Server errors and broken connections are retried; an interrupted
+    download goes on where it stopped. With the hub out of reach a complete snapshot in the cache serves.
+
+    Raises:
+        TrialFailure: ModelFetch.
+    """
+    name, _, revision = source.uri.removeprefix("hf://").partition("@")
+    if name.count("/") != 1 or not all(name.split("/")):
+        raise _refused(source, "no model of that form; write hf://org/name or hf://org/name@revision")
+    if revision and source.revision and revision != source.revision:
+        raise _refused(source, f'the URI says revision "{revision}", model.revision says "{source.revision}"; keep one')
+    for attempt in range(len(_PAUSES_S) + 1):
+        try:
+            return _download(source, name, revision or source.revision, cache, progress)
+        except TrialFailure:
+            raise
+        except Exception as error:
+            if is_disk_full(error):
+                raise disk_full(cache, None, f"model {source.uri}", FailureReason.MODEL_FETCH) from error
+            if attempt == len(_PAUSES_S) or not _may_pass(error):
+                raise _refused(source, _sentence(error, source, name)) from error
+            log.warning("%s: attempt %d failed (%s), trying again", source.uri, attempt + 1, cause_of(error))
+            pause(_PAUSES_S[attempt])
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _download(
+    source: ModelSource, name: str, revision: str | None, cache: Path, progress: ProgressSink
+) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+
+    options: dict[str, Any] = {
+        "revision": revision,
+        "cache_dir": cache / "hub",
+        "token": _token(source),
+        "allow_patterns": [*PATTERNS, *(CODE_PATTERNS if source.trust_remote_code else ())],
+        "ignore_patterns": list(IGNORED_PATTERNS),
+        "etag_timeout": _ETAG_TIMEOUT_S,
+        "max_workers": _WORKERS,
+    }
+    # Bars of the dry run count files, not bytes, and it takes a second.
+    disable_progress_bars()
+    try:
+        missing = _bytes_to_download(snapshot_download, name, options)
+    finally:
+        enable_progress_bars()
+    require_space(cache, missing, f"model {source.uri}", FailureReason.MODEL_FETCH)
+    with heard_bars(_bytes_only(source.uri, progress)):
+        folder = Path(snapshot_download(name, **options))
+    return folder, folder.name
+
+
+def _bytes_to_download(snapshot_download: Any, name: str, options: dict[str, Any]) -> int:
+    """What the cache lacks; 0 when the hub cannot be asked, for then nothing will be downloaded either."""
+    from huggingface_hub.errors import DryRunError, HfHubHTTPError
+
+    try:
+        plan = snapshot_download(name, **options, dry_run=True)
+    except DryRunError as error:
+        if isinstance(error.__cause__, HfHubHTTPError):
+            # The hub answered, with an error; the download itself would say so less clearly.
+            log.info("dry run: %s", cause_of(error.__cause__))
+        return 0
+    return sum(file.file_size for file in plan if file.will_download)
+
+
+def _bytes_only(uri: str, progress: ProgressSink) -> Callable[[Bar], None]:
+    def listen(bar: Bar) -> None:
+        if bar.unit == "B" and bar.total:
+            progress("fetch", min(0.99, bar.share), f"downloading {uri}")
+
+    return listen
+
+
+def _token(source: ModelSource) -> str | None:
+    """The hub token; None leaves the choice to huggingface_hub (HF_TOKEN, or the one logged in with)."""
+    if source.token_env is None:
+        return None
+    token = os.environ.get(source.token_env)
+    if not token:
+        raise _refused(source, f"environment variable {source.token_env} is empty; put the hub token there")
+    return token
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another attempt may end differently: the server failed or the connection broke."""
+    import httpx
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    chain = _chain(error)
+    if any(isinstance(link, OfflineModeIsEnabled) for link in chain):
+        return False
+    statuses = _statuses(chain)
+    if statuses:
+        return any(status >= 500 or status in (408, 429) for status in statuses)
+    cut_short = any("Consistency check failed" in str(link) for link in chain)
+    return cut_short or any(isinstance(link, httpx.TransportError) for link in chain)
+
+
+def _sentence(error: BaseException, source: ModelSource, name: str) -> str:
+    from huggingface_hub import constants, errors
+
+    endpoint = constants.ENDPOINT
+    token = (
+        f"the token in {source.token_env}" if source.token_env else "a hub token (model.tokenSecretRef, or HF_TOKEN)"
+    )
+    chain = _chain(error)
+    if any(isinstance(link, errors.GatedRepoError) for link in chain):
+        return f"gated; accept its licence on {endpoint}/{name} and check {token}"
+    statuses = _statuses(chain)
+    if 401 in statuses or 403 in statuses:
+        status = 401 if 401 in statuses else 403
+        return (
+            f"{endpoint} refuses access ({status}): the name is wrong or the model is private; check both and {token}"
+        )
+    if any(isinstance(link, errors.RevisionNotFoundError) for link in chain):
+        revision = source.revision or source.uri.partition("@")[2]
+        return f'{endpoint} has no revision "{revision}" of it; name a branch, tag or commit'
+    if 404 in statuses:
+        return f"not found on {endpoint}; check the name, HF_ENDPOINT, and {token} if it is private"
+    if any(isinstance(link, errors.OfflineModeIsEnabled) for link in chain):
+        return "not in the cache, and HF_HUB_OFFLINE forbids downloading; unset it, or name a file:/// model"
+    if statuses:
+        return f"{endpoint} answered {statuses[0]} three times; try again later, or set HF_ENDPOINT to a mirror"
+    why = cause_of(chain[-1])
+    return f"{endpoint} cannot be reached ({why}); check HF_ENDPOINT and the network, or name a file:/// model"
+
+
+def _statuses(chain: list[BaseException]) -> list[int]:
+    """HTTP statuses that the errors tell of."""
+    responses = [getattr(link, "response", None) for link in chain]
+    return [int(response.status_code) for response in responses if response is not None]
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    links: list[BaseException] = []
+    while error is not None and error not in links:
+        links.append(error)
+        error = error.__cause__ or error.__context__
+    return links
+
+
+def _refused(source: ModelSource, why: str) -> TrialFailure:
+    return TrialFailure(FailureReason.MODEL_FETCH, f"model {source.uri}: {why}")

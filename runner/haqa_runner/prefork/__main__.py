@@ -1,0 +1,21 @@
+"""`python -m haqa_runner.prefork --socket PATH --preload MODULE`: serve until standard input closes."""
+
+import argparse
+from pathlib import Path
+
+from haqa_runner.prefork.router import Router
+
+
+def main() -> None:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(prog="python -m haqa_runner.prefork", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True, help="where to listen (mode 0600)")
+    parser.add_argument("--preload", action="append", default=[], help="module to import; repeat")
+    parser.add_argument("--max-images", type=int, default=6, help="interpreters kept at most")
+    parser.add_argument("--linger-s", type=float, default=2.0, help="how long a group may outlive its leader")
+    arguments = parser.parse_args()
+    Router(arguments.socket, arguments.preload, arguments.max_images, arguments.linger_s).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The only module that calls llm-compressor: carries out a recipe on a model folder.
+
+Importing it takes long (torch, transformers, llm-compressor); whoever does not quantize does not import it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from compressed_tensors.quantization import (
+    QuantizationArgs,
+    QuantizationScheme,
+    QuantizationStrategy,
+    preset_name_to_scheme,
+)
+from llmcompressor import oneshot
+from llmcompressor.core import reset_session
+from llmcompressor.modifiers.autoround import AutoRoundModifier
+from llmcompressor.modifiers.gptq import GPTQModifier
+from llmcompressor.modifiers.quantization import QuantizationModifier
+from llmcompressor.modifiers.transform.awq import AWQModifier
+from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
+from loguru import logger as loguru_logger
+from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from haqa_runner.bars import Bar, heard_bars
+from haqa_runner.contract import Calibration
+from haqa_runner.datasets import token_windows
+from haqa_runner.models.checkpoint import model_files
+from haqa_runner.progress import ProgressSink
+from haqa_runner.quantize.machine import usable_cores
+from haqa_runner.quantize.recipes import CHANNELWISE, Modifier, ModifierPlan
+
+log = logging.getLogger(__name__)
+
+_CLASSES: dict[Modifier, Any] = {
+    Modifier.QUANTIZATION: QuantizationModifier,
+    Modifier.GPTQ: GPTQModifier,
+    Modifier.AWQ: AWQModifier,
+    Modifier.SMOOTHQUANT: SmoothQuantModifier,
+    Modifier.AUTOROUND: AutoRoundModifier,
+}
+_FP8_KV_CACHE = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
+_MADE_HERE = (".safetensors", ".safetensors.index.json", "config.json")
+"""Files that are the artifact's own; all others are the model's."""
+
+_AUTOROUND_BATCH = 8
+_LAYER_BAR = re.compile(r"^\((\d+)/(\d+)\): (Calibrating|Propagating)$")
+_LOADED, _ROUNDED = 0.05, 0.9
+"""Shares of the work after which the weights are there, and after which they only have to be packed and saved."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One quantization: a model folder, what to do to it, and what to look at meanwhile."""
+
+    source: Path
+    plans: tuple[ModifierPlan, ...]
+    calibration: Calibration
+    texts: Sequence[str]
+    """Calibration text; empty if nothing calibrates"""
+    trust_remote_code: bool = False
+
+
+def compress(job: Job, target: Path, progress: ProgressSink) -> None:
+    """Quantizes `job.source` into the folder `target`, tokenizer and generation settings included.
+
+    Memory: the model is loaded in its checkpoint's type; samples pass one by one, layer by layer, and only their hidden
+    states between two layers are kept (`sizes.plan_samples` bounds those). An accelerator holds one layer at a time.
+    """
+    _prepare(job.calibration.seed)
+    passes = sum(plan.calibrates for plan in job.plans)
+    with heard_bars(_Stages(passes, progress)):
+        options = {"trust_remote_code": job.trust_remote_code, "local_files_only": True}
+        tokenizer = AutoTokenizer.from_pretrained(job.source, **options)
+        model = AutoModelForCausalLM.from_pretrained(job.source, dtype="auto", **options)
+        try:
+            oneshot(
+                model=model,
+                processor=tokenizer,
+                recipe=[_modifier(plan, job.calibration) for plan in job.plans],
+                dataset=_samples(job, tokenizer) if passes else None,
+                trust_remote_code_model=job.trust_remote_code,
+            )
+            model.save_pretrained(target, save_compressed=True)
+        finally:
+            reset_session()
+    # As they are: transformers would write the tokenizer in its own newest form, which other readers may not know.
+    for path in model_files(job.source, code=job.trust_remote_code):
+        if not path.name.endswith(_MADE_HERE):
+            shutil.copyfile(path, target / path.name)
+
+
+def _prepare(seed: int) -> None:
+    """Same seed, same artifact; as many threads as the container has cores; llm-compressor's log into ours."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(usable_cores())
+    # By default it prints to standard output, which is for progress here.
+    loguru_logger.remove()
+    loguru_logger.add(lambda line: log.info("%s", line.rstrip()), format="{message}", level="INFO")
+
+
+def _modifier(plan: ModifierPlan, calibration: Calibration) -> Any:
+    options = dict(plan.options)
+    if plan.modifier is Modifier.AUTOROUND:
+        options["batch_size"] = min(_AUTOROUND_BATCH, calibration.samples)
+    if plan.ignore:
+        options["ignore"] = list(plan.ignore)
+    if plan.kv_cache:
+        options["kv_cache_scheme"] = dict(_FP8_KV_CACHE)
+    if plan.preset is not None and plan.group_size is not None:
+        options["config_groups"] = {"group_0": _regrouped(plan.preset, plan.group_size)}
+    elif plan.preset is not None:
+        options |= {"scheme": plan.preset, "targets": "Linear"}
+    return _CLASSES[plan.modifier](**options)
+
+
+def _regrouped(preset: str, group_size: int) -> QuantizationScheme:
+    """The preset with another group size for its weights."""
+    scheme = preset_name_to_scheme(preset, ["Linear"])
+    if group_size == CHANNELWISE:
+        update: dict[str, Any] = {"strategy": QuantizationStrategy.CHANNEL, "group_size": None}
+    else:
+        update = {"strategy": QuantizationStrategy.GROUP, "group_size": group_size}
+    weights = QuantizationArgs.model_validate(scheme.weights.model_dump() | update)
+    return scheme.model_copy(update={"weights": weights})
+
+
+def _samples(job: Job, tokenizer: Any) -> DataLoader[Any]:
+    calibration = job.calibration
+    windows = token_windows(
+        job.texts,
+        tokenizer,
+        calibration.sequence_length,
+        calibration.samples,
+        calibration.seed,
+        name=f"calibration dataset {calibration.dataset}",
+    )
+    return DataLoader([{"input_ids": torch.tensor(window)} for window in windows], batch_size=1)
+
+
+class _Stages:
+    """Makes one rising figure of the many bars of a quantization."""
+
+    def __init__(self, passes: int, progress: ProgressSink) -> None:
+        self._passes = max(1, passes)
+        self._progress = progress
+        self._finished = 0
+        self._pass_so_far = 0.0
+        self._highest = 0.0
+
+    def __call__(self, bar: Bar) -> None:
+        done, message = self._place(bar)
+        self._highest = max(self._highest, min(done, 0.99))
+        self._progress("quantize", self._highest, message)
+
+    def _place(self, bar: Bar) -> tuple[float, str]:
+        layer = _LAYER_BAR.match(bar.description)
+        if layer is None:
+            if bar.description == "Loading weights":
+                return bar.share * _LOADED, "loading weights"
+            if bar.description == "Compressing model":
+                return _ROUNDED + bar.share * (1 - _ROUNDED), "packing weights"
+            return self._highest, bar.description.lower()
+        number, count, activity = int(layer[1]), int(layer[2]), layer[3]
+        half = 0.0 if activity == "Calibrating" else 0.5
+        within = (number - 1 + half + bar.share / 2) / count
+        if within + self._finished < self._pass_so_far:
+            self._finished += 1
+        self._pass_so_far = within + self._finished
+        share = min(1.0, self._pass_so_far / self._passes)
+        return _LOADED + share * (_ROUNDED - _LOADED), f"layer {number} of {count}"

@@ -1,0 +1,58 @@
+"""What this process may use of the machine, and what it has used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+_UNLIMITED = 2**60
+"""cgroup v1 says "no limit" with a number that no machine has."""
+
+
+def memory_limit_bytes(cgroup: Path = _CGROUP) -> int:
+    """Memory of the container, or of the machine where there is no smaller limit."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        text = _read(cgroup / name)
+        if text.isdigit() and int(text) < _UNLIMITED:
+            limits.append(int(text))
+    return min(limits)
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """Cores that this process gets: its CPU set, cut to the container's quota."""
+    cores = len(os.sched_getaffinity(0))
+    quota, _, period = _read(cgroup / "cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+def reset_peak_rss() -> None:
+    """Starts the peak anew, where the kernel allows it: a forked process has its parent's memory to begin with."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory of this process since its start or the last reset."""
+    for line in _lines("/proc/self/status"):
+        name, _, value = line.partition(":")
+        if name == "VmHWM":
+            return int(value.split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _lines(path: str) -> Iterable[str]:
+    return _read(Path(path)).splitlines()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,228 @@
+"""From a configuration to the modifiers that llm-compressor shall apply: data in, data out.
+
+Everything that can be known to fail is refused here, before a weight is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from haqa_runner.contract import Algorithm, Configuration, FailureReason, Scheme
+from haqa_runner.failures import TrialFailure
+from haqa_runner.models.checkpoint import LinearShape, ModelFacts
+
+RECIPE_VERSION = 1
+"""Part of every artifact's content address: raise it when the same configuration becomes another artifact."""
+
+CHANNELWISE = -1
+"""Group size that stands for one scale per output channel."""
+
+
+class Modifier(StrEnum):
+    """llm-compressor's classes."""
+
+    QUANTIZATION = "QuantizationModifier"
+    GPTQ = "GPTQModifier"
+    AWQ = "AWQModifier"
+    SMOOTHQUANT = "SmoothQuantModifier"
+    AUTOROUND = "AutoRoundModifier"
+
+
+@dataclass(frozen=True)
+class ModifierPlan:
+    """One modifier to apply.
+
+    Attributes:
+        modifier: Which.
+        preset: Name of the number format in compressed-tensors; None for one that only transforms weights.
+        group_size: Replaces the preset's own; `CHANNELWISE` for none.
+        kv_cache: Calibrate scales for an FP8 KV cache too.
+        ignore: Layers left alone, by name or `re:` pattern.
+        options: The modifier's own settings.
+    """
+
+    modifier: Modifier
+    preset: str | None = None
+    group_size: int | None = None
+    kv_cache: bool = False
+    ignore: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether it makes a pass over the calibration data of its own."""
+        return self.modifier is not Modifier.QUANTIZATION or self.kv_cache or self.preset in _STATIC_ACTIVATIONS
+
+
+_PRESETS = {
+    Scheme.W8A8_INT8: "W8A8",
+    Scheme.W4A16: "W4A16",
+    Scheme.W4A16_ASYM: "W4A16_ASYM",
+    Scheme.W8A16: "W8A16",
+    Scheme.W4A8: "W4A8",
+    Scheme.W4AFP8: "W4AFP8",
+    Scheme.FP8_DYNAMIC: "FP8_DYNAMIC",
+    Scheme.FP8_BLOCK: "FP8_BLOCK",
+    Scheme.NVFP4: "NVFP4",
+    Scheme.NVFP4A16: "NVFP4A16",
+    Scheme.MXFP4: "MXFP4",
+    Scheme.MXFP4A16: "MXFP4A16",
+    Scheme.MXFP8: "MXFP8",
+}
+
+_OWN_GROUP = {
+    Scheme.W4A16: 128,
+    Scheme.W4A16_ASYM: 128,
+    Scheme.W8A16: 128,
+    Scheme.W4A8: 128,
+    Scheme.W4AFP8: 128,
+    Scheme.NVFP4: 16,
+    Scheme.NVFP4A16: 16,
+    Scheme.MXFP4: 32,
+    Scheme.MXFP4A16: 32,
+    Scheme.MXFP8: 32,
+}
+"""Weights that share a scale, by the preset. Schemes that are not here have no groups along the columns."""
+
+_FREE_GROUP = (Scheme.W4A16, Scheme.W4A16_ASYM, Scheme.W8A16, Scheme.W4A8, Scheme.W4AFP8)
+"""Integer weights: the group size is a choice. The floating-point formats fix theirs."""
+
+_GROUP_SIZES = (16, 32, 64, 128, 256)
+"""Sizes to suggest."""
+
+_STATIC_ACTIVATIONS = ("NVFP4",)
+"""Presets with a scale of the activations that calibration has to find, whatever rounds the weights."""
+
+_INT_WEIGHTS = (*_FREE_GROUP, Scheme.W8A8_INT8)
+_ALGORITHMS: dict[Algorithm, tuple[Scheme, ...]] = {
+    Algorithm.RTN: tuple(_PRESETS),
+    Algorithm.GPTQ: tuple(_PRESETS),
+    Algorithm.AWQ: _FREE_GROUP,
+    Algorithm.SMOOTHQUANT: (Scheme.W8A8_INT8, Scheme.W4A8, Scheme.W4AFP8, Scheme.FP8_DYNAMIC),
+    Algorithm.SMOOTHQUANT_GPTQ: (Scheme.W8A8_INT8, Scheme.W4A8, Scheme.W4AFP8, Scheme.FP8_DYNAMIC),
+    Algorithm.AUTOROUND: (Scheme.W4A16, Scheme.W4A16_ASYM, Scheme.W8A16, Scheme.NVFP4, Scheme.MXFP4),
+}
+"""AWQ and SmoothQuant move scale between weights and activations: of no use where that side is not rounded."""
+
+_SMOOTHING_STRENGTH = 0.8
+"""llm-compressor's examples for W8A8 on Llama-like models; the paper (arXiv 2211.10438, 5.1) finds 0.5 to 0.85."""
+_AUTOROUND_STEPS = 200
+"""Its authors' default (arXiv 2309.05516, 4)."""
+
+_OUTPUT_HEAD = "lm_head"
+_ROUTERS = (r"re:.*mlp\.gate$", r"re:.*\.router(\..*)?$", r"re:.*shared_expert_gate$")
+"""Tiny and decisive: which expert a token goes to is never rounded."""
+
+_CALIBRATED_KV_CACHES = ("fp8", "fp8_e4m3")
+"""vLLM takes scales from a checkpoint for these; it refuses a checkpoint with scales for fp8_e5m2."""
+
+
+def recipe(configuration: Configuration, facts: ModelFacts, *, accelerator: bool) -> tuple[ModifierPlan, ...]:
+    """The modifiers for a quantized configuration, in the order in which they are applied.
+
+    Args:
+        configuration: What is wanted; not the unquantized model.
+        facts: Of the model that it is wanted for.
+        accelerator: Whether this machine has a device other than the CPU.
+
+    Raises:
+        TrialFailure: QuantizationFailed, for a combination that cannot work.
+    """
+    check_combination(configuration, facts, accelerator=accelerator)
+    check_group_size(configuration, facts)
+    preset = _PRESETS[configuration.scheme]
+    ignore = (_OUTPUT_HEAD, *(_ROUTERS if facts.mixture_of_experts else ()))
+    kv_cache = calibrated_kv_cache(configuration) is not None
+
+    def rounding(modifier: Modifier, **options: Any) -> ModifierPlan:
+        return ModifierPlan(modifier, preset, configuration.group_size, kv_cache, ignore, options)
+
+    smoothing = ModifierPlan(Modifier.SMOOTHQUANT, options={"smoothing_strength": _SMOOTHING_STRENGTH})
+    match configuration.algorithm:
+        case Algorithm.RTN:
+            return (rounding(Modifier.QUANTIZATION),)
+        case Algorithm.GPTQ:
+            return (rounding(Modifier.GPTQ),)
+        case Algorithm.SMOOTHQUANT:
+            return (smoothing, rounding(Modifier.QUANTIZATION))
+        case Algorithm.SMOOTHQUANT_GPTQ:
+            return (smoothing, rounding(Modifier.GPTQ))
+        case Algorithm.AWQ:
+            return (ModifierPlan(Modifier.AWQ, ignore=ignore), rounding(Modifier.QUANTIZATION))
+        case Algorithm.AUTOROUND:
+            # Compiling pays on an accelerator; on a CPU it takes longer than the tuning that it speeds up.
+            return (rounding(Modifier.AUTOROUND, iters=_AUTOROUND_STEPS, enable_torch_compile=accelerator),)
+        case _:
+            raise _impossible(configuration, "the algorithm rounds nothing; name rtn, gptq or another one")
+
+
+def reads_calibration(configuration: Configuration) -> bool:
+    """Whether the artifact depends on the calibration data."""
+    if not configuration.quantized:
+        return False
+    return configuration.algorithm is not Algorithm.RTN or _PRESETS[configuration.scheme] in _STATIC_ACTIVATIONS
+
+
+def calibrated_kv_cache(configuration: Configuration) -> str | None:
+    """The KV cache type that scales are calibrated for, where there is a calibration at all."""
+    wanted = str(configuration.settings.get("kv-cache-dtype", "auto"))
+    return wanted if wanted in _CALIBRATED_KV_CACHES and reads_calibration(configuration) else None
+
+
+def check_combination(configuration: Configuration, facts: ModelFacts, *, accelerator: bool) -> None:
+    """Raises TrialFailure for a scheme and algorithm that do not go together, here or with this model."""
+    scheme, algorithm = configuration.scheme, configuration.algorithm
+    if scheme not in _PRESETS:
+        raise _impossible(configuration, "it has no format to round to; name a quantization scheme")
+    if scheme not in _ALGORITHMS.get(algorithm, ()):
+        able = [name.value for name, schemes in _ALGORITHMS.items() if scheme in schemes]
+        raise _impossible(configuration, f"{algorithm.value} does not make {scheme.value}; use {', '.join(able)}")
+    if algorithm is Algorithm.AWQ and not accelerator:
+        raise _impossible(
+            configuration,
+            "AWQ needs an accelerator to quantize on (llm-compressor pins memory for it) and this machine has none; "
+            "use gptq, or quantize on a machine that has one",
+        )
+    if facts.quantized_by is not None:
+        raise _impossible(
+            configuration,
+            f"the model is quantized already ({facts.quantized_by}); name its unquantized original",
+        )
+    if not facts.architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
+        raise _impossible(configuration, f"{facts.architecture} is not a language model that llm-compressor can load")
+
+
+def check_group_size(configuration: Configuration, facts: ModelFacts) -> None:
+    """Raises TrialFailure if the scheme's groups do not fit the model's layers, naming one and the sizes that would."""
+    scheme, wanted = configuration.scheme, configuration.group_size
+    own = _OWN_GROUP.get(scheme)
+    if wanted is not None and wanted != own and scheme not in _FREE_GROUP:
+        fixed = f"its own is {own}" if own else "it has no groups"
+        raise _impossible(
+            configuration, f"{scheme.value} does not take groupSize {wanted}: {fixed}; leave groupSize out"
+        )
+    size = wanted if wanted is not None else own
+    if size is None or size == CHANNELWISE:
+        return
+    if size < 1:
+        raise _impossible(configuration, f"groupSize {size} is not a size; use {CHANNELWISE} for one scale per channel")
+    misfits = [linear for linear in facts.linears if linear.columns % size]
+    if misfits:
+        raise _impossible(configuration, _misfit_sentence(size, misfits, facts.linears, free=scheme in _FREE_GROUP))
+
+
+def _misfit_sentence(size: int, misfits: Sequence[LinearShape], linears: Sequence[LinearShape], *, free: bool) -> str:
+    first = misfits[0]
+    others = f" and {len(misfits) - 1} more" if len(misfits) > 1 else ""
+    trouble = f"group size {size} does not divide the {first.columns} columns of {first.name}{others}"
+    if not free:
+        return f"{trouble}; use a scheme without groups, for example W8A8-INT8 or FP8-DYNAMIC"
+    fitting = [str(other) for other in _GROUP_SIZES if all(linear.columns % other == 0 for linear in linears)]
+    return f"{trouble}; group sizes that fit: {', '.join([*fitting, f'{CHANNELWISE} (one scale per channel)'])}"
+
+
+def _impossible(configuration: Configuration, why: str) -> TrialFailure:
+    return TrialFailure(FailureReason.QUANTIZATION_FAILED, f"{configuration.describe()}: {why}")

@@ -1,0 +1,217 @@
+"""`quantize`: fetches the model and leaves `<directory>/model`, a link to what the engine shall serve."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from haqa_runner.contract import (
+    Algorithm,
+    ArtifactReport,
+    Calibration,
+    Configuration,
+    FailureReason,
+    TrialReport,
+    TrialRequest,
+)
+from haqa_runner.datasets import fingerprint, load_texts
+from haqa_runner.disk import is_disk_full, size_text
+from haqa_runner.failures import TrialFailure, cause_of
+from haqa_runner.models import FetchedModel, fetch_model
+from haqa_runner.models.checkpoint import ModelFacts, model_facts
+from haqa_runner.progress import Phases, ProgressSink
+from haqa_runner.quantize.machine import memory_limit_bytes, peak_rss_bytes, reset_peak_rss
+from haqa_runner.quantize.recipes import (
+    RECIPE_VERSION,
+    ModifierPlan,
+    calibrated_kv_cache,
+    reads_calibration,
+    recipe,
+)
+from haqa_runner.quantize.sizes import artifact_bytes, plan_samples
+from haqa_runner.store import ArtifactKey, CalibrationKey, open_store
+
+log = logging.getLogger(__name__)
+
+MODEL_LINK = "model"
+_TOOLS = ("llmcompressor", "compressed-tensors", "transformers", "torch")
+_TEXTS_PER_SAMPLE = 64
+"""Texts read for each calibration sample: rows of a dataset may be a few words long."""
+_DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/dri", "/dev/accel")
+"""One of these is there wherever a GPU or an NPU is: NVIDIA, AMD, WSL, Intel, and the kernel's accelerator class."""
+_OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "defaultcpuallocator")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What shall be made of which model."""
+
+    model: FetchedModel
+    facts: ModelFacts
+    modifiers: tuple[ModifierPlan, ...]
+    calibration: Calibration
+    key: ArtifactKey
+    warnings: tuple[str, ...]
+
+
+def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialReport:
+    """Fetches the model, makes or finds the artifact, links it. Raises TrialFailure with the reason if it cannot."""
+    with phases.measure("fetch"):
+        model = fetch_model(request.model, Path(request.cache), progress)
+    if not request.configuration.quantized:
+        link_model(Path(request.directory), model.path)
+        return TrialReport(trial=request.trial, artifact=_unquantized(model))
+    plan = _plan(request, model)
+    peaks: list[int] = []
+
+    def build(folder: Path) -> None:
+        with phases.measure("quantize"):
+            peaks.append(_build(request, plan, folder, progress))
+
+    artifact = open_store(request.store, Path(request.cache)).obtain(
+        plan.key,
+        build,
+        estimate_bytes=artifact_bytes(plan.facts, request.configuration.scheme),
+        phases=phases,
+        progress=progress,
+        wait_s=request.quantize_timeout_s,
+    )
+    link_model(Path(request.directory), artifact.path)
+    progress("quantize", 1.0, f"{request.configuration.describe()}: {size_text(artifact.size_bytes)}")
+    report = ArtifactReport(
+        digest=artifact.digest,
+        path=str(artifact.path),
+        size_bytes=artifact.size_bytes,
+        reused=artifact.reused,
+        model_digest=model.digest,
+        tool_versions=plan.key.tool_versions,
+        peak_rss_bytes=peaks[0] if peaks else None,
+    )
+    return TrialReport(trial=request.trial, artifact=report, warnings=plan.warnings)
+
+
+def artifact_key(
+    configuration: Configuration, model_digest: str, calibration: Calibration, versions: dict[str, str]
+) -> ArtifactKey:
+    """The content address of what `configuration` makes of a model; engine settings are no part of it."""
+    calibrated = reads_calibration(configuration)
+    return ArtifactKey(
+        model_digest=model_digest,
+        scheme=configuration.scheme,
+        algorithm=configuration.algorithm,
+        group_size=configuration.group_size,
+        kv_cache=calibrated_kv_cache(configuration),
+        calibration=CalibrationKey(
+            dataset=fingerprint(calibration.dataset),
+            samples=calibration.samples,
+            sequence_length=calibration.sequence_length,
+            seed=calibration.seed,
+        )
+        if calibrated
+        else None,
+        recipe_version=RECIPE_VERSION,
+        tool_versions=versions,
+    )
+
+
+def tool_versions(algorithm: Algorithm) -> dict[str, str]:
+    """Versions of what decides an artifact's content. Raises TrialFailure if a tool is not installed."""
+    names = (*_TOOLS, *(("auto-round",) if algorithm is Algorithm.AUTOROUND else ()))
+    try:
+        return {name: version(name) for name in names}
+    except PackageNotFoundError as error:
+        raise TrialFailure(
+            FailureReason.QUANTIZATION_FAILED,
+            f"{error.name} is not installed in this environment; install the package's `runner` extra",
+        ) from error
+
+
+def link_model(directory: Path, target: Path) -> None:
+    """Points `<directory>/model` at `target`, replacing an older link at once."""
+    link = directory / MODEL_LINK
+    temporary = directory / f".{MODEL_LINK}.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    try:
+        temporary.replace(link)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise TrialFailure(
+            FailureReason.QUANTIZATION_FAILED, f"{link} is in the way of the link to the model; remove it"
+        ) from error
+
+
+def _plan(request: TrialRequest, model: FetchedModel) -> _Plan:
+    """Everything that can be decided, or refused, without loading a weight."""
+    configuration = request.configuration
+    facts = model_facts(model.path, request.model.uri)
+    modifiers = recipe(configuration, facts, accelerator=_has_accelerator())
+    calibration = request.calibration
+    warnings: tuple[str, ...] = ()
+    if reads_calibration(configuration):
+        samples = plan_samples(calibration, facts, memory_limit_bytes())
+        calibration = calibration.model_copy(update={"samples": samples.samples})
+        warnings = (samples.warning,) if samples.warning else ()
+    key = artifact_key(configuration, model.digest, calibration, tool_versions(configuration.algorithm))
+    return _Plan(model, facts, modifiers, calibration, key, warnings)
+
+
+def _build(request: TrialRequest, plan: _Plan, folder: Path, progress: ProgressSink) -> int:
+    """Makes the artifact in `folder`; returns the peak of this process's resident memory in bytes."""
+    configuration = request.configuration
+    progress("quantize", 0.0, f"{configuration.describe()}: reading calibration data and importing")
+    texts: list[str] = []
+    if reads_calibration(configuration):
+        limit = plan.calibration.samples * _TEXTS_PER_SAMPLE
+        texts = load_texts(plan.calibration.dataset, limit=limit, seed=plan.calibration.seed)
+    reset_peak_rss()
+    try:
+        from haqa_runner.quantize.compressor import Job, compress
+
+        job = Job(plan.model.path, plan.modifiers, plan.calibration, texts, request.model.trust_remote_code)
+        compress(job, folder, progress)
+    except TrialFailure:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        log.exception("llm-compressor failed")
+        raise _failure(configuration, error) from error
+    return peak_rss_bytes()
+
+
+def _failure(configuration: Configuration, error: Exception) -> TrialFailure:
+    words = str(error).lower()
+    if isinstance(error, MemoryError) or any(part in words for part in _OUT_OF_MEMORY_WORDS):
+        return TrialFailure(
+            FailureReason.QUANTIZATION_OOM,
+            f"{configuration.describe()}: out of memory while quantizing ({cause_of(error)}); its peak was "
+            f"{size_text(peak_rss_bytes())}. Give it more memory, or fewer or shorter calibration samples",
+        )
+    return TrialFailure(
+        FailureReason.QUANTIZATION_FAILED,
+        f"{configuration.describe()}: llm-compressor could not make it ({cause_of(error)}); its log has the traceback",
+    )
+
+
+def _has_accelerator() -> bool:
+    """Whether there is a device other than the CPU. Torch is asked only where there may be one: it imports slowly."""
+    if not any(Path(name).exists() for name in _DEVICE_FILES):
+        return False
+    import torch
+
+    return bool(torch.accelerator.is_available())
+
+
+def _unquantized(model: FetchedModel) -> ArtifactReport:
+    return ArtifactReport(
+        digest=hashlib.sha256(model.digest.encode()).hexdigest(),
+        path=str(model.path),
+        size_bytes=model.size_bytes,
+        reused=True,
+        model_digest=model.digest,
+    )

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.unit.agent.builders import (
+    CONSTRAINTS,
+    FirstUntried,
+    ScriptedModel,
+    baseline_trial,
+    make_context,
+    make_space,
+    make_trial,
+    measured,
+    observe_all,
+)
+
+from haqa_operator.agent.messages import LLMError
+from haqa_operator.agent.strategy import (
+    MAX_RECORDED_REPLY_CHARS,
+    NO_REPLY,
+    AgentStrategy,
+    agent_or_fallback,
+    consecutive_outages,
+)
+from haqa_operator.api.trial import Exchange, Proposal, Proposer
+from haqa_operator.api.tuning import AgentSpec, Budget, Search, SearchStrategy, SecretKeyRef
+from haqa_operator.decision.observations import Observation
+from haqa_runner.contract import Configuration
+
+SPACE = make_space()
+BASELINE = observe_all([baseline_trial(SPACE)])
+GOOD = '{"reasoning": "INT4 halves the weights", "candidate": 2, "expected_percent": 150}'
+
+
+class Saved(list[tuple[str, str, Exchange]]):
+    def __call__(self, prompt: str, reply: str, exchange: Exchange) -> None:
+        self.append((prompt, reply, exchange))
+
+
+def ask(
+    *replies: str | LLMError,
+    observations: list[Observation] = BASELINE,
+    budget: Budget | None = None,
+    truncated: bool = False,
+) -> tuple[Proposal, ScriptedModel, Saved]:
+    model = ScriptedModel(list(replies), truncated=truncated)
+    saved = Saved()
+    context = make_context(budget=budget or Budget(max_trials=20))
+    proposal = AgentStrategy(model, lambda: context, FirstUntried(), saved).propose(SPACE, observations)
+    assert proposal is not None
+    return proposal, model, saved
+
+
+def test_a_good_reply_is_proposed_with_its_reasoning_and_the_exchange() -> None:
+    proposal, model, saved = ask(GOOD)
+    assert proposal.configuration == SPACE.candidates[2]
+    assert proposal.proposer is Proposer.AGENT
+    assert proposal.reasoning == "INT4 halves the weights"
+    assert proposal.note is None
+    (exchange,) = proposal.exchanges
+    assert (exchange.model, exchange.prompt_tokens, exchange.completion_tokens) == ("scripted/model", 900, 60)
+    assert exchange.reply == GOOD
+    assert exchange.error is None
+    ((prompt, reply, kept),) = saved
+    assert (reply, kept) == (GOOD, exchange)
+    assert model.asked[0][1].content in prompt
+
+
+def test_the_same_observations_ask_the_same() -> None:
+    one, first, _ = ask(GOOD)
+    other, second, _ = ask(GOOD)
+    assert first.asked == second.asked
+    assert one.exchanges[0].prompt_hash == other.exchanges[0].prompt_hash
+    assert len(one.exchanges[0].prompt_hash) == 64
+
+
+def test_a_bad_reply_is_repaired_in_one_round_that_says_what_was_wrong() -> None:
+    proposal, model, saved = ask('{"candidate": 77}', GOOD)
+    assert proposal.proposer is Proposer.AGENT
+    assert [exchange.error is None for exchange in proposal.exchanges] == [False, True]
+    assert "candidate 77 does not exist" in model.asked[1][-1].content
+    assert model.asked[1][:2] == model.asked[0]
+    assert len(saved) == 2
+
+
+@pytest.mark.parametrize("bad", ["", "no json", '{"candidate": 77}', '{"parameters": {"scheme": "FP8-DYNAMIC"}}'])
+def test_two_bad_replies_leave_the_trial_to_the_fallback(bad: str) -> None:
+    proposal, model, _ = ask(bad, bad)
+    assert proposal.configuration == SPACE.candidates[0]
+    assert proposal.proposer is Proposer.BAYESIAN
+    assert len(proposal.exchanges) == len(model.asked) == 2
+    assert proposal.note is not None
+    assert proposal.note.startswith("scripted/model gave no usable reply: ")
+    assert proposal.note.endswith("; bayesian proposed this trial instead")
+
+
+def test_a_candidate_that_was_tried_is_neither_offered_nor_accepted() -> None:
+    done = observe_all([baseline_trial(SPACE), make_trial(1, SPACE.candidates[2], {"throughput": 1.0})])
+    proposal, model, _ = ask(GOOD, '{"candidate": 3}', observations=done)
+    assert proposal.configuration == SPACE.candidates[3]
+    assert model.schemas[0] is not None
+    assert model.schemas[0]["properties"]["candidate"]["enum"] == [0, 1, 3]
+    assert "measured already" in (proposal.exchanges[0].error or "")
+
+
+def test_an_unreachable_model_is_asked_once_and_the_fallback_proposes() -> None:
+    proposal, model, saved = ask(LLMError("m at http://x: cannot be reached", latency_s=2.0))
+    assert len(model.asked) == 1
+    assert proposal.proposer is Proposer.BAYESIAN
+    assert proposal.note == "no reply: m at http://x: cannot be reached; bayesian proposed this trial instead"
+    assert proposal.exchanges[0].error == "no reply: m at http://x: cannot be reached"
+    assert proposal.exchanges[0].latency_seconds == 2.0
+    assert saved[0][1] == ""
+
+
+def test_when_the_repair_gets_no_reply_both_exchanges_are_kept() -> None:
+    proposal, _, _ = ask("no json", LLMError("gone"))
+    assert [bool(e.reply) for e in proposal.exchanges] == [True, False]
+    assert proposal.note == "no reply: gone; bayesian proposed this trial instead"
+
+
+def test_nothing_left_to_try_asks_nobody() -> None:
+    trials = [baseline_trial(SPACE)] + [make_trial(i + 1, c, {}) for i, c in enumerate(SPACE.candidates)]
+    model = ScriptedModel([])
+    strategy = AgentStrategy(model, make_context, FirstUntried())
+    assert strategy.propose(SPACE, observe_all(trials, CONSTRAINTS)) is None
+    assert model.asked == []
+
+
+def test_a_reply_cut_off_by_the_token_limit_is_told_to_be_shorter() -> None:
+    _, model, _ = ask('{"reasoning": "very long', '{"reasoning": "very long', truncated=True)
+    assert "cut off after 60 tokens" in model.asked[1][-1].content
+
+
+def test_a_huge_reply_is_recorded_cut_and_saved_whole() -> None:
+    huge = "blah " * 5000
+    proposal, _, saved = ask(huge, huge)
+    assert len(proposal.exchanges[0].reply) == MAX_RECORDED_REPLY_CHARS
+    assert saved[0][1] == huge
+
+
+def test_a_reply_full_of_control_characters_is_recorded_as_plain_text() -> None:
+    proposal, _, _ = ask('\x1b[2J{"candidate": 2}\x00')
+    assert proposal.exchanges[0].reply == '{"candidate": 2}'
+
+
+# --- token budget -------------------------------------------------------------------------------------------------
+
+
+def spent(prompt_tokens: int, completion_tokens: int) -> list[Observation]:
+    exchange = Exchange(
+        prompt_hash="0" * 64, model="m", prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, reply="{}"
+    )
+    return observe_all(
+        [baseline_trial(SPACE), make_trial(1, SPACE.candidates[0], {"throughput": 5.0}, exchanges=(exchange,))]
+    )
+
+
+def test_a_used_up_token_budget_asks_nobody_and_says_so() -> None:
+    proposal, model, _ = ask(observations=spent(9000, 900), budget=Budget(max_agent_tokens=10_000))
+    assert model.asked == []
+    assert proposal.exchanges == ()
+    assert proposal.note == (
+        "budget.maxAgentTokens 10000 leaves too few for another reply; bayesian proposed this trial instead"
+    )
+
+
+def test_the_reply_gets_what_the_budget_leaves() -> None:
+    _, model, _ = ask(GOOD, observations=spent(9000, 900), budget=Budget(max_agent_tokens=13_000))
+    assert model.limits[0] is not None
+    assert 256 <= model.limits[0] < 2048
+
+
+def test_the_repair_round_counts_against_the_budget() -> None:
+    proposal, model, _ = ask("no json", GOOD, budget=Budget(max_agent_tokens=3000))
+    assert len(model.asked) == 1
+    assert proposal.proposer is Proposer.BAYESIAN
+    assert "budget.maxAgentTokens 3000" in (proposal.note or "")
+
+
+# --- outages ------------------------------------------------------------------------------------------------------
+
+OUT = Exchange(prompt_hash="0" * 64, model="m", error=f"{NO_REPLY}dead")
+HEARD = Exchange(prompt_hash="0" * 64, model="m", reply="{}", error="bad")
+
+
+def after(*trials: tuple[Exchange, ...]) -> list[Observation]:
+    configurations = [Configuration.of("W4A16", "gptq", other=i) for i in range(len(trials))]
+    made = [
+        make_trial(i + 1, configuration, measured(1, 1, 1, perplexity=12, e2e=1), exchanges=exchanges)
+        for i, (configuration, exchanges) in enumerate(zip(configurations, trials, strict=True))
+    ]
+    return observe_all([baseline_trial(SPACE), *made])
+
+
+@pytest.mark.parametrize(
+    ("trials", "count"),
+    [
+        ([], 0),
+        ([(OUT,)], 1),
+        ([(OUT,), (OUT,), (OUT,)], 3),
+        ([(OUT,), (HEARD,), (OUT,)], 1),
+        ([(OUT,), (OUT,), (OUT,), ()], 3),
+        ([(OUT,), (OUT,), (HEARD, OUT)], 0),
+    ],
+)
+def test_outages_in_a_row_are_counted_from_the_record(trials: list[tuple[Exchange, ...]], count: int) -> None:
+    assert consecutive_outages(after(*trials)) == count
+
+
+def test_after_three_outages_in_a_row_the_model_is_left_alone() -> None:
+    for quiet in range(3):
+        proposal, model, _ = ask(GOOD, observations=after((OUT,), (OUT,), (OUT,), *[()] * quiet))
+        assert model.asked == []
+        assert proposal.note == (
+            "scripted/model gave no reply for 3 trials in a row and is not asked for this one; "
+            "bayesian proposed this trial instead"
+        )
+
+
+def test_after_three_quiet_trials_the_model_gets_another_chance() -> None:
+    proposal, model, _ = ask(GOOD, observations=after((OUT,), (OUT,), (OUT,), (), (), ()))
+    assert len(model.asked) == 1
+    assert proposal.proposer is Proposer.AGENT
+
+
+def test_a_failed_second_chance_rests_again() -> None:
+    _, model, _ = ask(GOOD, observations=after((OUT,), (OUT,), (OUT,), (), (), (), (OUT,)))
+    assert model.asked == []
+
+
+# --- who proposes -------------------------------------------------------------------------------------------------
+
+
+def choose(search: Search, env: dict[str, str] | None = None) -> tuple[object, str | None]:
+    return agent_or_fallback(search, make_context, FirstUntried(), env or {}, Saved())
+
+
+def test_without_an_agent_one_line_says_who_proposes() -> None:
+    strategy, note = choose(Search())
+    assert isinstance(strategy, FirstUntried)
+    assert note == "no agent configured (search.agent), so bayesian search proposes every trial"
+
+
+def test_another_strategy_needs_no_note() -> None:
+    strategy, note = choose(Search(strategy=SearchStrategy.RANDOM, agent=AgentSpec(model="openai/x")))
+    assert isinstance(strategy, FirstUntried)
+    assert note is None
+
+
+def test_a_key_that_is_not_there_names_the_variable() -> None:
+    agent = AgentSpec(model="openai/x", secret_ref=SecretKeyRef(name="llm", env="MY_KEY"))
+    strategy, note = choose(Search(agent=agent))
+    assert isinstance(strategy, FirstUntried)
+    assert note is not None
+    assert "MY_KEY is not set" in note
+
+
+def test_a_configured_agent_is_the_strategy() -> None:
+    agent = AgentSpec(model="openai/x", secret_ref=SecretKeyRef(name="llm", env="MY_KEY"))
+    strategy, note = choose(Search(agent=agent), {"MY_KEY": "sk-1"})
+    assert isinstance(strategy, AgentStrategy)
+    assert note is None
+    assert "sk-1" not in repr(strategy)
+
+
+def test_exchanges_survive_a_round_trip_through_json() -> None:
+    proposal, _, _ = ask("no json", GOOD)
+    assert Proposal.model_validate(json.loads(proposal.model_dump_json(by_alias=True))) == proposal
