@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import socket
 import struct
@@ -201,7 +202,8 @@ def reset() -> Behaviour:
 
     def behave(handler: Handler, _: ChatRequest) -> None:
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        handler.connection.close()
+        handler.close_connection = True
+        os.close(handler.connection.detach())  # close() would wait for the handler's files
 
     return behave
 
@@ -237,6 +239,7 @@ class State:
     brain: Brain
     script: list[Behaviour]
     api_key: str | None = None
+    only_model: bool = False
     requests: list[ChatRequest] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -278,6 +281,9 @@ class Handler(BaseHTTPRequestHandler):
         request = ChatRequest(tuple(body["messages"]), schema, headers, body)
         if self.state.api_key is not None and headers.get("authorization") != f"Bearer {self.state.api_key}":
             self.send(401, b'{"error": {"message": "wrong or missing API key"}}')
+            return
+        if self.state.only_model and body["model"] != MODEL:
+            self.send(404, json.dumps({"error": {"message": f"The model {body['model']} does not exist."}}).encode())
             return
         self.state.next_behaviour(request)(self, request)
 
@@ -327,8 +333,14 @@ class LLMServer:
         host: str = "127.0.0.1",
         port: int = 0,
         api_key: str | None = None,
+        only_model: bool = False,
     ) -> None:
-        self.state = State(brain, list(script), api_key)
+        """
+        Args:
+            api_key: Refuse requests without this bearer token.
+            only_model: Refuse requests for any model but `MODEL`.
+        """
+        self.state = State(brain, list(script), api_key, only_model)
         self._http = _HTTPServer((host, port), self.state)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 

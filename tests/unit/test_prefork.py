@@ -121,9 +121,7 @@ def reports(log: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def run(
-    launcher: PreforkedLauncher, env: dict[str, str], tmp_path: Path
-) -> Callable[..., tuple[int, list[dict[str, Any]]]]:
+def run(launcher: PreforkedLauncher, env: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
     """Launch the program to its end: exit code and reports."""
 
     def run(*argv: str, **more: str) -> tuple[int, list[dict[str, Any]]]:
@@ -212,8 +210,7 @@ def test_wait_gives_up(launcher: PreforkedLauncher, env: dict[str, str], tmp_pat
 def test_two_programs_run_at_once(launcher: PreforkedLauncher, env: dict[str, str], tmp_path: Path) -> None:
     logs = [tmp_path / "1", tmp_path / "2"]
     processes = [launcher.launch(["program", "sleep"], env, tmp_path, log, LIMIT_S) for log in logs]
-    for log in logs:
-        eventually(lambda log=log: reports(log))
+    eventually(lambda: all(reports(log) for log in logs))
     processes[0].kill()
     processes[0].wait(LIMIT_S)
     assert processes[1].poll() is None
@@ -221,9 +218,7 @@ def test_two_programs_run_at_once(launcher: PreforkedLauncher, env: dict[str, st
     processes[1].wait(LIMIT_S)
 
 
-def test_what_a_program_leaves_behind_is_killed(
-    launcher: PreforkedLauncher, env: dict[str, str], tmp_path: Path
-) -> None:
+def test_what_a_program_leaves_is_killed(launcher: PreforkedLauncher, env: dict[str, str], tmp_path: Path) -> None:
     process = launcher.launch(["program", "sleep", "leave"], env, tmp_path, tmp_path / "log", LIMIT_S)
     assert process.wait(LIMIT_S) == 0
     [found] = reports(tmp_path / "log")
@@ -265,7 +260,8 @@ def test_a_killed_caller_leaves_nothing(env: dict[str, str], tmp_path: Path) -> 
         from haqa_runner.prefork import PreforkedLauncher
         launcher = PreforkedLauncher(Path(sys.executable), ["preloaded"], linger_s={LINGER_S})
         launcher.start()
-        process = launcher.launch(["program", "sleep"], {env!r}, Path({str(tmp_path)!r}), Path({str(tmp_path / "log")!r}))
+        here = Path({str(tmp_path)!r})
+        process = launcher.launch(["program", "sleep"], {env!r}, here, here / "log")
         print(launcher._router.pid, flush=True)
         time.sleep(60)
     """
@@ -280,8 +276,7 @@ def test_a_killed_caller_leaves_nothing(env: dict[str, str], tmp_path: Path) -> 
         router = int(caller.stdout.readline())
         [found] = eventually(lambda: reports(tmp_path / "log"))
         caller.kill()
-    for pid in (router, found["pid"], found["image"], found["child"]):
-        eventually(lambda pid=pid: gone(pid))
+    eventually(lambda: all(gone(pid) for pid in (router, found["pid"], found["image"], found["child"])))
 
 
 def test_the_least_recently_used_image_gives_way(env: dict[str, str], tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def shortlist(rows: Sequence[Row], untried: Sequence[int], best: Sequence[int]) 
 
 
 def _spread(numbers: Sequence[int], count: int) -> list[int]:
-    """Some of the numbers, by the golden ratio: a fixed step would meet the same values of a product again and again."""
+    """Some of the numbers, by the golden ratio: a fixed step would meet the same values of a product over and over."""
     return [numbers[int(k * _GOLDEN % 1 * len(numbers))] for k in range(count)] if numbers else []
 
 

@@ -5,6 +5,7 @@ litellm is imported on the first request, since that takes seconds, and is kept 
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
@@ -220,4 +221,5 @@ def _litellm() -> Any:
     import litellm
 
     litellm.suppress_debug_info = True
+    logging.getLogger("LiteLLM").setLevel(logging.ERROR)
     return litellm

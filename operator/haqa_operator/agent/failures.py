@@ -6,6 +6,7 @@ litellm turns every provider's failures into subclasses of OpenAI's exceptions w
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from haqa_operator.agent.transport import ReplyRefused
 
 _REDACTED = "(key removed)"
 _CREDENTIAL = re.compile(r"(?i)\b(bearer\s+|basic\s+)[\w.~+/=-]{4,}|\b(?:sk|pk|key|hf|xai|gsk)[-_][\w-]{8,}")
+_NO_CREDENTIAL = re.compile(r"(?i)missing .*(?:credential|api.?key)")
 _PREFIX = re.compile(r"^(?:litellm\.)?(?:\w+(?:Error|Timeout|Exception)\b[\s:-]*(?:litellm\.)?)+")
 
 
@@ -47,7 +49,7 @@ _SENTENCES = {
     Kind.SERVER: "failed (HTTP {status}: {words})",
     Kind.REFUSED_REPLY: "sent something that is not read: {words}",
     Kind.NOT_A_COMPLETION: "gave no chat completion ({words}); check search.agent.apiBase and model",
-    Kind.KEY: "refused the API key (HTTP {status}: {words}); check search.agent.secretRef",
+    Kind.KEY: "the API key is missing or refused ({words}); check search.agent.secretRef",
     Kind.UNKNOWN_MODEL: "does not know it (HTTP 404: {words}); check search.agent.model and apiBase",
     Kind.TOO_LONG: "the prompt is longer than the model can read ({words}); use one with a longer context",
     Kind.BAD_REQUEST: "refused the request (HTTP {status}: {words})",
@@ -112,7 +114,7 @@ def _kind(error: BaseException, chain: tuple[BaseException, ...], status: int) -
         return Kind.UNREACHABLE
     if status == 429:
         return Kind.QUOTA if "insufficient_quota" in str(error) else Kind.BUSY
-    if status in (401, 403):
+    if status in (401, 403) or _NO_CREDENTIAL.search(str(error)):
         return Kind.KEY
     if status == 404:
         return Kind.UNKNOWN_MODEL
@@ -132,7 +134,16 @@ def _words(error: BaseException, chain: tuple[BaseException, ...], kind: Kind) -
         deepest = [cause for cause in chain if isinstance(cause, causes) and str(cause)]
         return str(deepest[-1]) if deepest else type(chain[-1]).__name__
     text = _PREFIX.sub("", str(error).partition("Traceback")[0]).strip()
-    return text or type(error).__name__
+    return _message_in(text) or text or type(error).__name__
+
+
+def _message_in(text: str) -> str | None:
+    """The message of an OpenAI-style error body, which litellm hands on whole for some providers."""
+    try:
+        message = json.loads(text)["error"]["message"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return message if isinstance(message, str) else None
 
 
 def _retry_after(error: BaseException) -> float | None:

@@ -137,8 +137,8 @@ def candidate_bounds(limits: Sequence[Limit], values: Mapping[str, Sequence[str]
     if limit_ms is None or not levels:
         return ()
     return tuple(
-        f"concurrency {level:g} on {count:g} accelerator{'' if count == 1 else 's'}: only with at least {level * 1000 / (count * limit_ms):.4g} "
-        "requests/s for each accelerator"
+        f"concurrency {level:g} on {count:g} accelerator{'' if count == 1 else 's'}: only with at least "
+        f"{level * 1000 / (count * limit_ms):.4g} requests/s for each accelerator"
         for level in levels
         for count in counts
     )

@@ -88,9 +88,7 @@ class AgentStrategy(Strategy):
         for _ in range(ROUNDS):
             limit = self._reply_tokens(context, used + sum(map(_tokens, exchanges)), prompt)
             if limit is None:
-                return (
-                    f"budget.maxAgentTokens {context.budget.max_agent_tokens} leaves too few tokens for another reply"
-                )
+                return f"budget.maxAgentTokens {context.budget.max_agent_tokens} leaves too few for another reply"
             result, reply, exchange = self._ask(prompt, space, tried, limit)
             exchanges.append(exchange)
             self.save(prompt.text, reply, exchange)

@@ -26,6 +26,10 @@ class ReplyRefused(aiohttp.ClientPayloadError):
     """The reply is too large, or compressed so that its size cannot be known."""
 
 
+class Unreachable(aiohttp.ClientConnectionError):
+    """No connection. litellm answers aiohttp's own error with a second try outside this session and its bounds."""
+
+
 class _BoundedBody:
     """A response's stream that stops a reply at `MAX_REPLY_BYTES`."""
 
@@ -49,7 +53,10 @@ class _BoundedBody:
 
 async def _bounded(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     request.headers["Accept-Encoding"] = "identity"
-    response = await handler(request)
+    try:
+        response = await handler(request)
+    except aiohttp.ClientOSError as error:
+        raise Unreachable(str(error)) from error
     encoding = response.headers.get("Content-Encoding", "").lower()
     response.content = cast("aiohttp.StreamReader", _BoundedBody(response.content, encoding))
     return response

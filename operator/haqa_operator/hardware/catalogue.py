@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 
@@ -142,6 +142,7 @@ _RENAMED = {"mi300": "mi300x", "mi325": "mi325x", "mi350": "mi350x", "mi355": "m
 _GIGABYTES = re.compile(r"^(\d+)g$")
 
 
+@cache
 def find(product: str, memory_gib: float | None = None) -> Product | None:
     """The catalogue's entry for a product, by the name that a node label, `nvidia-smi` or a person gives it.
 

@@ -67,9 +67,13 @@ class ModelProfile:
     @property
     def active_parameters(self) -> int:
         """Parameters that one token passes through: all, or of a mixture's experts those that are chosen."""
+        return self.other_parameters + self.active_matrix_parameters
+
+    @property
+    def active_matrix_parameters(self) -> int:
+        """Parameters of Linear layers that one token is multiplied with; output layer and routers not counted."""
         share = self.experts_per_token / self.experts if self.experts else 1.0
-        used = sum(linear.parameters * (share if linear.routed else 1) for linear in self.linears)
-        return self.other_parameters + int(used)
+        return int(sum(linear.parameters * (share if linear.routed else 1) for linear in self.linears))
 
     def weight_bytes(
         self, scheme: Scheme, group_size: int | None = None, compute_bytes: int = 2, active: bool = False
@@ -99,7 +103,7 @@ class ModelProfile:
 
     def compute_bytes(self, configuration: Configuration) -> int:
         """Bytes of an unquantized number in the engine, which serves float32 checkpoints in 16 bit unless told."""
-        return _BYTES.get(str(configuration.settings.get("dtype", "auto")), 2)
+        return _BYTES.get(str(dict(configuration.engine).get("dtype", "auto")), 2)
 
     def kv_bytes_per_token(self, kv_cache_dtype: str = "auto", compute_bytes: int = 2) -> float:
         """KV cache of one token, all layers together, in bytes; 0 where the architecture is not known."""

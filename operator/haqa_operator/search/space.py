@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 from haqa_operator.decision.results import Exclusion
 from haqa_runner.contract import Configuration, Scalar
@@ -16,16 +17,25 @@ class SearchSpace:
         baseline: Trial 0; not among the candidates.
         candidates: Feasible configurations, distinct, in an order that depends on the inputs alone.
         exclusions: What was ruled out, grouped by cause.
+        baseline_problem: Why the baseline itself cannot run here, where that is known; the candidates may all the same.
+        notes: What is worth knowing of schemes that can run, for example that one runs weight-only.
     """
 
     baseline: Configuration
     candidates: tuple[Configuration, ...]
     exclusions: tuple[Exclusion, ...] = field(default=())
+    baseline_problem: str | None = None
+    notes: tuple[str, ...] = ()
 
     def dimensions(self) -> dict[str, tuple[Scalar | None, ...]]:
         """Parameter name -> the values it takes among the candidates (None where a candidate leaves it out)."""
         names = dict.fromkeys(name for candidate in self.candidates for name in candidate.parameters)
         return {name: tuple(dict.fromkeys(c.parameters.get(name) for c in self.candidates)) for name in names}
+
+    def without(self, configurations: Collection[Configuration]) -> SearchSpace:
+        """The space without candidates that are, say, being measured right now."""
+        gone = set(configurations)
+        return replace(self, candidates=tuple(c for c in self.candidates if c not in gone))
 
     def __contains__(self, configuration: object) -> bool:
         return configuration in self.candidates

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from haqa_operator.api.trial import Proposal
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
+from haqa_runner.contract import Configuration
 
 
 class Strategy(ABC):
@@ -25,3 +26,9 @@ class Strategy(ABC):
             space: The candidates.
             observations: Finished trials in their order, the baseline among them.
         """
+
+
+def untried(space: SearchSpace, observations: Sequence[Observation]) -> list[Configuration]:
+    """Candidates that no observation is of, in the space's order."""
+    tried = {observation.trial.configuration for observation in observations}
+    return [candidate for candidate in space.candidates if candidate not in tried]

@@ -32,7 +32,7 @@ DEFAULTS: tuple[Default, ...] = (
     Default("tensor-parallel-size", "uses all accelerators of a replica (nodePools[].gpusPerReplica)"),
     Default("max-model-len", "room for the workload's longest request, and no more: the KV cache goes to requests"),
     Default("seed", "same sampling in every trial (search.seed)"),
-    Default("shutdown-timeout", "lets requests in flight finish when a pod is replaced; vLLM's own default aborts them"),
+    Default("shutdown-timeout", "lets requests in flight finish when a pod is replaced; vLLM's default cuts them off"),
     Default("VLLM_CPU_KVCACHE_SPACE", "CPU: a quarter of the memory; vLLM's own default asks for 92 % of the machine"),
     Default("VLLM_NO_USAGE_STATS", "nothing is reported to anybody"),
     Default("HF_HUB_OFFLINE", "the model is a folder; nothing is looked up on the network"),
@@ -100,6 +100,18 @@ def argument(name: str, value: Scalar) -> tuple[str, ...]:
     return (f"--{name}={value}",)
 
 
+def relocated(launch: EngineLaunch, model_path: str, port: int = ENGINE_PORT) -> EngineLaunch:
+    """The same command for a model that lies elsewhere: measured in a folder here, served from a volume there."""
+    args = tuple(f"--model={model_path}" if text.startswith("--model=") else text for text in launch.args)
+    return launch.model_copy(update={"args": args, "port": port})
+
+
+def drain_s(launch: EngineLaunch) -> int:
+    """How long this engine takes to finish its requests when it is told to stop."""
+    prefix = "--shutdown-timeout="
+    return next((int(text.removeprefix(prefix)) for text in launch.args if text.startswith(prefix)), 0)
+
+
 def default_max_model_len(workload: Workload, evaluation: Evaluation, model_limit: int | None = None) -> int:
     """Tokens of the longest request that a trial makes, with an eighth to spare, in steps of 256.
 
@@ -155,7 +167,7 @@ def _environment(
 
 
 _KV_CACHE_SIZES = frozenset({"kv-cache-memory-bytes", "gpu-memory-utilization"})
-"""On CPU, VLLM_CPU_KVCACHE_SPACE would win over these (vllm/platforms/cpu.py), so it is left out where one is asked for."""
+"""On CPU, VLLM_CPU_KVCACHE_SPACE wins over these (vllm/platforms/cpu.py): it is left out where one of them is given."""
 
 
 def _listed(sizes: Mapping[str, int]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from haqa_operator.api.tuning import Toleration
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.images import is_gaudi
-from haqa_operator.serving.launch import DRAIN_S, ENGINE_PORT
+from haqa_operator.serving.launch import drain_s
 from haqa_operator.serving.volumes import (
     FetchedVolume,
     Manifest,
@@ -39,7 +39,7 @@ PRE_STOP_S = 10
 _TEARDOWN_S = 20
 _PROBE_PERIOD_S = 5
 _AMD_GROUPS = (44, 109)
-"""video and render on Debian and Ubuntu nodes: the owners of /dev/kfd and /dev/dri."""
+"""video and render on Debian and Ubuntu nodes, the owners of /dev/kfd and /dev/dri; other systems count differently."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def pod_spec(pod: EnginePod) -> Manifest:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(pod),
-        "terminationGracePeriodSeconds": PRE_STOP_S + DRAIN_S + _TEARDOWN_S,
+        "terminationGracePeriodSeconds": PRE_STOP_S + drain_s(pod.launch) + _TEARDOWN_S,
     }
     if pod.node_selector:
         spec["nodeSelector"] = dict(sorted(pod.node_selector.items()))
@@ -229,23 +229,3 @@ def _health(*, period_s: int, timeout_s: int, failures: int) -> Manifest:
 def _literal(text: str) -> str:
     """Kubernetes replaces `$(NAME)` in commands, arguments and variables; a doubled dollar stays a dollar."""
     return text.replace("$", "$$")
-
-
-__all__ = [
-    "ENGINE_COMMAND",
-    "ENGINE_CONTAINER",
-    "ENGINE_PORT",
-    "EnginePod",
-    "Resources",
-    "container_security",
-    "default_resources",
-    "device_resource",
-    "engine_container",
-    "engine_env",
-    "init_containers",
-    "pod_security",
-    "pod_spec",
-    "pod_volumes",
-    "resource_requirements",
-    "tolerations",
-]

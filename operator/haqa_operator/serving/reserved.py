@@ -90,7 +90,7 @@ _VARIABLES: dict[str, str] = {
     "VLLM_LOGGING_LEVEL": "HAQA reads the reason of a failed start from the engine's log",
 }
 
-_SECRET_NAME = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)")
+_SECRET_NAME = re.compile(r"SECRET|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|(^|_)(KEY|TOKEN)$")
 
 
 def why_setting_is_reserved(name: str) -> str | None:

@@ -7,6 +7,7 @@ made anew.
 
 import ctypes
 import fcntl
+import importlib
 import multiprocessing.process
 import os
 import resource
@@ -54,6 +55,7 @@ def run(program: Program, router_path: str) -> None:
     os.chdir(program.cwd)
     _take_limits_of(program.requester)
     _renew_secrets()
+    _show(program.argv)
     spawning.install(router_path)
     _execute(program.argv)
 
@@ -88,6 +90,15 @@ def _renew_secrets() -> None:
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
     multiprocessing.process.current_process().authkey = os.urandom(32)
+
+
+def _show(argv: Sequence[str]) -> None:
+    """Have ps show the program instead of the image, where the environment has the means."""
+    try:
+        setproctitle = importlib.import_module("setproctitle")
+    except ImportError:
+        return
+    setproctitle.setproctitle(" ".join(["python", *(argv if argv[0] == "-c" else ["-m", *argv])]))
 
 
 def _execute(argv: list[str]) -> None:

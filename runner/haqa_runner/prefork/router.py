@@ -35,6 +35,7 @@ class _Image:
     process: subprocess.Popen[bytes]
     channel: socket.socket
     made: dict[str, str | None] = field(default_factory=dict)
+    imported: bool = False
 
 
 class Router:
@@ -137,7 +138,7 @@ class Router:
     def _on_image(self, image: _Image) -> None:
         message, _ = wire.receive(image.channel)
         if message is not None:
-            image.made = message["made"]
+            image.made, image.imported = message["made"], True
             return
         self._selector.unregister(image.channel)
         image.channel.close()
@@ -149,11 +150,14 @@ class Router:
     def _close(self) -> None:
         images = [*self._images, *self._retired]
         for image in images:
-            image.channel.close()  # has it end its children
+            if image.imported:
+                image.channel.close()  # has it end its children
+            else:  # it would not notice, and has none
+                image.process.kill()
         for image in images:
             try:
                 image.process.wait(timeout=self._linger_s + _END_S)
-            except subprocess.TimeoutExpired:  # importing, or stuck; the kernel ends its children
+            except subprocess.TimeoutExpired:  # the kernel ends its children
                 image.process.kill()
                 image.process.wait(timeout=_END_S)
         self._listener.close()

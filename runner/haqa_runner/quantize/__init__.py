@@ -3,4 +3,4 @@
 `PRELOAD` is what a process has to import to be forked into this step without paying for imports again.
 """
 
-PRELOAD = ("haqa_runner.quantize.compressor",)
+PRELOAD = ("haqa_runner.quantize.warm",)

@@ -24,7 +24,6 @@ from compressed_tensors.quantization import (
 )
 from llmcompressor import oneshot
 from llmcompressor.core import reset_session
-from llmcompressor.modifiers.autoround import AutoRoundModifier
 from llmcompressor.modifiers.gptq import GPTQModifier
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
@@ -48,7 +47,6 @@ _CLASSES: dict[Modifier, Any] = {
     Modifier.GPTQ: GPTQModifier,
     Modifier.AWQ: AWQModifier,
     Modifier.SMOOTHQUANT: SmoothQuantModifier,
-    Modifier.AUTOROUND: AutoRoundModifier,
 }
 _FP8_KV_CACHE = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
 _MADE_HERE = (".safetensors", ".safetensors.index.json", "config.json")
@@ -124,7 +122,15 @@ def _modifier(plan: ModifierPlan, calibration: Calibration) -> Any:
         options["config_groups"] = {"group_0": _regrouped(plan.preset, plan.group_size)}
     elif plan.preset is not None:
         options |= {"scheme": plan.preset, "targets": "Linear"}
-    return _CLASSES[plan.modifier](**options)
+    return _class_of(plan.modifier)(**options)
+
+
+def _class_of(modifier: Modifier) -> Any:
+    if modifier is Modifier.AUTOROUND:
+        from llmcompressor.modifiers.autoround import AutoRoundModifier
+
+        return AutoRoundModifier
+    return _CLASSES[modifier]
 
 
 def _regrouped(preset: str, group_size: int) -> QuantizationScheme:

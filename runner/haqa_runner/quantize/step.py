@@ -170,10 +170,10 @@ def _build(request: TrialRequest, plan: _Plan, folder: Path, progress: ProgressS
         texts = load_texts(plan.calibration.dataset, limit=limit, seed=plan.calibration.seed)
     reset_peak_rss()
     try:
-        from haqa_runner.quantize.compressor import Job, compress
+        from haqa_runner.quantize.warm import compressor
 
-        job = Job(plan.model.path, plan.modifiers, plan.calibration, texts, request.model.trust_remote_code)
-        compress(job, folder, progress)
+        job = compressor.Job(plan.model.path, plan.modifiers, plan.calibration, texts, request.model.trust_remote_code)
+        compressor.compress(job, folder, progress)
     except TrialFailure:
         raise
     except Exception as error:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 
 from haqa_runner.contract import Failure, FailureReason
 
@@ -27,6 +28,8 @@ _EXCEPTION = re.compile(r"^(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exceptio
 _NOT_A_CAUSE = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|cancelled|EngineDeadError|resource_tracker"
 )
+_KERNEL_REASON = re.compile(r"\bcannot implement\b|\brequires\b|\bdisabled\b|\bnot supported\b")
+_SHOWN_REASONS = 3
 _SETTING = re.compile(r"^--(?P<name>[\w-]+)(?:=(?P<value>.*))?$")
 
 OUT_OF_MEMORY_EXITS = (-9, 137)
@@ -140,17 +143,11 @@ def _rule(pattern: str, reason: FailureReason, sentence: str | Callable[[re.Matc
     return Rule(re.compile(pattern, re.MULTILINE), reason, sentence)
 
 
-def _first_of(reasons: str, limit: int = 3) -> str:
-    """The first reasons of a list with one on each line, as half a sentence."""
-    lines = [line.strip() for line in reasons.splitlines() if line.strip()]
-    return "; ".join(lines[:limit]) + ("; …" if len(lines) > limit else "")
-
-
 def _no_kernel(match: re.Match[str], log: EngineLog) -> str:
-    end = log.bare.find("\n\n", match.end())
-    following = log.bare[match.end() : end if end >= 0 else None].splitlines()
-    reasons = [line for line in following if "cannot implement" in line or " requires " in line or "is disabled" in line]
-    why = f" ({_first_of(chr(10).join(reasons))})" if reasons else ""
+    following = log.bare[match.end() :].splitlines()[1:]
+    reasons = [line.strip() for line in takewhile(_KERNEL_REASON.search, following)]
+    more = "; …" if len(reasons) > _SHOWN_REASONS else ""
+    why = f" ({'; '.join(reasons[:_SHOWN_REASONS])}{more})" if reasons else ""
     return (
         f"this device has no kernel for the scheme: {match['layer']} linear layers cannot run here{why}; "
         "take the scheme out of the search for this pool"
@@ -357,9 +354,14 @@ RULES: tuple[Rule, ...] = (
         f"({(match['what'] or match['rust'] or '')[:200]}); fetch the model again or remove the artifact",
     ),
     _rule(
+        r"(?:Repo id must be in the form[^\n]*: |Invalid repository ID or local directory specified: )'(?P<path>/[^'\n]*)'",
+        _LOAD,
+        "there is no model in {path}: the folder is missing or has no config.json; check model.uri and the mounts",
+    ),
+    _rule(
         r"Repo id must be in the form[^\n]*|is not a valid model identifier[^\n]*|is not a local folder and is not[^\n]*"
         r"|Invalid repository ID or local directory specified[^\n]*|Repository Not Found[^\n]*|RepositoryNotFoundError"
-        r"|LocalEntryNotFoundError[^\n]*|outgoing traffic has been disabled[^\n]*|couldn't connect to '[^']*'[^\n]*"
+        r"|outgoing traffic has been disabled|[Cc]ouldn't connect to '[^']*' to load the files"
         r"|OfflineModeIsEnabled[^\n]*",
         FailureReason.MODEL_FETCH,
         _not_on_hub,

@@ -243,8 +243,8 @@ def test_the_schema_admits_exactly_replies_that_name_something_that_exists(space
         assert not validator.is_valid({**reply, "candidate": 0})
     else:
         values = {name: rule["enum"] for name, rule in schema["properties"]["parameters"]["properties"].items()}
-        assert values["max-num-seqs"] == ["32", "64", "128", "256", "default", "512"]
-        replies = [{**reply, "parameters": {**{n: v[0] for n, v in values.items()}, "max-num-seqs": "64"}}]
+        assert values["max-num-seqs"] == ["default", "32", "64", "128", "256", "512"]
+        replies = [{**reply, "parameters": {name: texts[0] for name, texts in values.items()} | {"max-num-seqs": "64"}}]
         assert not validator.is_valid({**reply, "parameters": {**replies[0]["parameters"], "scheme": "W2"}})
     for valid in replies:
         validator.validate(valid)

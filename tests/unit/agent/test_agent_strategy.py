@@ -173,10 +173,10 @@ def test_the_reply_gets_what_the_budget_leaves() -> None:
 
 
 def test_the_repair_round_counts_against_the_budget() -> None:
-    proposal, model, _ = ask("no json", GOOD, budget=Budget(max_agent_tokens=3000))
+    proposal, model, _ = ask("no json", GOOD, budget=Budget(max_agent_tokens=2700))
     assert len(model.asked) == 1
     assert proposal.proposer is Proposer.BAYESIAN
-    assert "budget.maxAgentTokens 3000" in (proposal.note or "")
+    assert "budget.maxAgentTokens 2700" in (proposal.note or "")
 
 
 # --- outages ------------------------------------------------------------------------------------------------------

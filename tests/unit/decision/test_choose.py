@@ -3,12 +3,12 @@ from __future__ import annotations
 import math
 
 import pytest
+from tests.builders import TrialBuilder, make_baseline, make_trial
+
 from haqa_operator.api import Constraint, Objective, Trial
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.results import Confirmation, Decision, Verdict
 from haqa_runner.contract import Estimate
-
-from tests.builders import TrialBuilder, make_baseline, make_trial
 
 THROUGHPUT = (Objective(metric="throughput"),)
 PERPLEXITY = Constraint(metric="perplexity", max_degradation_percent=1)
@@ -155,9 +155,8 @@ def test_nothing_feasible_gives_the_distance_in_the_constraints_own_terms() -> N
         limits=(LATENCY, PERPLEXITY),
     )
     assert decision.binding == PERPLEXITY.describe()
-    assert (
-        "perplexity at most 1 % worse than the baseline: closest is demo-here-001 (W8A8-INT8/rtn) at +1.3 %"
-        in (decision.reason)
+    assert "perplexity at most 1 % worse than the baseline: closest is demo-here-001 (W8A8-INT8/rtn) at +1.3 %" in (
+        decision.reason
     )
     assert "2 break e2e.p95 <= 200" in decision.reason
 

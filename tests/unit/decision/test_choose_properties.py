@@ -6,6 +6,10 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.builders import make_baseline, make_trial
+
 from haqa_operator.api import Constraint, Objective, Trial
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.comparison import compare
@@ -13,10 +17,6 @@ from haqa_operator.decision.constraints import find_baseline, judge_trial
 from haqa_operator.decision.observe import observe
 from haqa_operator.decision.results import Decision, Verdict
 from haqa_runner.contract import Scheme
-from hypothesis import given
-from hypothesis import strategies as st
-
-from tests.builders import make_baseline, make_trial
 
 THROUGHPUT = Objective(metric="throughput")
 LIMITS = (

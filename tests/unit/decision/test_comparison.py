@@ -3,13 +3,13 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.builders import make_trial
+
 from haqa_operator.api import Objective, Trial
 from haqa_operator.decision.comparison import beats, compare
 from haqa_runner.contract import Estimate
-from hypothesis import given
-from hypothesis import strategies as st
-
-from tests.builders import make_trial
 
 THROUGHPUT = Objective(metric="throughput")
 LATENCY = Objective(metric="e2e")

@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 
 import pytest
+from tests.builders import make_baseline, make_trial
+
 from haqa_operator.api import Constraint, Trial
 from haqa_operator.decision.constraints import (
     UNJUDGED_EXCESS,
@@ -12,8 +14,6 @@ from haqa_operator.decision.constraints import (
     measured,
 )
 from haqa_runner.contract import Estimate
-
-from tests.builders import make_baseline, make_trial
 
 BASELINE = (
     make_baseline()

@@ -3,10 +3,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from tests.builders import make_baseline, make_trial
+
 from haqa_operator.api import Constraint, Objective
 from haqa_operator.decision.observe import observe, score
-
-from tests.builders import make_baseline, make_trial
 
 THROUGHPUT = (Objective(metric="throughput"),)
 LIMITS = (Constraint(metric="perplexity", max_degradation_percent=1), Constraint(metric="e2e", max=200))

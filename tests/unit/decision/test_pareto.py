@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+from tests.builders import make_baseline, make_trial
+
 from haqa_operator.api import Constraint, Objective
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.pareto import axes, front
-
-from tests.builders import make_baseline, make_trial
 
 THROUGHPUT = Objective(metric="throughput")
 TTFT = Objective(metric="ttft")

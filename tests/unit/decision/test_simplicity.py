@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.builders import make_baseline, make_trial
+
 from haqa_operator.api import Trial
 from haqa_operator.decision.simplicity import simplicity
 from haqa_runner.contract import Configuration
-from hypothesis import given
-from hypothesis import strategies as st
-
-from tests.builders import make_baseline, make_trial
 
 IN_ORDER = [
     make_baseline(),

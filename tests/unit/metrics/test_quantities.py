@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.metrics.quantities import quantity, signed_percent
 

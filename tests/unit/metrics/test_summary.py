@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.metrics.summary import Summary, over_levels, summarize
 from haqa_runner.contract import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from haqa_operator.api.metrics import MetricKey, known_metric
-from haqa_operator.executors.cells import TableError
+from haqa_operator.executors.table_cells import TableError
 
 METRIC, SETTING, TRIAL = "metric:", "setting:", "trial:"
 """Prefixes that say what a column is, whatever its name."""
@@ -30,12 +30,14 @@ class TableOptions:
         where: Column -> the values that a row may have; others are left out.
         baseline: Column -> value of the baseline's rows.
         ignore: Columns that are neither.
+        settings: Columns that are settings though they look like measurements, or have a metric's name.
     """
 
     metrics: Mapping[str, str] = field(default_factory=dict)
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     baseline: Mapping[str, str] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
     @classmethod
     def parse(
@@ -45,9 +47,11 @@ class TableOptions:
         where: Iterable[str] = (),
         baseline: Iterable[str] = (),
         ignore: Iterable[str] = (),
+        setting: Iterable[str] = (),
     ) -> TableOptions:
-        """From the command line: `--metric COL[=NAME]`, `--where COL=VALUE`, `--baseline COL=VALUE[,COL=VALUE]`.
+        """From the command line.
 
+        `--metric COL[=NAME]`, `--where COL=VALUE`, `--baseline COL=VALUE[,COL=VALUE]`, `--ignore COL`, `--setting COL`.
         Each may be given more than once; `--where` for one column twice keeps the rows with either value.
 
         Raises:
@@ -59,7 +63,7 @@ class TableOptions:
             column, value = _pair("--where", text)
             values[column] = (*values.get(column, ()), value)
         chosen = dict(_pair("--baseline", part) for text in baseline for part in text.split(","))
-        return cls(metrics, values, chosen, tuple(column.strip() for column in ignore))
+        return cls(metrics, values, chosen, tuple(map(str.strip, ignore)), tuple(map(str.strip, setting)))
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Columns:
         bounds: Column -> the metric key and which bound of its interval it holds.
         fields: Column -> field of a Configuration (scheme, algorithm, group-size).
         settings: Column -> name of an engine setting.
-        explicit: Those of the settings that are marked `setting:`: kept even where all rows agree.
+        explicit: Those of the settings that were said to be settings: kept even where all rows agree.
         trial: Name after `trial:` -> column.
         long: The table has a `metric` and a `value` column instead of one column for each metric.
     """
@@ -111,7 +115,7 @@ def classify(header: Sequence[str], options: TableOptions, long_names: Sequence[
             _classify_metric(column, measured, bounds)
         elif column.startswith(TRIAL):
             trial[column.removeprefix(TRIAL)] = column
-        elif column.startswith(SETTING):
+        elif column.startswith(SETTING) or column in options.settings:
             settings[column] = column.removeprefix(SETTING)
         elif own_field in FIELDS:
             fields[column] = own_field
@@ -122,9 +126,10 @@ def classify(header: Sequence[str], options: TableOptions, long_names: Sequence[
     if not measured and not long:
         raise TableError(
             f"no column is a metric; the columns are {', '.join(header)}: say which one is, "
-            f"for example --metric {_quoted(header[-1])}=throughput"
+            f"for example --metric {quoted(header[-1])}=throughput"
         )
-    explicit = frozenset(column for column in settings if column.startswith(SETTING))
+    _one_column_each(measured)
+    explicit = frozenset(c for c in settings if c.startswith(SETTING) or c in options.settings)
     return Columns(measured, bounds, fields, settings, explicit, trial, long)
 
 
@@ -138,7 +143,7 @@ def metric_key(name: str, column: str) -> MetricKey:
     except ValueError:
         raise TableError(
             f"column {column!r}: {name!r} cannot be the name of a metric; give it one with --metric "
-            f"{_quoted(column)}=NAME (letters, digits, `_`, `-`, `.`)"
+            f"{quoted(column)}=NAME (letters, digits, `_`, `-`, `.`)"
         ) from None
 
 
@@ -150,9 +155,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> TableError:
     return TableError(f"{what} {name!r}: the table has no such column; {hint}")
 
 
-def _classify_metric(
-    column: str, measured: dict[str, MetricKey], bounds: dict[str, tuple[MetricKey, Bound]]
-) -> None:
+def _classify_metric(column: str, measured: dict[str, MetricKey], bounds: dict[str, tuple[MetricKey, Bound]]) -> None:
     name, _, bound = column.removeprefix(METRIC).partition(":")
     if not bound:
         measured[column] = metric_key(name, column)
@@ -160,6 +163,16 @@ def _classify_metric(
         bounds[column] = (metric_key(name, column), bound)
     else:
         raise TableError(f"column {column!r}: {bound!r} is not a bound; a metric has {', '.join(BOUNDS)}")
+
+
+def _one_column_each(measured: Mapping[str, MetricKey]) -> None:
+    columns: dict[MetricKey, str] = {}
+    for column, key in measured.items():
+        first = columns.setdefault(key, column)
+        if first != column:
+            raise TableError(
+                f"columns {first!r} and {column!r} are both {key}; leave one out with --ignore {quoted(first)}"
+            )
 
 
 def _is_known_metric(column: str) -> bool:
@@ -175,6 +188,7 @@ def _check_options(header: Sequence[str], options: TableOptions, long_names: Seq
         ("--where", options.where),
         ("--baseline", options.baseline),
         ("--ignore", options.ignore),
+        ("--setting", options.settings),
     ):
         known = [*header, *long_names] if option == "--metric" else header
         for column in columns:
@@ -193,5 +207,5 @@ def _pair(option: str, text: str) -> tuple[str, str]:
     return column.strip(), value.strip()
 
 
-def _quoted(column: str) -> str:
+def quoted(column: str) -> str:
     return f"'{column}'" if " " in column else column

@@ -1,0 +1,135 @@
+"""Numbers, metrics and times as a person reads them who has never seen the field's abbreviations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from haqa_operator.api.metrics import MetricKey
+from haqa_operator.metrics.quantities import quantity, signed_percent
+from haqa_runner.contract import Estimate
+
+_TITLES = {
+    "throughput": "Throughput",
+    "totalThroughput": "Total throughput",
+    "requestRate": "Requests served",
+    "throughputPerCost": "Tokens for the money",
+    "ttft": "Time to first token",
+    "itl": "Time between tokens",
+    "tpot": "Time per output token",
+    "e2e": "Time for a whole request",
+    "perplexity": "Perplexity",
+    "perplexityRatio": "Perplexity against the baseline",
+    "klDivergence": "KL divergence",
+    "topTokenAgreement": "Same most likely token",
+    "artifactBytes": "Size on disk",
+}
+
+_SHORT = {"ttft": "TTFT", "itl": "ITL", "tpot": "TPOT", "e2e": "E2E"}
+
+_SHARES = ("topTokenAgreement",)
+
+NOT_MEASURED = "–"
+
+
+def metric_title(key: MetricKey, *, short: bool = False) -> str:
+    """`Time to first token, 95th percentile, 8 at a time`; short: `TTFT p95 @8`."""
+    metric = key.metric
+    if metric.startswith("accuracy."):
+        title = f"Accuracy on {metric.removeprefix('accuracy.')}"
+    else:
+        title = (_SHORT if short else {}).get(metric) or _TITLES.get(metric, metric)
+    if short:
+        percentile = f" p{key.percentile}" if key.percentile is not None else ""
+        level = f" @{key.concurrency}" if key.concurrency is not None else ""
+        return f"{title}{percentile}{level}"
+    percentile = f", {key.percentile}th percentile" if key.percentile is not None else ""
+    level = f", {key.concurrency} at a time" if key.concurrency is not None else ""
+    return f"{title}{percentile}{level}"
+
+
+def value_text(key: MetricKey, value: float | None) -> str:
+    """The value with its unit: `203.4 tokens/s`, `391 MiB`, `94.1 %`."""
+    if value is None:
+        return NOT_MEASURED
+    if key.metric == "artifactBytes":
+        return bytes_text(value)
+    if key.metric in _SHARES or key.metric.startswith("accuracy."):
+        return f"{value * 100:.3g} %"
+    return quantity(key, value)
+
+
+def interval_text(key: MetricKey, estimate: Estimate) -> str:
+    """`95 % interval 198 to 209 tokens/s`; empty where one repeat cannot give one."""
+    if estimate.low == estimate.high:
+        return ""
+    low = value_text(key, estimate.low)
+    high = value_text(key, estimate.high)
+    number, _, unit = low.partition(" ")
+    # The unit once, after the second number; kept twice where the two differ (900 KiB to 1.1 MiB).
+    return f"95 % interval {number if high.endswith(unit) else low} to {high}"
+
+
+def ratio_text(ratio: Estimate | None) -> str:
+    """`1.62×`."""
+    return factor_text(ratio.value) if ratio is not None else NOT_MEASURED
+
+
+def factor_text(value: float) -> str:
+    return f"{value:.2f}×" if value < 9.995 else f"{value:.3g}×"
+
+
+def ratio_interval_text(ratio: Estimate | None) -> str:
+    if ratio is None or ratio.low == ratio.high:
+        return ""
+    return f"95 % interval {factor_text(ratio.low)} to {factor_text(ratio.high)}"
+
+
+def change_text(fraction: float) -> str:
+    """`+0.84 %`; `no change` for exactly none."""
+    return signed_percent(fraction) if fraction else "no change"
+
+
+def change_interval_text(ratio: Estimate) -> str:
+    """The interval of a change, from that of the ratio: `95 % interval +0.7 % to +1 %`."""
+    if ratio.low == ratio.high:
+        return ""
+    return f"95 % interval {signed_percent(ratio.low - 1)} to {signed_percent(ratio.high - 1)}"
+
+
+def duration_text(seconds: float) -> str:
+    """`0.4 s`, `48 s`, `3 min 20 s`, `1 h 12 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    minutes = round(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+def bytes_text(value: float) -> str:
+    """Binary units, three significant digits: `391 MiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} TiB"
+
+
+def count_text(number: int, noun: str) -> str:
+    """`1 trial`, `12 trials`, `34,120 tokens`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def list_text(items: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def date_text(unix: float) -> str:
+    """UTC, so that the page says the same wherever it is read."""
+    return datetime.fromtimestamp(unix, UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0")

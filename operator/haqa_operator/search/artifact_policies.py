@@ -1,0 +1,138 @@
+"""Policies on scheme, algorithm and group size: can this be quantized, and does vLLM load it on this device?"""
+
+from __future__ import annotations
+
+from haqa_operator.hardware.accelerators import Platform
+from haqa_operator.search.algorithms import APPLICABLE, NEEDS_ACCELERATOR
+from haqa_operator.search.cases import Case, Policy, Violation
+from haqa_operator.search.layers import LinearShape
+from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL, group_size
+from haqa_operator.search.requirements import unmet
+from haqa_runner.contract import Algorithm, Scheme
+
+_USUAL_GROUPS = (16, 32, 64, 128, 256)
+
+_KERNEL_GROUPS: dict[Platform, frozenset[int]] = {
+    Platform.CUDA: frozenset({PER_CHANNEL, 32, 64, 128}),
+    Platform.ROCM: frozenset({PER_CHANNEL, 32, 64, 128, 256}),
+}
+"""Group sizes of integer weight-only kernels: Marlin's (`MARLIN_SUPPORTED_GROUP_SIZES`) and Triton's
+(`TRITON_W4A16_SUPPORTED_GROUP_SIZES`), vLLM 0.32. Those for CPU and Intel take any multiple of 2 and 32."""
+
+_BLOCK = 128
+"""Rows and columns of FP8-BLOCK's blocks."""
+
+_MERGED = frozenset({"q_proj", "k_proj", "gate_proj", "experts.gate_proj", "shared_expert.gate_proj"})
+"""Matrices that vLLM stacks on top of another one (qkv_proj, gate_up_proj): their last block must be whole."""
+
+_CPU_PACKED = frozenset({Scheme.W4A16, Scheme.W4A16_ASYM})
+_CPU_TILE = 32
+"""`CPUWNA16LinearKernel.can_implement`, vLLM 0.32: inputs and outputs are multiples of 32."""
+
+
+def algorithm_fits_scheme(case: Case) -> Violation | None:
+    """BF16 is not quantized, everything else is, and by an algorithm that does something for it."""
+    scheme, algorithm = case.configuration.scheme, case.configuration.algorithm
+    if algorithm in APPLICABLE[scheme]:
+        return None
+    choices = ", ".join(a.value for a in APPLICABLE[scheme])
+    if scheme is Scheme.BF16:
+        reason = f"BF16 is the unquantized model, so algorithm {algorithm.value} has nothing to do; use none"
+    elif algorithm is Algorithm.NONE:
+        reason = f"{scheme.value} needs an algorithm that makes it; use one of {choices}"
+    else:
+        reason = f"algorithm {algorithm.value} does nothing for {scheme.value}; use one of {choices}"
+    return Violation(reason, ("scheme", "algorithm"))
+
+
+def scheme_runs_on_device(case: Case) -> Violation | None:
+    """Compute capability, chip or instruction set, and vLLM's release, against the table of requirements."""
+    reason = unmet(case.accelerator, case.configuration.scheme, case.engine_version)
+    return Violation(reason, ("scheme",)) if reason else None
+
+
+def algorithm_runs_on_device(case: Case) -> Violation | None:
+    """Some algorithms need an accelerator while quantizing."""
+    algorithm = case.configuration.algorithm
+    if algorithm not in NEEDS_ACCELERATOR or not case.accelerator.is_cpu:
+        return None
+    return Violation(
+        f"algorithm {algorithm.value} fails on a machine without an accelerator (llm-compressor pins memory); use gptq",
+        ("algorithm",),
+    )
+
+
+def group_size_suits_scheme(case: Case) -> Violation | None:
+    """Group sizes belong to schemes whose groups can be chosen, and to sizes that have a kernel."""
+    configuration, scheme = case.configuration, case.configuration.scheme
+    number_format, size = FORMATS[scheme], group_size(configuration)
+    if not number_format.groups_chosen:
+        if configuration.group_size is None:
+            return None
+        reason = f"{scheme.value} has a fixed layout of scales, so group size {size} cannot be chosen; leave it out"
+        return Violation(reason, ("scheme", "group-size"))
+    if size == 0 or size < PER_CHANNEL:
+        reason = f"group size {size} is not a number of weights; use -1 (one scale a channel) or a multiple of 32"
+        return Violation(reason, ("group-size",))
+    if scheme is Scheme.W4AFP8 and size != _BLOCK:
+        reason = f"vLLM's W4AFP8 kernel takes group size {_BLOCK} only, not {size}"
+        return Violation(reason, ("scheme", "group-size"))
+    known = _KERNEL_GROUPS.get(case.accelerator.platform)
+    if known is not None and size not in known:
+        choices = ", ".join(map(str, sorted(known)))
+        reason = f"vLLM's {case.accelerator.platform.value} kernels take group sizes {choices}, not {size}"
+        return Violation(reason, ("group-size",))
+    if known is None and size != PER_CHANNEL and size % 2:
+        return Violation(f"group size {size} is odd; vLLM's kernels take even ones", ("group-size",))
+    return None
+
+
+def groups_divide_columns(case: Case) -> Violation | None:
+    """llm-compressor finds out at the end of the run that a group does not divide a layer's columns."""
+    scheme, size = case.configuration.scheme, group_size(case.configuration)
+    if case.model is None or size == PER_CHANNEL or scheme is Scheme.FP8_BLOCK:
+        return None
+    uneven = next((linear for linear in case.model.linears if linear.columns % size), None)
+    if uneven is None:
+        return None
+    fitting = [str(s) for s in _USUAL_GROUPS if all(linear.columns % s == 0 for linear in case.model.linears)]
+    if not FORMATS[scheme].groups_chosen:
+        remedy = f"{scheme.value} has no other group size, so use another scheme"
+    elif fitting:
+        remedy = f"group sizes that divide every layer: {', '.join(fitting)}, or -1 (one scale a channel)"
+    else:
+        remedy = "no usual group size divides every layer; use -1 (one scale a channel)"
+    reason = f"group size {size} does not divide {uneven.name}'s {uneven.columns} columns; {remedy}"
+    return Violation(reason, ("scheme", "group-size") if case.configuration.group_size else ("scheme",))
+
+
+def rows_suit_kernel(case: Case) -> Violation | None:
+    """Kernels that work on whole tiles of outputs."""
+    scheme = case.configuration.scheme
+    for linear in case.model.linears if case.model else ():
+        reason = _tile_problem(case, linear)
+        if reason:
+            return Violation(f"{scheme.value}: {reason}", ("scheme",))
+    return None
+
+
+def _tile_problem(case: Case, linear: LinearShape) -> str | None:
+    scheme, shape = case.configuration.scheme, f"{linear.name} has {linear.rows} x {linear.columns}"
+    if case.accelerator.is_cpu and scheme in _CPU_PACKED and (linear.rows % _CPU_TILE or linear.columns % _CPU_TILE):
+        return f"vLLM's 4-bit kernel for CPUs takes multiples of {_CPU_TILE}; {shape}; use W8A8-INT8"
+    if scheme is Scheme.FP8_BLOCK and linear.name in _MERGED and linear.rows % _BLOCK:
+        return f"vLLM takes whole blocks of {_BLOCK} rows in stacked matrices; {shape}; use FP8-DYNAMIC"
+    if scheme is Scheme.W4AFP8 and (linear.rows % _BLOCK or linear.columns % _BLOCK):
+        return f"vLLM's kernel takes multiples of {_BLOCK}; {shape}; use W4A16"
+    return None
+
+
+ARTIFACT_POLICIES: tuple[Policy, ...] = (
+    scheme_runs_on_device,
+    algorithm_fits_scheme,
+    algorithm_runs_on_device,
+    group_size_suits_scheme,
+    groups_divide_columns,
+    rows_suit_kernel,
+)
+"""In the order in which they are tried."""

@@ -1,0 +1,230 @@
+"""The search space of one pool: what the tuning names, times what the hardware and the model allow.
+
+Every combination of scheme, algorithm, group size and engine settings is either a candidate, or the baseline, or part
+of an exclusion with a reason. The candidates' order is the prior's, with the schemes taking turns, so that whoever
+starts at the front sees every scheme early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product, zip_longest
+from math import prod
+
+from haqa_operator.api.tuning import Search
+from haqa_operator.decision.results import Exclusion
+from haqa_operator.hardware.accelerators import Accelerator, Platform
+from haqa_operator.search.algorithms import DEFAULT
+from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES
+from haqa_operator.search.cases import Case, Violation, first_violation
+from haqa_operator.search.engine_policies import ENGINE_POLICIES
+from haqa_operator.search.model_profile import ModelProfile
+from haqa_operator.search.number_formats import FORMATS
+from haqa_operator.search.prior import promise
+from haqa_operator.search.requirements import note, parse_version, unmet
+from haqa_operator.search.space import SearchSpace
+from haqa_runner.contract import Algorithm, Configuration, Scalar, Scheme, Workload
+
+MAX_CANDIDATES = 50_000
+"""More cannot be shown, ordered and searched in reasonable time, nor is a budget of trials any use for them."""
+
+DEFAULT_SCHEMES: dict[Platform, tuple[Scheme, ...]] = {
+    Platform.CUDA: (Scheme.BF16, Scheme.FP8_DYNAMIC, Scheme.W8A8_INT8, Scheme.W4A16, Scheme.NVFP4),
+    Platform.ROCM: (Scheme.BF16, Scheme.FP8_DYNAMIC, Scheme.W8A8_INT8, Scheme.W4A16, Scheme.MXFP4),
+    Platform.XPU: (Scheme.BF16, Scheme.FP8_DYNAMIC, Scheme.W8A8_INT8, Scheme.W4A16),
+    Platform.GAUDI: (Scheme.BF16, Scheme.FP8_DYNAMIC, Scheme.W8A8_INT8, Scheme.W4A16),
+    Platform.CPU: tuple(Scheme),
+}
+"""Considered where `search.schemes` is not given, as far as the device computes in them: on accelerators one scheme for
+each kind of arithmetic, on CPU all, since there are few that load."""
+
+ENGINE_DEFAULT = "default"
+"""As a value of a setting in `search.engine`: whatever vLLM does by itself."""
+
+_DEFAULTS: dict[str, Scalar] = {
+    "enforce-eager": False,
+    "kv-cache-dtype": "auto",
+    "dtype": "auto",
+    "linear-backend": "auto",
+    "optimization-level": 2,
+    "performance-mode": "balanced",
+    "pipeline-parallel-size": 1,
+    "data-parallel-size": 1,
+}
+_ATTENTION_DEFAULTS: dict[str, Scalar] = {"enable-prefix-caching": True, "enable-chunked-prefill": True}
+"""vLLM 0.32's defaults that are the same on every device (vllm/config); the second table where all layers are
+attention. Writing one of them down is the same as leaving it out."""
+
+
+class SpaceError(ValueError):
+    """The space cannot be searched as asked for; the sentence says which field to change."""
+
+
+@dataclass(frozen=True)
+class _Artifact:
+    """What is quantized, before engine settings."""
+
+    scheme: Scheme
+    algorithm: Algorithm
+    group_size: int | None
+
+    def with_engine(self, engine: Mapping[str, Scalar]) -> Configuration:
+        return Configuration(
+            scheme=self.scheme,
+            algorithm=self.algorithm,
+            group_size=self.group_size,
+            engine=tuple(sorted(engine.items())),
+        )
+
+
+def build_space(
+    search: Search,
+    accelerator: Accelerator,
+    model: ModelProfile | None,
+    workload: Workload,
+    engine_version: str,
+    *,
+    env: Mapping[str, str] | None = None,
+    max_model_len: int | None = None,
+) -> SearchSpace:
+    """Everything that may be tried on one pool.
+
+    Args:
+        model: None where the config cannot be read here; then memory and shapes are left to the trials.
+        engine_version: vLLM's, for example `0.32.0`.
+        env: What the pool gives the engine as environment.
+        max_model_len: What the engine gets where nothing else is set; None = the workload's longest request.
+
+    Raises:
+        SpaceError: more than `MAX_CANDIDATES` candidates.
+    """
+    omitted = _DEFAULTS | (_ATTENTION_DEFAULTS if model is not None and model.attention is not None else {})
+    fixed = _written(search.fixed_engine, omitted)
+    baseline = _Artifact(Scheme.BF16, Algorithm.NONE, None).with_engine(fixed)
+    base_case = Case(
+        accelerator,
+        model,
+        baseline,
+        workload,
+        parse_version(engine_version),
+        env=env or {},
+        max_model_len=max_model_len,
+    )
+    engines = _engines(search, fixed, omitted)
+    ruled_out = _RuledOut()
+    allowed: list[_Artifact] = []
+    for artifact in _artifacts(search, base_case):
+        configuration = artifact.with_engine(fixed)
+        violation = first_violation(replace(base_case, configuration=configuration), ARTIFACT_POLICIES)
+        if violation is None:
+            allowed.append(artifact)
+        else:
+            ruled_out.add(configuration, violation, times=len(engines))
+    _check_size(search, len(allowed), len(engines))
+    candidates: list[Case] = []
+    for artifact, engine in product(allowed, engines):
+        case = replace(base_case, configuration=artifact.with_engine(engine))
+        if case.configuration == baseline:
+            continue
+        violation = first_violation(case, ENGINE_POLICIES)
+        if violation is None:
+            candidates.append(case)
+        else:
+            ruled_out.add(case.configuration, violation)
+    problem = first_violation(base_case, (*ARTIFACT_POLICIES, *ENGINE_POLICIES))
+    return SearchSpace(
+        baseline=baseline,
+        candidates=tuple(case.configuration for case in _in_turns(candidates)),
+        exclusions=ruled_out.exclusions(),
+        baseline_problem=problem.reason if problem else None,
+        notes=_notes(base_case, allowed),
+    )
+
+
+def _artifacts(search: Search, case: Case) -> list[_Artifact]:
+    """Every combination of scheme, algorithm and group size that the search names; its defaults where it names none."""
+    found = []
+    for scheme in search.schemes or _default_schemes(case):
+        algorithms: Sequence[Algorithm] = (Algorithm.NONE,)
+        if scheme is not Scheme.BF16:
+            algorithms = search.algorithms or DEFAULT[scheme]
+        sizes = search.group_sizes if FORMATS[scheme].groups_chosen else ()
+        found += [_Artifact(scheme, a, size) for a, size in product(algorithms, sizes or (None,))]
+    return list(dict.fromkeys(found))
+
+
+def _default_schemes(case: Case) -> tuple[Scheme, ...]:
+    """The platform's short list, and what the device refuses of all schemes, so that the reason is on record.
+
+    Of the short list, only what the device computes in: weight-only fall-backs save no more than W4A16 does.
+    """
+    accelerator, version = case.accelerator, case.engine_version
+    refused = {scheme for scheme in Scheme if unmet(accelerator, scheme, version)}
+    listed = DEFAULT_SCHEMES[accelerator.platform]
+    fallback = {s for s in listed if accelerator.platform is Platform.CUDA and note(accelerator, s, version)}
+    return tuple(s for s in Scheme if s in refused or (s in listed and s not in fallback))
+
+
+def _engines(search: Search, fixed: dict[str, Scalar], omitted: Mapping[str, Scalar]) -> list[dict[str, Scalar]]:
+    """Every distinct combination of engine settings, without those that say what vLLM does anyway."""
+    names = sorted(search.engine)
+    combinations = (dict(zip(names, values, strict=True)) for values in product(*(search.engine[n] for n in names)))
+    written = (fixed | _written(combination, omitted) for combination in combinations)
+    return list({repr(sorted(engine.items())): engine for engine in written}.values())
+
+
+def _written(engine: Mapping[str, Scalar], omitted: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Settings that have to be written down: not vLLM's default, nor the word for it."""
+    return {
+        name: value
+        for name, value in engine.items()
+        if value != ENGINE_DEFAULT and not (name in omitted and repr(value) == repr(omitted[name]))
+    }
+
+
+def _check_size(search: Search, artifacts: int, engines: int) -> None:
+    if artifacts * engines <= MAX_CANDIDATES:
+        return
+    sizes = {f"search.engine.{name}": len(values) for name, values in search.engine.items()}
+    sizes["search.groupSizes"] = len(search.group_sizes)
+    widest = max(sizes, key=lambda name: sizes[name])
+    factor = -(-artifacts * engines // MAX_CANDIDATES)
+    raise SpaceError(
+        f"spec.search: {artifacts} quantizations x {prod(len(v) for v in search.engine.values())} combinations of "
+        f"engine settings are more than {MAX_CANDIDATES:,} candidates; leave out values, first of {widest} "
+        f"({sizes[widest]} of them), so that there are {factor} times fewer"
+    )
+
+
+def _in_turns(cases: Sequence[Case]) -> list[Case]:
+    """Most promising first, the schemes in turn: the best of each, then the second best of each."""
+    by_scheme: dict[Scheme, list[Case]] = {}
+    for case in sorted(cases, key=promise):
+        by_scheme.setdefault(case.configuration.scheme, []).append(case)
+    return [case for turn in zip_longest(*by_scheme.values()) for case in turn if case is not None]
+
+
+def _notes(case: Case, artifacts: Sequence[_Artifact]) -> tuple[str, ...]:
+    schemes = dict.fromkeys(artifact.scheme for artifact in artifacts)
+    texts = (note(case.accelerator, scheme, case.engine_version) for scheme in schemes)
+    return tuple(text for text in texts if text)
+
+
+@dataclass
+class _RuledOut:
+    """Exclusions while they are counted: one for each reason and the parameter values behind it."""
+
+    counts: dict[tuple[str, tuple[tuple[str, Scalar], ...]], int] = field(default_factory=dict)
+
+    def add(self, configuration: Configuration, violation: Violation, times: int = 1) -> None:
+        parameters = configuration.parameters
+        values = tuple((name, parameters[name]) for name in violation.parameters if name in parameters)
+        key = (violation.reason, values)
+        self.counts[key] = self.counts.get(key, 0) + times
+
+    def exclusions(self) -> tuple[Exclusion, ...]:
+        return tuple(
+            Exclusion(parameters=dict(values), reason=reason, configurations=count)
+            for (reason, values), count in self.counts.items()
+        )

@@ -1,0 +1,94 @@
+"""What a feasibility policy looks at, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.search.model_profile import ModelProfile
+from haqa_operator.search.requirements import Version
+from haqa_operator.serving.launch import tensor_parallel_size
+from haqa_runner.contract import Configuration, Scalar, Workload
+
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration of one model on one kind of machine.
+
+    Attributes:
+        model: None where the model's config could not be read.
+        env: Environment that the pool gives the engine; `VLLM_CPU_KVCACHE_SPACE` counts.
+        max_model_len: What the engine gets where the configuration has no `max-model-len`; None = the workload's
+            longest request.
+    """
+
+    accelerator: Accelerator
+    model: ModelProfile | None
+    configuration: Configuration
+    workload: Workload
+    engine_version: Version
+    env: Mapping[str, str] = field(default_factory=dict)
+    max_model_len: int | None = None
+
+    @cached_property
+    def settings(self) -> Mapping[str, Scalar]:
+        return self.configuration.settings
+
+    def setting(self, name: str) -> Scalar | None:
+        """An engine setting by command-line name, or None where the engine's default holds."""
+        return self.settings.get(name)
+
+    def number(self, name: str) -> float | None:
+        """The same for a setting that is a number; texts like `auto` and `16k` are the engine's own business."""
+        value = self.setting(name)
+        return None if isinstance(value, (bool, str)) else value
+
+    @property
+    def kv_cache_dtype(self) -> str:
+        return str(self.setting("kv-cache-dtype") or "auto")
+
+    @property
+    def request_tokens(self) -> int:
+        """Tokens of one request, prompt and reply."""
+        return self.workload.input_tokens + self.workload.output_tokens
+
+    @property
+    def sequence_limit(self) -> int:
+        """Tokens that the engine gives one sequence room for."""
+        own = self.number("max-model-len")
+        return int(own) if own and own > 0 else self.max_model_len or self.request_tokens
+
+    @property
+    def tensor_parallel(self) -> int:
+        """Accelerators that share each layer.
+
+        Raises:
+            LaunchError: the parallel sizes do not fit the replica.
+        """
+        if self.accelerator.is_cpu:
+            return int(self.number("tensor-parallel-size") or 1)
+        return tensor_parallel_size(self.settings, self.accelerator.count)
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Why a configuration is left out.
+
+    Attributes:
+        reason: One sentence with the numbers.
+        parameters: Names of the configuration's parameters that cause it; configurations that have the same values
+            there and the same reason are left out together.
+    """
+
+    reason: str
+    parameters: tuple[str, ...]
+
+
+Policy = Callable[[Case], Violation | None]
+
+
+def first_violation(case: Case, policies: Iterable[Policy]) -> Violation | None:
+    """The first violation in the order of the policies."""
+    return next((violation for policy in policies if (violation := policy(case)) is not None), None)

@@ -1,0 +1,196 @@
+"""Policies on engine settings: does vLLM start with them, and do weights and KV cache fit?
+
+What vLLM checks itself when it starts (vllm/config/scheduler.py, config/model.py, config/cache.py, 0.32) and what only
+shows once it has loaded the weights. Names and types of settings are checked elsewhere (`serving.settings`).
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from haqa_operator.hardware.accelerators import Platform
+from haqa_operator.search.cases import Case, Policy, Violation
+from haqa_operator.search.layers import Split
+from haqa_operator.search.memory import BATCH_SETTINGS, Memory, memory_of
+from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL, group_size
+from haqa_operator.serving.launch import LaunchError
+
+_PARALLEL = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
+
+_CACHE_DTYPES: dict[Platform, frozenset[str]] = {
+    Platform.CPU: frozenset({"auto", "fp8", "fp8_e4m3", "fp8_e5m2"}),
+    Platform.GAUDI: frozenset({"auto", "bfloat16", "fp8", "fp8_inc"}),
+}
+"""`supported_kv_cache_dtypes` of the only attention backend of a platform; on the others it depends on which of several
+backends is chosen, so anything may be tried."""
+
+_CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""`CPUAttentionBackend.get_supported_head_sizes`."""
+
+
+def parallel_sizes_fit_replica(case: Case) -> Violation | None:
+    """Tensor, pipeline and data parallelism multiply to the accelerators of a replica."""
+    try:
+        size = case.tensor_parallel
+    except LaunchError as error:
+        return Violation(str(error), tuple(name for name in _PARALLEL if case.setting(name) is not None))
+    if case.model is None or case.model.attention is None:
+        return None
+    heads, kv_heads = case.model.attention.heads, case.model.attention.kv_heads
+    given = tuple(name for name in _PARALLEL if case.setting(name) is not None)
+    if heads % size:
+        reason = f"tensor parallelism over {size} does not divide the model's {heads} attention heads"
+        return Violation(reason, given)
+    if max(kv_heads, size) % min(kv_heads, size):
+        reason = f"tensor parallelism over {size} does not go into the model's {kv_heads} key-value heads"
+        return Violation(reason, given)
+    return None
+
+
+def groups_divide_shards(case: Case) -> Violation | None:
+    """Tensor parallelism cuts matrices by columns or by rows; no group or block may lie on both sides of a cut."""
+    size, parallel = group_size(case.configuration), case.tensor_parallel
+    if case.model is None or size == PER_CHANNEL or parallel == 1:
+        return None
+    block_rows = FORMATS[case.configuration.scheme].block_rows
+    for linear in case.model.linears:
+        if linear.split is Split.COLUMNS and linear.columns % (parallel * size):
+            cut = f"group size {size} does not divide the {linear.columns}/{parallel} columns"
+        elif linear.split is Split.ROWS and linear.rows % (parallel * block_rows) and block_rows > 1:
+            cut = f"blocks of {block_rows} rows do not divide the {linear.rows}/{parallel} rows"
+        else:
+            continue
+        return Violation(
+            f"{cut} of {linear.name} that each of {parallel} accelerators gets; use smaller groups, another scheme or "
+            "less tensor parallelism",
+            ("scheme", "group-size", "tensor-parallel-size"),
+        )
+    return None
+
+
+def head_size_has_kernel(case: Case) -> Violation | None:
+    """vLLM's attention for CPUs is compiled for some head sizes."""
+    if case.model is None or case.model.attention is None or not case.accelerator.is_cpu:
+        return None
+    size = case.model.attention.head_dim
+    if case.model.attention.kv_heads == 1 or size in _CPU_HEAD_SIZES:
+        return None
+    return Violation(
+        f"vLLM's attention for CPUs takes head sizes {', '.join(map(str, _CPU_HEAD_SIZES))}, not {size}", ()
+    )
+
+
+def batch_holds_sequences(case: Case) -> Violation | None:
+    """Every running sequence gets at least one token of a step."""
+    tokens, sequences = case.number("max-num-batched-tokens"), case.number("max-num-seqs")
+    if tokens is None or sequences is None or tokens >= sequences:
+        return None
+    return Violation(
+        f"max-num-batched-tokens {tokens:g} is less than max-num-seqs {sequences:g}, and vLLM refuses to start so",
+        ("max-num-batched-tokens", "max-num-seqs"),
+    )
+
+
+def prompts_fit_batch(case: Case) -> Violation | None:
+    """Without chunked prefill a step takes whole prompts."""
+    tokens = case.number("max-num-batched-tokens")
+    if case.setting("enable-chunked-prefill") is not False or tokens is None or tokens >= case.sequence_limit:
+        return None
+    return Violation(
+        f"max-num-batched-tokens {tokens:g} is less than the {case.sequence_limit} tokens of the longest sequence, "
+        "which vLLM refuses without chunked prefill; raise it or leave enable-chunked-prefill on",
+        ("enable-chunked-prefill", "max-num-batched-tokens"),
+    )
+
+
+def sequences_are_long_enough(case: Case) -> Violation | None:
+    """A request of the workload fits a sequence, and a sequence fits the model."""
+    own = case.number("max-model-len")
+    limit = case.model.max_positions if case.model else None
+    needed = f"{case.request_tokens} tokens of one request (input {case.workload.input_tokens} + output "
+    needed += f"{case.workload.output_tokens})"
+    if limit is not None and case.request_tokens > limit:
+        return Violation(f"the model takes {limit} tokens, less than the {needed}; shorten the workload", ())
+    if own is None or own <= 0:
+        return None
+    if own < case.request_tokens:
+        return Violation(f"max-model-len {own:g} is less than the {needed}", ("max-model-len",))
+    if limit is not None and own > limit:
+        reason = f"max-model-len {own:g} is more than the {limit} tokens that the model takes (max_position_embeddings)"
+        return Violation(reason, ("max-model-len",))
+    return None
+
+
+def cache_type_has_kernel(case: Case) -> Violation | None:
+    """The attention backend of the platform reads this type of KV cache."""
+    dtype, platform = case.kv_cache_dtype, case.accelerator.platform
+    known = _CACHE_DTYPES.get(platform)
+    if known is not None and dtype not in known:
+        reason = f"vLLM on {platform.value} takes kv-cache-dtype {', '.join(sorted(known))}, not {dtype}"
+        return Violation(reason, ("kv-cache-dtype",))
+    capability = case.accelerator.compute_capability
+    if dtype.startswith("nvfp4") and capability is not None and capability < (8, 0):
+        has = "{}.{}".format(*capability)
+        reason = f"kv-cache-dtype {dtype} needs compute capability 8.0 or more; {case.accelerator.product} has {has}"
+        return Violation(reason, ("kv-cache-dtype",))
+    return None
+
+
+def weights_fit_memory(case: Case) -> Violation | None:
+    """Weights and what running takes, against the memory that the engine may use."""
+    memory = memory_of(case)
+    if memory is None or memory.kv_gib >= 0:
+        return None
+    alone = memory.weights_gib > memory.usable_gib
+    running = "" if alone else f" and running them about {memory.reserve_gib:.1f} GiB"
+    return Violation(
+        f"weights under {case.configuration.scheme.value} take {memory.weights_gib:.1f} GiB{_shared(memory)}{running}, "
+        f"more than the {memory.usable_gib:.1f} GiB that {memory.usable_from}; use a scheme with fewer bits, more "
+        "accelerators or more memory",
+        ("scheme", "group-size", *(name for name in memory.settings if not (alone and name in BATCH_SETTINGS))),
+    )
+
+
+def cache_fits_memory(case: Case) -> Violation | None:
+    """What the weights leave holds one sequence of full length (vLLM does not start otherwise) and the lightest load.
+
+    A KV cache too small for the highest concurrency is no reason: vLLM lets requests wait, and the measurement shows
+    what that costs.
+    """
+    memory = memory_of(case)
+    if memory is None or case.model is None:
+        return None
+    lightest = ceil(min(case.workload.concurrency) / (case.number("data-parallel-size") or 1))
+    one, request = memory.sequence_gib(case.sequence_limit), memory.sequence_gib(case.request_tokens)
+    needed = max(one, lightest * request)
+    if needed <= memory.kv_gib:
+        return None
+    what = (
+        f"one sequence of {case.sequence_limit} tokens"
+        if one >= lightest * request
+        else f"{lightest} concurrent requests of {case.request_tokens} tokens"
+    )
+    return Violation(
+        f"{what} need {needed:.1f} GiB of KV cache{_shared(memory)}; weights under {case.configuration.scheme.value} "
+        f"leave {memory.kv_gib:.1f} GiB of the {memory.usable_gib:.1f} GiB that {memory.usable_from}; use fewer bits "
+        "for weights or KV cache (kv-cache-dtype fp8), shorter sequences or more accelerators",
+        ("scheme", "group-size", "kv-cache-dtype", "max-model-len", *memory.settings),
+    )
+
+
+def _shared(memory: Memory) -> str:
+    return f" on each of {memory.devices} accelerators" if memory.devices > 1 else ""
+
+
+ENGINE_POLICIES: tuple[Policy, ...] = (
+    parallel_sizes_fit_replica,
+    groups_divide_shards,
+    head_size_has_kernel,
+    sequences_are_long_enough,
+    batch_holds_sequences,
+    prompts_fit_batch,
+    cache_type_has_kernel,
+    weights_fit_memory,
+    cache_fits_memory,
+)
+"""In the order in which they are tried."""

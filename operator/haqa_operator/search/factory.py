@@ -1,0 +1,23 @@
+"""The strategy that a tuning names."""
+
+from __future__ import annotations
+
+from haqa_operator.api.tuning import SearchStrategy
+from haqa_operator.search.bayesian import Bayesian
+from haqa_operator.search.grid import Grid
+from haqa_operator.search.random_search import RandomSearch
+from haqa_operator.search.strategies import Strategy
+
+
+def make_strategy(name: SearchStrategy, seed: int) -> Strategy:
+    """A strategy that needs no LLM.
+
+    `agent` gives `bayesian`: what proposes where no agent is configured, and what the agent falls back to.
+    """
+    match name:
+        case SearchStrategy.RANDOM:
+            return RandomSearch(seed)
+        case SearchStrategy.GRID:
+            return Grid()
+        case SearchStrategy.BAYESIAN | SearchStrategy.AGENT:
+            return Bayesian(seed)

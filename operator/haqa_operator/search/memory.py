@@ -1,0 +1,132 @@
+"""How a device's memory is shared out between weights, running and the KV cache.
+
+The estimate leaves out what cannot be known (fragmentation, communication buffers, the number of CUDA graphs), so it
+errs towards "fits": what it rules out would not start, what it lets through may still fail in its trial.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from haqa_operator.search.cases import Case
+from haqa_operator.search.model_profile import ModelProfile
+from haqa_operator.serving.launch import kv_cache_space_gib
+
+GIB = 2**30
+
+DEFAULT_UTILIZATION = 0.92
+"""vllm/config/cache.py, 0.32: `gpu_memory_utilization`, on CPU the share of the machine's memory."""
+
+_RUNTIME_GIB = 0.5
+"""Device context, libraries and the allocator's slack: a lower bound on every platform."""
+
+_DEFAULT_BATCHED_TOKENS = 2048
+_DEFAULT_SEQUENCES = 128
+"""The smallest defaults that vLLM has on any device (`EngineArgs.get_batch_defaults`), since this is a lower bound."""
+
+BATCH_SETTINGS = ("max-num-batched-tokens", "max-num-seqs")
+"""What the reserve depends on."""
+
+_SETTINGS = (
+    *BATCH_SETTINGS,
+    "gpu-memory-utilization",
+    "dtype",
+    "tensor-parallel-size",
+    "pipeline-parallel-size",
+    "kv-cache-memory-bytes",
+    "VLLM_CPU_KVCACHE_SPACE",
+)
+"""What the estimate looks at."""
+
+_CPU_CACHE_SIZES = ("kv-cache-memory-bytes", "gpu-memory-utilization")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One accelerator's memory under a configuration, in GiB; of the machine on CPU.
+
+    Attributes:
+        usable_gib: What the engine may use, for the reason in `usable_from`.
+        reserve_gib: Activations of one step and the runtime.
+        kv_gib: What is left for the KV cache; below 0 where not even the weights fit.
+        settings: Names of the engine settings that these numbers depend on.
+    """
+
+    usable_gib: float
+    usable_from: str
+    weights_gib: float
+    reserve_gib: float
+    kv_gib: float
+    devices: int
+    settings: tuple[str, ...]
+    model: ModelProfile
+    cache_dtype: str
+    compute_bytes: int
+    heads_share: float
+
+    def sequence_gib(self, tokens: int) -> float:
+        """KV cache of one sequence on one accelerator."""
+        return self.model.kv_bytes(tokens, self.cache_dtype, self.compute_bytes) * self.heads_share / GIB
+
+    def sequences(self, tokens: int) -> float:
+        """How many sequences of this length the KV cache holds at once; infinite where nothing is cached."""
+        each = self.sequence_gib(tokens)
+        return max(0.0, self.kv_gib) / each if each else float("inf")
+
+
+def memory_of(case: Case) -> Memory | None:
+    """How memory is shared out, or None where the model or the memory's size is not known."""
+    model, size_gib = case.model, case.accelerator.memory_gib
+    if model is None or size_gib is None:
+        return None
+    tensor, pipeline = case.tensor_parallel, int(case.number("pipeline-parallel-size") or 1)
+    weights_gib = model.configured_weight_bytes(case.configuration) / (tensor * pipeline) / GIB
+    reserve_gib = _reserve_gib(case, model, tensor)
+    utilization = case.number("gpu-memory-utilization") or DEFAULT_UTILIZATION
+    usable_gib = size_gib * utilization
+    usable_from = f"gpu-memory-utilization {utilization:g} leaves of {case.accelerator.product}'s {size_gib:.0f} GiB"
+    kv_gib = usable_gib - weights_gib - reserve_gib
+    fixed_gib = _fixed_cache_gib(case, size_gib)
+    if fixed_gib is not None:
+        usable_gib, usable_from = size_gib, f"{case.accelerator.product} has"
+        left_gib = size_gib - weights_gib - reserve_gib
+        kv_gib = fixed_gib if left_gib >= fixed_gib else left_gib
+    kv_heads = model.attention.kv_heads if model.attention else 1
+    return Memory(
+        usable_gib=usable_gib,
+        usable_from=usable_from,
+        weights_gib=weights_gib,
+        reserve_gib=reserve_gib,
+        kv_gib=kv_gib,
+        devices=tensor * pipeline,
+        settings=tuple(name for name in _SETTINGS if case.setting(name) is not None),
+        model=model,
+        cache_dtype=case.kv_cache_dtype,
+        compute_bytes=model.compute_bytes(case.configuration),
+        # Key-value heads fewer than accelerators are copied, not cut.
+        heads_share=1 / (min(tensor, kv_heads) * pipeline),
+    )
+
+
+def _reserve_gib(case: Case, model: ModelProfile, tensor: int) -> float:
+    """Activations of the largest step (residual, gate and up of one layer, logits of the sequences) and the runtime."""
+    compute = model.compute_bytes(case.configuration)
+    sequences = case.number("max-num-seqs") or _DEFAULT_SEQUENCES
+    tokens = case.number("max-num-batched-tokens") or max(_DEFAULT_BATCHED_TOKENS, sequences)
+    widest = max((linear.rows for linear in model.linears if not linear.routed), default=0) / tensor
+    step = tokens * (2 * model.hidden_size + 2 * widest) * compute + sequences * model.vocab_size * 4
+    return _RUNTIME_GIB + step / GIB
+
+
+def _fixed_cache_gib(case: Case, size_gib: float) -> float | None:
+    """The KV cache's size where it is set outright, as HAQA does on CPU; None where it is what the weights leave."""
+    if (exact := case.number("kv-cache-memory-bytes")) is not None:
+        return exact / GIB
+    if not case.accelerator.is_cpu:
+        return None
+    space = case.setting("VLLM_CPU_KVCACHE_SPACE") or case.env.get("VLLM_CPU_KVCACHE_SPACE")
+    if space is not None and str(space).isdigit():
+        return float(space)
+    if any(case.setting(name) is not None for name in _CPU_CACHE_SIZES):
+        return None
+    return float(kv_cache_space_gib(size_gib, case.tensor_parallel))

@@ -1,0 +1,240 @@
+"""The agent against a real server, protocol and guided decoding: vLLM, with the scripted server held to the same.
+
+The model has random weights: what it writes is noise, and only the schema makes it an answer. That is the point.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from haqa_operator.agent.client import LLMClient
+from haqa_operator.agent.messages import LLMError, Message
+from haqa_operator.agent.replies import answer_of, reply_schema
+from haqa_operator.agent.strategy import AgentStrategy
+from haqa_operator.api.trial import Proposal, Proposer
+from haqa_operator.api.tuning import AgentSpec, Budget
+from haqa_operator.decision.observations import Observation
+from haqa_operator.search.space import SearchSpace
+from haqa_runner.serve.launching import guarded
+from jsonschema import Draft202012Validator
+
+from tests.fakes.llm_server import MODEL, LLMServer
+from tests.unit.agent.builders import (
+    FirstUntried,
+    baseline_trial,
+    make_context,
+    make_large_space,
+    make_space,
+    make_trial,
+    measured,
+    observe_all,
+)
+
+ROOT = Path(__file__).parents[2]
+SERVING_PYTHON = Path(os.environ.get("HAQA_SERVING_PYTHON", ROOT / ".venvs" / "serving" / "bin" / "python"))
+START_TIMEOUT_S = 240
+MAX_MODEL_LEN = 8192
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message.role }}:\n{{ message.content }}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:\n{% endif %}"
+)
+MAKE_MODEL = (
+    "import sys, pathlib; from tests.tiny_model import make_tiny_llama; "
+    f"make_tiny_llama(pathlib.Path(sys.argv[1]), positions={MAX_MODEL_LEN})"
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server under test. `guided`: it is a real one that holds the model to the schema."""
+
+    name: str
+    url: str
+    model: str
+    guided: bool
+
+
+@pytest.fixture(scope="module")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    folder = tmp_path_factory.mktemp("agent-on-vllm")
+    model = folder / "model"
+    subprocess.run([SERVING_PYTHON, "-c", MAKE_MODEL, model], cwd=ROOT, check=True, timeout=120, capture_output=True)
+    (folder / "chat.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    with vllm_server(folder, model) as url:
+        yield Endpoint("vllm", url, "tiny", guided=True)
+
+
+@contextmanager
+def vllm_server(folder: Path, model: Path) -> Iterator[str]:
+    port = free_port()
+    argv = ["vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "tiny"]
+    argv += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--max-model-len", str(MAX_MODEL_LEN)]
+    argv += ["--max-num-seqs", "2", "--chat-template", str(folder / "chat.jinja")]
+    env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    log = folder / "vllm.log"
+    child = guarded(SERVING_PYTHON)(argv, env, folder, log)
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not healthy(f"http://127.0.0.1:{port}/health"):
+            assert child.poll() is None, log.read_text(errors="replace")[-3000:]
+            assert time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        child.terminate()
+        try:
+            child.wait(30)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+def healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        time.sleep(0.2)  # between polls of a condition that has a limit
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[Endpoint]:
+    with LLMServer(only_model=True) as server:
+        yield Endpoint("scripted", server.url, MODEL, guided=False)
+
+
+@pytest.fixture(params=["scripted", "vllm"])
+def endpoint(request: pytest.FixtureRequest) -> Endpoint:
+    found: Endpoint = request.getfixturevalue(request.param)
+    return found
+
+
+def client(endpoint: Endpoint, **changes: Any) -> LLMClient:
+    values: dict[str, Any] = {
+        "model": f"hosted_vllm/{endpoint.model}",
+        "api_base": endpoint.url,
+        "timeout": timedelta(seconds=120),
+        "retries": 0,
+        "max_tokens": 2048,
+    }
+    return LLMClient(AgentSpec(**{**values, **changes}), seed=0)
+
+
+@pytest.fixture
+def saved() -> list[tuple[str, str]]:
+    return []
+
+
+@pytest.fixture
+def propose(endpoint: Endpoint, saved: list[tuple[str, str]]) -> Callable[..., Proposal]:
+    def ask(space: SearchSpace, observations: Sequence[Observation], **changes: Any) -> Proposal:
+        context = make_context(budget=Budget(max_trials=12))
+        keep = lambda prompt, reply, exchange: saved.append((prompt, reply))  # noqa: E731
+        strategy = AgentStrategy(client(endpoint, **changes), lambda: context, FirstUntried(), keep)
+        proposal = strategy.propose(space, observations)
+        assert proposal is not None
+        return proposal
+
+    return ask
+
+
+def past(space: SearchSpace) -> list[Observation]:
+    first = make_trial(1, space.candidates[0], measured(160, 50, 330, perplexity=12.1, e2e=560))
+    return observe_all([baseline_trial(space), first])
+
+
+@pytest.mark.parametrize("space", [make_space(), make_large_space()], ids=["listed", "factored"])
+def test_a_proposal_is_an_untried_candidate_with_its_whole_record(
+    space: SearchSpace, endpoint: Endpoint, propose: Callable[..., Proposal], saved: list[tuple[str, str]]
+) -> None:
+    observations = past(space)
+    proposal = propose(space, observations)
+    tried = {observation.trial.configuration for observation in observations}
+    assert proposal.configuration in space.candidates
+    assert proposal.configuration not in tried
+    assert len(saved) == len(proposal.exchanges)
+    for exchange in proposal.exchanges:
+        assert len(exchange.prompt_hash) == 64
+        assert exchange.model.endswith(endpoint.model)
+        assert exchange.prompt_tokens > 500
+        assert 0 < exchange.completion_tokens <= 2048
+        assert exchange.latency_seconds > 0
+    by_agent = proposal.proposer is Proposer.AGENT
+    assert (proposal.note is None) == by_agent
+    assert (proposal.exchanges[-1].error is None) == by_agent
+
+
+def test_guided_decoding_makes_noise_a_valid_choice_at_the_first_attempt(
+    endpoint: Endpoint, propose: Callable[..., Proposal], saved: list[tuple[str, str]]
+) -> None:
+    space = make_space()
+    observations = past(space)
+    proposal = propose(space, observations)
+    assert proposal.proposer is Proposer.AGENT
+    assert len(proposal.exchanges) == 1
+    reply = answer_of(saved[0][1])
+    assert isinstance(reply, dict)
+    Draft202012Validator(reply_schema(space, {o.trial.configuration for o in observations})).validate(reply)
+
+
+def test_every_untried_candidate_gets_its_turn(propose: Callable[..., Proposal]) -> None:
+    space = make_space()
+    trials = [observation.trial for observation in past(space)]
+    for number in range(2, len(space.candidates) + 1):
+        proposal = propose(space, observe_all(trials))
+        trials.append(make_trial(number, proposal.configuration, measured(90, 20, 99, perplexity=12, e2e=600)))
+    assert {trial.configuration for trial in trials[1:]} == set(space.candidates)
+
+
+def test_the_same_observations_give_the_same_prompt_and_the_same_proposal(propose: Callable[..., Proposal]) -> None:
+    space = make_space()
+    one, other = propose(space, past(space)), propose(space, past(space))
+    assert one.exchanges[0].prompt_hash == other.exchanges[0].prompt_hash
+    assert one.configuration == other.configuration
+
+
+def test_a_model_that_is_not_served_is_named(endpoint: Endpoint) -> None:
+    with pytest.raises(LLMError, match=r"no-such-model at http.*does not know it"):
+        client(endpoint, model="hosted_vllm/no-such-model").complete([Message("user", "hello")])
+
+
+def test_a_reply_cut_off_by_the_token_limit_ends_in_the_fallback_which_says_so(
+    vllm: Endpoint, propose: Callable[..., Proposal], endpoint: Endpoint
+) -> None:
+    if not endpoint.guided:
+        endpoint = vllm
+    space = make_space()
+    proposal = propose(space, past(space), max_tokens=64)
+    if endpoint.guided and proposal.proposer is not Proposer.AGENT:
+        assert proposal.note is not None
+        assert "the reply was cut off after 64 tokens" in proposal.note
+
+
+def test_a_prompt_beyond_the_context_says_so(vllm: Endpoint) -> None:
+    with pytest.raises(LLMError, match="prompt is longer than the model can read"):
+        client(vllm).complete([Message("user", "word " * 20_000)], {"type": "object"})
+
+
+def test_the_reply_of_openais_own_client_is_the_same_to_the_agent(vllm: Endpoint) -> None:
+    space = make_space()
+    schema = reply_schema(space, set())
+    completion = client(vllm, model=f"openai/{vllm.model}").complete([Message("user", "Choose.")], schema)
+    Draft202012Validator(schema).validate(json.loads(completion.text))

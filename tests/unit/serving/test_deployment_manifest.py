@@ -1,0 +1,253 @@
+"""The manifests of a winner: what was measured, safe to run, and valid for Kubernetes."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import kubernetes.client
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from haqa_operator.api.tuning import Toleration
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.serving.deployment import (
+    Provenance,
+    build_deployment,
+    build_service,
+    deployment_name,
+    render_yaml,
+)
+from haqa_operator.serving.images import engine_image
+from haqa_operator.serving.launch import engine_launch
+from haqa_operator.serving.pod import EnginePod, Resources, engine_container, init_containers, pod_spec
+from haqa_operator.serving.volumes import MODEL_MOUNT, ClaimVolume, FetchedVolume, HostPathVolume, SecretVariable
+from haqa_runner.contract import Configuration, Estimate
+
+GOLDEN = Path(__file__).parent / "golden"
+
+CPU = Accelerator(vendor=Vendor.CPU, product="a CPU", memory_gib=24, cores=2)
+L40S = Accelerator(vendor=Vendor.NVIDIA, product="NVIDIA-L40S", count=2, memory_gib=48, compute_capability=(8, 9))
+MI300X = Accelerator(vendor=Vendor.AMD, product="MI300X", memory_gib=192)
+ARC = Accelerator(vendor=Vendor.INTEL, product="Arc Pro B70", memory_gib=32)
+GAUDI = Accelerator(vendor=Vendor.INTEL, product="Gaudi3", memory_gib=128)
+
+VOLUMES = {
+    "claim": ClaimVolume("artifacts", "sha256/3fa1"),
+    "host": HostPathVolume("/var/models/demo"),
+    "fetched": FetchedVolume(
+        "example/haqa-runner:0.1.0",
+        ("fetch", "s3://models/demo", MODEL_MOUNT),
+        (SecretVariable("AWS_SECRET_ACCESS_KEY", "store", "secret"),),
+        "20Gi",
+    ),
+}
+
+
+def make_pod(accelerator=CPU, configuration=None, model=VOLUMES["claim"], image=None, **more) -> EnginePod:
+    configuration = configuration or Configuration.of("W8A8-INT8", "smoothquant-gptq", max_num_seqs=64)
+    launch = engine_launch(configuration, accelerator, model_path=MODEL_MOUNT, served_model_name="demo")
+    return EnginePod(launch, accelerator, image or engine_image(accelerator), model, **more)
+
+
+def provenance(**more) -> Provenance:
+    configuration = Configuration.of("W8A8-INT8", "smoothquant-gptq", max_num_seqs=64)
+    return Provenance("demo", "demo-here-003", "here", configuration, **more)
+
+
+MEASURED = provenance(
+    metrics={
+        "throughput": Estimate(value=331.24987, low=325.1, high=337.4, n=3),
+        "perplexity": Estimate(value=12.41, low=12.1, high=12.7, n=32),
+    },
+    artifact_digest="sha256:3fa1",
+    engine_version="0.32.0",
+)
+
+
+def manifests(pod, source=MEASURED, namespace=None):
+    return [
+        build_deployment(pod, source, name="demo-here", namespace=namespace),
+        build_service(pod, source, name="demo-here", namespace=namespace),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "pod", "namespace"),
+    [
+        ("cpu-from-a-claim", make_pod(), None),
+        (
+            "nvidia-fetched",
+            make_pod(
+                L40S,
+                Configuration.of("FP8-DYNAMIC", "rtn", kv_cache_dtype="fp8", compilation_config='{"level": 3}'),
+                VOLUMES["fetched"],
+                node_selector={"nvidia.com/gpu.product": "NVIDIA-L40S"},
+                tolerations=(Toleration(key="nvidia.com/gpu", operator="Exists", effect="NoSchedule"),),
+                secrets=(SecretVariable("HF_TOKEN", "hub", "token"),),
+            ),
+            "serving",
+        ),
+    ],
+)
+def test_manifest_is_the_reviewed_one(name, pod, namespace):
+    """After an intended change: write the new text to the golden file and read the difference."""
+    text = render_yaml(manifests(pod, namespace=namespace), comment="Made by HAQA.")
+    assert text == (GOLDEN / f"{name}.yaml").read_text()
+
+
+CONFIGURATIONS = st.builds(
+    lambda engine: Configuration(engine=tuple(sorted(engine.items()))),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "max-num-seqs": st.integers(1, 1024),
+            "enforce-eager": st.booleans(),
+            "compilation-config": st.sampled_from(['{"a": "$(HOME)"}', '{"$$": 1}']),
+            "chat-template": st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1),
+            "VLLM_CPU_OMP_THREADS_BIND": st.sampled_from(["0-1", "0-31|32-63", "$(X)"]),
+        },
+    ),
+)
+
+
+def as_kubernetes_passes_it(text: str) -> str:
+    """`$$` becomes `$`; a reference would be replaced (kubernetes.io, "Define Dependent Environment Variables")."""
+    assert not re.search(r"(?<!\$)(\$\$)*\$\(", text), f"{text} would be expanded"
+    return text.replace("$$", "$")
+
+
+@given(configuration=CONFIGURATIONS)
+def test_deployment_runs_exactly_the_command_that_the_trial_measured(configuration):
+    pod = make_pod(configuration=configuration)
+    trial = engine_container(pod, sidecar=True)
+    (winner,) = build_deployment(pod, MEASURED, name="demo-here")["spec"]["template"]["spec"]["containers"]
+    for field in ("image", "command", "args", "env", "resources", "volumeMounts", "securityContext"):
+        assert trial[field] == winner[field]
+    passed = tuple(as_kubernetes_passes_it(text) for text in winner["args"])
+    assert passed == (*pod.launch.args, "--host=0.0.0.0", "--port=8000")
+    env = {e["name"]: as_kubernetes_passes_it(e["value"]) for e in winner["env"]}
+    assert pod.launch.env.items() <= env.items()
+
+
+@settings(max_examples=20)
+@given(configuration=CONFIGURATIONS)
+def test_yaml_gives_the_manifests_back(configuration):
+    documents = manifests(make_pod(configuration=configuration))
+    assert list(yaml.safe_load_all(render_yaml(documents, comment="two\nlines"))) == documents
+
+
+@pytest.mark.parametrize("accelerator", [CPU, L40S, MI300X, ARC, GAUDI], ids=lambda a: a.product)
+@pytest.mark.parametrize("model", VOLUMES.values(), ids=VOLUMES)
+def test_every_field_is_one_that_kubernetes_has(accelerator, model):
+    pod = make_pod(
+        accelerator,
+        model=model,
+        image="example/engine:1",
+        tolerations=(Toleration(key="a", operator="Exists", toleration_seconds=3),),
+        resources=Resources(cpu="4", memory="16Gi", memory_limit="32Gi"),
+    )
+    deployment, service = manifests(pod)
+    assert_fits(deployment, "V1Deployment")
+    assert_fits(service, "V1Service")
+    assert_fits(engine_container(pod, sidecar=True), "V1Container")
+
+
+def assert_fits(value, type_name, path=""):
+    """Unknown and mistyped fields, by the models that are generated from Kubernetes' OpenAPI document."""
+    if inner := re.fullmatch(r"[Ll]ist\[(.*)\]", type_name):
+        assert isinstance(value, list), path
+        for i, item in enumerate(value):
+            assert_fits(item, inner[1], f"{path}[{i}]")
+    elif inner := re.fullmatch(r"[Dd]ict[(\[]str, (.*)[)\]]", type_name):
+        assert isinstance(value, dict), path
+        for key, item in value.items():
+            assert_fits(item, inner[1], f"{path}[{key}]")
+    elif model := getattr(kubernetes.client, type_name, None):
+        types = {model.attribute_map[name]: kind for name, kind in model.openapi_types.items()}
+        for key, item in value.items():
+            assert key in types, f"{path}.{key} is not a field of {type_name}"
+            assert_fits(item, types[key], f"{path}.{key}")
+    elif type_name != "object":
+        assert isinstance(value, {"str": str, "int": int, "bool": bool}[type_name]), f"{path}: {value!r}"
+
+
+@pytest.mark.parametrize("accelerator", [CPU, L40S, MI300X], ids=lambda a: a.product)
+@pytest.mark.parametrize("model", VOLUMES.values(), ids=VOLUMES)
+def test_pod_keeps_the_restricted_standard_and_gets_no_token(accelerator, model):
+    spec = pod_spec(make_pod(accelerator, model=model))
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in [*spec.get("initContainers", []), *spec["containers"]]:
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert security["readOnlyRootFilesystem"] is True
+
+
+def test_secrets_are_references_only():
+    pod = make_pod(model=VOLUMES["fetched"], secrets=(SecretVariable("HF_TOKEN", "hub", "token"),))
+    entries = [*engine_container(pod)["env"], *init_containers(pod)[0]["env"]]
+    secret = {e["name"]: e for e in entries if e["name"] in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY")}
+    assert len(secret) == 2
+    assert all("value" not in entry and "secretKeyRef" in entry["valueFrom"] for entry in secret.values())
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "resource", "count"),
+    [(L40S, "nvidia.com/gpu", "2"), (MI300X, "amd.com/gpu", "1"), (GAUDI, "habana.ai/gaudi", "1")],
+)
+def test_accelerators_are_whole_and_equal_in_requests_and_limits(accelerator, resource, count):
+    resources = engine_container(make_pod(accelerator, image="x"))["resources"]
+    assert resources["requests"][resource] == resources["limits"][resource] == count
+    assert int(resources["requests"]["cpu"]) > 0
+
+
+def test_cpu_engine_leaves_room_on_its_node_and_is_never_throttled():
+    resources = engine_container(make_pod(CPU))["resources"]
+    assert resources["requests"] == {"cpu": "1500m", "memory": "18432Mi"}
+    assert resources["limits"] == {"memory": "18432Mi"}
+
+
+def test_engine_may_take_its_whole_deadline_to_start():
+    pod = make_pod()
+    slow = replace(pod, launch=pod.launch.model_copy(update={"startup_timeout_s": 3600.0}))
+    probe = engine_container(slow)["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 3600
+    assert build_deployment(slow, MEASURED, name="n")["spec"]["progressDeadlineSeconds"] > 3600
+
+
+def test_requests_in_flight_outlive_the_stop_signal():
+    spec = pod_spec(make_pod(configuration=Configuration.of(shutdown_timeout=300)))
+    stop = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert spec["terminationGracePeriodSeconds"] > 300 + stop
+
+
+def test_engine_is_not_restarted_in_the_middle_of_a_measurement():
+    sidecar = engine_container(make_pod(), sidecar=True)
+    assert sidecar["restartPolicy"] == "Always"
+    assert "livenessProbe" not in sidecar
+
+
+def test_user_id_is_left_to_a_cluster_that_assigns_it():
+    security = pod_spec(make_pod(user_id=None))["securityContext"]
+    assert security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_selector_is_in_the_labels_of_the_pods_and_of_nothing_that_changes():
+    deployment, service = manifests(make_pod())
+    selector = deployment["spec"]["selector"]["matchLabels"]
+    assert selector == service["spec"]["selector"]
+    assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert set(selector) == {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
+
+
+def test_unmeasured_facts_are_left_out_of_the_annotations():
+    annotations = build_deployment(make_pod(), provenance(), name="n")["metadata"]["annotations"]
+    assert set(annotations) == {"haqa.dev/tuning", "haqa.dev/trial", "haqa.dev/pool", "haqa.dev/configuration"}
+
+
+def test_deployment_is_named_after_tuning_and_pool():
+    assert deployment_name("llama", "l40s") == "llama-l40s"

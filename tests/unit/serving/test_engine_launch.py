@@ -1,0 +1,173 @@
+"""A configuration becomes one command, the same wherever it runs."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.serving.launch import (
+    DEFAULTS,
+    LaunchError,
+    default_max_model_len,
+    drain_s,
+    engine_launch,
+    kv_cache_space_gib,
+    relocated,
+)
+from haqa_operator.serving.settings import catalogue, check_settings
+from haqa_runner.contract import Configuration, EngineLaunch, Evaluation, Workload
+
+CPU = Accelerator(vendor=Vendor.CPU, product="a CPU", memory_gib=24, cores=2, isa="avx512_bf16")
+TWO_GPUS = Accelerator(vendor=Vendor.NVIDIA, product="NVIDIA-L40S", count=2, memory_gib=48, compute_capability=(8, 9))
+
+
+def launch(configuration=None, accelerator=CPU, **options) -> EngineLaunch:
+    return engine_launch(
+        configuration or Configuration.of(), accelerator, model_path="/model", served_model_name="m", **options
+    )
+
+
+def test_command_on_cpu():
+    configuration = Configuration.of("W8A8-INT8", "rtn", max_num_seqs=64, VLLM_CPU_OMP_THREADS_BIND="0-1")
+    made = launch(configuration, pool_env={"ONEDNN_MAX_CPU_ISA": "AVX2"}, max_model_len=512, seed=7)
+    assert made.args == (
+        "--model=/model",
+        "--served-model-name=m",
+        "--max-model-len=512",
+        "--max-num-seqs=64",
+        "--seed=7",
+        "--shutdown-timeout=60",
+    )
+    assert made.env == {
+        "HF_HUB_OFFLINE": "1",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "VLLM_CPU_KVCACHE_SPACE": "6",
+        "VLLM_CPU_OMP_THREADS_BIND": "0-1",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+
+
+def test_replica_uses_all_its_gpus():
+    made = launch(accelerator=TWO_GPUS)
+    assert "--tensor-parallel-size=2" in made.args
+    assert "VLLM_CPU_KVCACHE_SPACE" not in made.env
+
+
+def test_pipeline_stages_leave_the_other_gpus_to_tensor_parallelism():
+    four = Accelerator(vendor=Vendor.NVIDIA, product="NVIDIA-L40S", count=4)
+    assert "--tensor-parallel-size=2" in launch(Configuration.of(pipeline_parallel_size=2), four).args
+
+
+@pytest.mark.parametrize("sizes", [{"tensor_parallel_size": 4}, {"pipeline_parallel_size": 3}])
+def test_parallel_sizes_that_do_not_fit_the_replica_are_refused(sizes):
+    with pytest.raises(LaunchError, match=r"parallel-size \d do not fit nodePools\[\]\.gpusPerReplica 2"):
+        launch(Configuration.of(**sizes), TWO_GPUS)
+
+
+def test_parallel_size_of_zero_is_refused():
+    with pytest.raises(LaunchError, match="pipeline-parallel-size 0: a parallel size is at least 1"):
+        launch(Configuration.of(pipeline_parallel_size=0), TWO_GPUS)
+
+
+def test_a_setting_goes_before_the_pools_environment_and_that_before_the_default():
+    pool_env = {"VLLM_CPU_KVCACHE_SPACE": "3", "OMP_NUM_THREADS": "2"}
+    configuration = Configuration.of(max_model_len=1024, seed=3, OMP_NUM_THREADS=1)
+    made = launch(configuration, pool_env=pool_env, max_model_len=512, seed=7)
+    assert {"--max-model-len=1024", "--seed=3"} <= set(made.args)
+    assert made.env["OMP_NUM_THREADS"] == "1"
+    assert made.env["VLLM_CPU_KVCACHE_SPACE"] == "3"
+
+
+@pytest.mark.parametrize("settings", [{"kv_cache_memory_bytes": "2G"}, {"gpu_memory_utilization": 0.4}])
+def test_no_default_kv_cache_size_over_one_that_was_asked_for(settings):
+    assert "VLLM_CPU_KVCACHE_SPACE" not in launch(Configuration.of(**settings)).env
+
+
+@pytest.mark.parametrize(
+    ("settings", "argument"),
+    [
+        ({"enforce_eager": True}, "--enforce-eager"),
+        ({"enforce_eager": False}, "--no-enforce-eager"),
+        ({"max_num_batched_tokens": "2k"}, "--max-num-batched-tokens=2k"),
+        ({"max_model_len": -1}, "--max-model-len=-1"),
+        ({"compilation_config": '{"cudagraph_mode": "NONE"}'}, '--compilation-config={"cudagraph_mode": "NONE"}'),
+    ],
+)
+def test_one_setting_is_one_argument(settings, argument):
+    assert argument in launch(Configuration.of(**settings)).args
+
+
+def test_flag_without_a_negative_form_is_left_out_when_false():
+    assert not [a for a in launch(Configuration.of(aggregate_engine_logging=False)).args if "aggregate" in a]
+
+
+def test_remote_code_runs_only_when_the_model_says_so():
+    assert "--trust-remote-code" not in launch().args
+    assert "--trust-remote-code" in launch(trust_remote_code=True).args
+
+
+def test_every_default_is_one_that_vllm_knows():
+    known = set(catalogue().settings) | catalogue().variables | {"HF_HUB_OFFLINE"}
+    assert {default.name for default in DEFAULTS} <= known
+
+
+def test_nothing_is_added_to_vllms_defaults_that_is_not_documented():
+    added = {a.removeprefix("--").partition("=")[0] for a in launch(max_model_len=512).args} | set(launch().env)
+    assert added - {"model", "served-model-name"} <= {default.name for default in DEFAULTS}
+
+
+@pytest.mark.parametrize(
+    ("workload", "evaluation", "limit", "length"),
+    [
+        (Workload(input_tokens=256, output_tokens=128), Evaluation(), None, 512),
+        (Workload(input_tokens=16, output_tokens=8), Evaluation(sequence_length=1024), None, 1280),
+        (Workload(input_tokens=300, output_tokens=200), Evaluation(), 512, 512),
+    ],
+)
+def test_room_for_the_longest_request_within_what_the_model_takes(workload, evaluation, limit, length):
+    assert default_max_model_len(workload, evaluation, limit) == length
+
+
+@pytest.mark.parametrize(("memory_gib", "workers", "space"), [(24, 1, 6), (512, 2, 64), (2, 1, 1)])
+def test_kv_cache_takes_a_quarter_of_the_memory(memory_gib, workers, space):
+    assert kv_cache_space_gib(memory_gib, workers) == space
+
+
+def test_time_to_drain_is_read_from_the_command():
+    assert drain_s(launch()) == 60
+    assert drain_s(launch(Configuration.of(shutdown_timeout=5))) == 5
+
+
+SETTINGS = st.dictionaries(
+    st.sampled_from(sorted(catalogue().settings)),
+    st.one_of(st.booleans(), st.integers(-9, 4096), st.sampled_from(["auto", "fp8", '{"a": [1, "--b"]}'])),
+    max_size=6,
+).filter(lambda settings: not check_settings(settings) and not any("parallel-size" in name for name in settings))
+
+
+def configured(settings) -> Configuration:
+    return Configuration(engine=tuple(sorted(settings.items())))
+
+
+@given(settings=SETTINGS)
+def test_arguments_do_not_depend_on_the_order_of_settings(settings):
+    backwards = Configuration(engine=tuple(sorted(settings.items(), reverse=True)))
+    assert launch(configured(settings)).args == launch(backwards).args
+
+
+@given(settings=SETTINGS)
+def test_no_value_can_become_an_option(settings):
+    names = {
+        text.partition("=")[0].removeprefix("--").removeprefix("no-") for text in launch(configured(settings)).args
+    }
+    allowed = {"model", "served-model-name", "seed", "shutdown-timeout"}
+    assert all(text.startswith("--") for text in launch(configured(settings)).args)
+    assert {name for name in names if name not in settings} <= allowed
+
+
+@given(settings=SETTINGS)
+def test_moving_the_model_changes_nothing_else(settings):
+    made = launch(configured(settings))
+    moved = relocated(made, "/elsewhere", port=9000)
+    assert moved.args == tuple(a if a != "--model=/model" else "--model=/elsewhere" for a in made.args)
+    assert (moved.env, moved.port) == (made.env, 9000)
