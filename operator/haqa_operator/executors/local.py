@@ -46,6 +46,9 @@ from haqa_operator.serving.launch import default_max_model_len, engine_launch
 ATTEMPTS = 2
 """For failures that another attempt may not have; the attempts count as one trial."""
 
+_CONFIRMED = ("throughput", "throughputPerCost")
+"""Objectives that a ratio of tokens/s decides; cost is the same for both sides."""
+
 _PHASES = {
     "fetch": TrialPhase.QUANTIZING,
     "quantize": TrialPhase.QUANTIZING,
@@ -104,8 +107,12 @@ class LocalExecutor(Executor):
         )
 
     def confirm(self, winner: Trial, baseline: Trial, on_progress: OnProgress) -> Confirmation | None:
-        """Both engines side by side, where memory allows: on CPU their weights and caches are small enough."""
-        if not self._place.accelerator.is_cpu:
+        """Both engines side by side, for a throughput objective on CPU.
+
+        A GPU is filled by one engine's cache, and a latency objective is compared by the trials themselves.
+        """
+        objective = self._place.spec.objectives[0]
+        if not self._place.accelerator.is_cpu or objective.metric not in _CONFIRMED:
             return None
         folder = self._place.folder / "confirmation"
         shutil.rmtree(folder, ignore_errors=True)
@@ -116,14 +123,13 @@ class LocalExecutor(Executor):
         except TrialFailure as failure:
             on_progress(TrialProgress(TrialPhase.FAILED, 1, failure.message))
             return None
-        objective = self._place.spec.objectives[0]
-        key = MetricKey("throughput", None, objective.concurrency)
-        if report is None or objective.metric not in ("throughput", "throughputPerCost"):
+        if report.ratio is None or (objective.concurrency is None and not report.rounds):
+            on_progress(TrialProgress(TrialPhase.FAILED, 1, report.failure.message if report.failure else "no windows"))
             return None
         return Confirmation(
             winner=winner.name,
             baseline=baseline.name,
-            metric=str(key),
+            metric=str(MetricKey("throughput", None, objective.concurrency)),
             ratio=report.ratio if objective.concurrency is None else report.ratio_at(objective.concurrency),
             winner_values=report.winner_values,
             baseline_values=report.baseline_values,
@@ -153,6 +159,41 @@ class LocalExecutor(Executor):
         except TrialFailure as failure:
             return report.merged(TrialReport(trial=trial.name, failure=failure.failure))
         return report.merged(loaded).merged(measured)
+
+    def _compare(self, winner: Trial, baseline: Trial, folder: Path, on_progress: OnProgress) -> CompareReport:
+        """Raises TrialFailure if one of the engines does not come up."""
+        spec = self._place.spec
+        deadline = time.monotonic() + spec.budget.trial_timeout / timedelta(seconds=1)
+        with ExitStack() as stack:
+            engines = []
+            for trial in (winner, baseline):
+                launch = self._launch(trial, self._trial_folder(trial), free_port())
+                served = stack.enter_context(self._engine(launch, folder / trial.name, deadline, on_progress))
+                engines.append(
+                    ServedEngine(
+                        name=trial.name,
+                        base_url=served.engine.base_url,
+                        served_model_name=launch.served_model_name,
+                        model=os.fspath(self._trial_folder(trial) / "model"),
+                    )
+                )
+            request = CompareRequest(
+                winner=engines[0],
+                baseline=engines[1],
+                workload=spec.workload,
+                rounds=max(2, spec.confirmation.rounds),
+                directory=os.fspath(folder),
+                timeout_s=max(1.0, deadline - time.monotonic()),
+            )
+            file = folder / "request.json"
+            file.write_text(request.model_dump_json(indent=1))
+            argv = ["haqa_runner", "compare", "--request", os.fspath(file)]
+            left_s = deadline - time.monotonic()
+            try:
+                run_step(self._runner, argv, step_environment(), folder, "compare.log", left_s, _shown(on_progress))
+                return CompareReport.model_validate_json((folder / "compare.json").read_bytes())
+            except (StepTimeout, OSError, ValidationError) as error:
+                raise TrialFailure(FailureReason.METRICS_MISSING, f"no comparison: {error}") from error
 
     def _step(self, step: str, request: TrialRequest, deadline: float, on_progress: OnProgress) -> TrialReport:
         """Runs one runner step and reads what it left; never raises."""

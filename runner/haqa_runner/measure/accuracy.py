@@ -79,7 +79,8 @@ def summarize(
             )
     elif expected_reference is not None:
         warnings = (
-            f"no klDivergence: no baseline has left its distributions at {expected_reference}; measure the baseline first",
+            f"no klDivergence: no baseline has left its distributions at {expected_reference}; measure the baseline "
+            f"first",
         )
     return Accuracy(AccuracyReport(metrics=metrics, tokens=int(scores.actual.size)), warnings)
 
@@ -95,14 +96,16 @@ def check_gates(gates: Sequence[AccuracyGate], metrics: Mapping[str, Estimate]) 
         if measured is None:
             raise TrialFailure(
                 FailureReason.ACCURACY_GATE,
-                f"{gate.metric} has a limit but was not measured ({', '.join(metrics) or 'nothing'} was); add its task to "
+                f"{gate.metric} has a limit but was not measured ({', '.join(metrics) or 'nothing'} was); add its "
+                f"task to "
                 "evaluation.tasks, or measure the baseline first",
             )
         limit = _broken_limit(gate, measured.value)
         if limit is not None:
             raise TrialFailure(
                 FailureReason.ACCURACY_GATE,
-                f"{gate.metric} is {measured.value:.4g} (95 % interval {measured.low:.4g} to {measured.high:.4g}), {limit}",
+                f"{gate.metric} is {measured.value:.4g} (95 % interval {measured.low:.4g} to {measured.high:.4g}), "
+                f"{limit}",
             )
 
 

@@ -48,7 +48,9 @@ def divergence(baseline: Scores, ours: Scores) -> Divergence:
         ValueError: the two do not have the same windows and positions.
     """
     if baseline.actual.shape != ours.actual.shape:
-        raise ValueError(f"scores of {baseline.actual.shape} and {ours.actual.shape} windows and positions do not compare")
+        raise ValueError(
+            f"scores of {baseline.actual.shape} and {ours.actual.shape} windows and positions do not compare"
+        )
     kl, rest = _kl(baseline.ids, baseline.logprobs, ours.ids, ours.logprobs)
     same = (baseline.ids[..., 0] == ours.ids[..., 0]).astype(np.float64)
     return Divergence(kl.mean(axis=1), same.mean(axis=1), rest.mean(axis=1))

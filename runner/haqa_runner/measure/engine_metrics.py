@@ -175,7 +175,8 @@ class MetricsReader:
         except httpx.HTTPError as error:
             raise TrialFailure(
                 FailureReason.METRICS_MISSING,
-                f"the engine's /metrics cannot be read ({cause_of(error)}); the engine has ended or is too busy to answer",
+                f"the engine's /metrics cannot be read ({cause_of(error)}); the engine has ended or is too busy to "
+                f"answer",
             ) from error
         return parse_metrics(response.text, self._model, at=(asked + time.time()) / 2)
 

@@ -24,9 +24,7 @@ def save_reference(where: str, scores: Scores, digest: str) -> None:
         TrialFailure: the place cannot be written.
     """
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, ids=scores.ids, logprobs=scores.logprobs, actual=scores.actual, digest=np.array(digest)
-    )
+    np.savez_compressed(buffer, ids=scores.ids, logprobs=scores.logprobs, actual=scores.actual, digest=np.array(digest))
     try:
         if where.startswith(_S3):
             place = S3Place.parse(where)

@@ -89,7 +89,9 @@ def _require_different_answers(answers: Sequence[Answer]) -> None:
     """One token for ever is not broken by itself, a small model does that; the same one whatever was asked is."""
     said = {token for answer in answers for token in answer.tokens}
     if len(said) == 1 and len(answers) > 1:
-        raise _garbage(f"the engine answers {len(answers)} different prompts with one token over and over ({said.pop()})")
+        raise _garbage(
+            f"the engine answers {len(answers)} different prompts with one token over and over ({said.pop()})"
+        )
 
 
 def _compare(first: Answer, second: Answer) -> tuple[str, ...]:
@@ -99,7 +101,9 @@ def _compare(first: Answer, second: Answer) -> tuple[str, ...]:
     at = next((i for i, (one, other) in enumerate(pairs) if one != other), 0)
     one, other = first.logprobs[at], second.logprobs[at] if at < len(second.logprobs) else None
     if one is not None and other is not None and abs(one - other) < _NEAR_TIE:
-        return (f"greedy answers to one prompt differ from token {at + 1} on, at a near tie: kernels that add in any order",)
+        return (
+            f"greedy answers to one prompt differ from token {at + 1} on, at a near tie: kernels that add in any order",
+        )
     raise _garbage(f"the engine answers one prompt in two ways, differing at token {at + 1} by more than a near tie")
 
 

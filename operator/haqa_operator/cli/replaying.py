@@ -1,0 +1,143 @@
+"""`haqa replay`: a tuning on a table of measured configurations, in seconds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from haqa_operator.agent.context import AgentContext, ModelFacts, model_name
+from haqa_operator.agent.strategy import agent_or_fallback
+from haqa_operator.api import AgentSpec, QuantizationTuning, SearchStrategy, SpecError, load_tuning
+from haqa_operator.api.tuning import Budget
+from haqa_operator.executors.replay import ReplayReport, TableExecutor, replay_report
+from haqa_operator.executors.table import Table
+from haqa_operator.executors.table_cells import TableError
+from haqa_operator.executors.table_columns import TableOptions
+from haqa_operator.search.factory import make_strategy
+from haqa_operator.tuning.loop import PoolRun
+from haqa_operator.tuning.memory import MemoryRecorder, SilentObserver
+
+Many = list[str]
+
+
+def replay(
+    table: Annotated[Path, typer.Argument(help="CSV of measured configurations")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A QuantizationTuning: objective, constraints, search")],
+    metric: Annotated[Many, typer.Option(help="COL[=NAME]: a column that is a metric")] = [],  # noqa: B006
+    where: Annotated[Many, typer.Option(help="COL=VALUE: only these rows")] = [],  # noqa: B006
+    baseline: Annotated[Many, typer.Option(help="COL=VALUE[,COL=VALUE]: the baseline's rows")] = [],  # noqa: B006
+    ignore: Annotated[Many, typer.Option(help="COL: neither setting nor metric")] = [],  # noqa: B006
+    setting: Annotated[Many, typer.Option(help="COL: a setting, though it looks like a metric")] = [],  # noqa: B006
+    budget: Annotated[int | None, typer.Option(min=1, help="Trials, the baseline not counted")] = None,
+    seed: Annotated[int | None, typer.Option(help="First seed")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds to run, one after the other")] = 1,
+    strategy: Annotated[SearchStrategy | None, typer.Option(help="Instead of the file's")] = None,
+    agent_model: Annotated[str | None, typer.Option(help="litellm's name of an LLM; implies --strategy agent")] = None,
+    agent_api_base: Annotated[str | None, typer.Option(help="Endpoint of an OpenAI-compatible server")] = None,
+    noise_percent: Annotated[float, typer.Option(min=0, help="Noise of one repeat, relative")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole curve as JSON, one object a seed")] = False,
+) -> None:
+    """Run the tuning in FILE on TABLE: same search, same agent, trials answered from measured rows."""
+    stderr = Console(stderr=True)
+    try:
+        tuning = _adjusted(load_tuning(file), budget, strategy, agent_model, agent_api_base)
+        options = TableOptions.parse(metric=metric, where=where, baseline=baseline, ignore=ignore, setting=setting)
+        measured = Table.load(table, options)
+        measured.check(tuning.spec.objectives, tuning.spec.constraints)
+        first = tuning.spec.search.seed if seed is None else seed
+        reports = [_run(tuning, measured, first + i, noise_percent, stderr) for i in range(seeds)]
+    except (SpecError, TableError) as error:
+        for problem in getattr(error, "problems", None) or [str(error)]:
+            stderr.print(f"error: {problem}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(code=2) from None
+    if as_json:
+        for report in reports:
+            typer.echo(report.model_dump_json(by_alias=True))
+    else:
+        _print(reports)
+
+
+def _adjusted(
+    tuning: QuantizationTuning,
+    budget: int | None,
+    strategy: SearchStrategy | None,
+    agent_model: str | None,
+    agent_api_base: str | None,
+) -> QuantizationTuning:
+    spec, search = tuning.spec, tuning.spec.search
+    if agent_model is not None:
+        known = search.agent.model_dump() if search.agent else {}
+        agent = AgentSpec.model_validate({**known, "model": agent_model, "api_base": agent_api_base})
+        search = search.model_copy(update={"agent": agent, "strategy": SearchStrategy.AGENT})
+    if strategy is not None:
+        search = search.model_copy(update={"strategy": strategy})
+    limits = spec.budget
+    if budget is not None:
+        limits = Budget.model_validate({**limits.model_dump(), "max_trials": budget})
+    return tuning.model_copy(update={"spec": spec.model_copy(update={"search": search, "budget": limits})})
+
+
+def _run(tuning: QuantizationTuning, table: Table, seed: int, noise_percent: float, stderr: Console) -> ReplayReport:
+    search = tuning.spec.search.model_copy(update={"seed": seed})
+    spec = tuning.spec.model_copy(update={"search": search})
+    context = AgentContext(
+        hardware=", ".join(f"{name} {value}" for name, value in table.context.items()) or "as in the table",
+        model=ModelFacts(name=model_name(spec.model.uri)),
+        engine=table.context.get("engine", "as in the table"),
+        workload=spec.workload,
+        objectives=spec.objectives,
+        constraints=spec.constraints,
+        budget=spec.budget,
+    )
+    chosen, note = agent_or_fallback(
+        search, lambda: context, make_strategy(search.strategy, seed), os.environ, lambda prompt, reply, exchange: None
+    )
+    if note:
+        stderr.print(note, markup=False, highlight=False, soft_wrap=True)
+    result = PoolRun(
+        tuning=tuning.metadata.name,
+        pool="table",
+        spec=spec,
+        space=table.space,
+        hardware=context.hardware,
+        strategy=chosen,
+        executor=TableExecutor(table, spec, noise_percent=noise_percent, seed=seed),
+        recorder=MemoryRecorder(),
+        observer=SilentObserver(),
+        env={},
+        agent_note=note,
+    ).run()
+    return replay_report(result, spec, table, seed=seed, noise_percent=noise_percent)
+
+
+def _print(reports: list[ReplayReport]) -> None:
+    console = Console()
+    for report in reports:
+        title = f"{report.table}: {report.configurations} configurations, {report.strategy}, seed {report.seed}"
+        table = RichTable(title=title, title_justify="left")
+        for heading in ("#", "by", "configuration", report.objective, "limits", "best so far", "of the best"):
+            table.add_column(heading, justify="left" if heading in ("by", "configuration", "limits") else "right")
+        for point in report.trials:
+            table.add_row(
+                str(point.number),
+                point.proposer.value,
+                ", ".join(f"{name}={value}" for name, value in point.configuration.items()),
+                _number(point.value),
+                "kept" if point.feasible else "; ".join(point.broken),
+                _number(point.best_so_far),
+                "" if point.fraction is None else f"{point.fraction:.0%}",
+            )
+        console.print(table)
+        console.print(f"{report.decision.verdict.value}: {report.decision.reason}", markup=False, highlight=False)
+    reached = [report.winner_fraction for report in reports if report.winner_fraction is not None]
+    if len(reached) > 1:
+        console.print(f"answer on average {sum(reached) / len(reached):.2f} of the best, over {len(reached)} seeds")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

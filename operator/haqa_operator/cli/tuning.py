@@ -1,0 +1,137 @@
+"""`haqa tune`, `report` and `show`: from the file to the screen."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from contextlib import nullcontext
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+from haqa_operator.api import QuantizationTuning, SpecError, Trial, load_tuning
+from haqa_operator.api.paths import resolved
+from haqa_operator.cli.live import JsonLines, LiveTable
+from haqa_operator.decision.results import PoolResult, Verdict
+from haqa_operator.executors.environments import runner_environment, serving_environment
+from haqa_operator.executors.table_export import export_table
+from haqa_operator.report.html import render_html
+from haqa_operator.report.model import TuningReport
+from haqa_operator.report.table import summary, trial_details
+from haqa_operator.tuning.local import LocalTuning
+from haqa_operator.tuning.manifests import winner_manifest
+from haqa_operator.tuning.workspace import Workspace
+
+
+def tune_file(file: Path, out: Path, *, as_json: bool, only_pool: str | None, prefork: bool) -> bool:
+    """Tunes a file and writes its results; whether every pool has a winner or a baseline to serve.
+
+    Raises:
+        SpecError: with everything that has to change first.
+    """
+    tuning = resolved(load_tuning(file), file.resolve().parent)
+    workspace = Workspace.of(out, tuning.metadata.name)
+    console = Console(stderr=as_json)
+    command = shlex.join(["haqa", "tune", str(file), *(["--pool", only_pool] if only_pool else [])])
+    live = LiveTable(tuning.spec, console)
+    observer = JsonLines() if as_json else live
+    results: list[PoolResult] = []
+
+    def keep(result: PoolResult) -> None:
+        results.append(result)
+        _write(tuning, file, workspace, results, command)
+
+    with nullcontext() if as_json else live:
+        LocalTuning(tuning, out, observer, prefork=prefork, only=only_pool).run(keep)
+    _print(tuning, file, workspace, results, command, as_json=as_json)
+    return all(result.decision.verdict in (Verdict.WINNER, Verdict.BASELINE_BEST) for result in results)
+
+
+def write_reports(file: Path, out: Path, *, as_json: bool) -> None:
+    """Prints what a tuning has found and writes its report again, from what is on disk."""
+    tuning, workspace, report = _recorded(file, out)
+    results = list(report.pools)
+    _write(tuning, file, workspace, results, report.command)
+    _print(tuning, file, workspace, results, report.command, as_json=as_json)
+
+
+def show_trial(file: Path, name: str, out: Path, *, as_json: bool) -> None:
+    """Prints one trial."""
+    _, workspace, report = _recorded(file, out)
+    trial = _find(report, name)
+    if as_json:
+        sys.stdout.write(trial.model_dump_json(by_alias=True, indent=2) + "\n")
+        return
+    folders = sorted((workspace.root / trial.pool).glob(f"*/trials/{trial.name}"))
+    Console().print(trial_details(report, trial, str(folders[-1]) if folders else None))
+
+
+def _recorded(file: Path, out: Path) -> tuple[QuantizationTuning, Workspace, TuningReport]:
+    tuning = resolved(load_tuning(file), file.resolve().parent)
+    workspace = Workspace.of(out, tuning.metadata.name)
+    if not workspace.report_json.is_file():
+        raise SpecError([f"{workspace.root}: no results of {tuning.metadata.name!r}; run `haqa tune {file}` first"])
+    return tuning, workspace, TuningReport.model_validate_json(workspace.report_json.read_bytes())
+
+
+def _find(report: TuningReport, name: str) -> Trial:
+    trials = [trial for pool in report.pools for trial in pool.trials]
+    found = [trial for trial in trials if name in (trial.name, str(trial.number))]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(trial.name for trial in trials)
+    problem = "is in more than one pool; give its name" if found else "is not a trial"
+    raise SpecError([f"{name!r} {problem}; there are {known}"])
+
+
+def _report(tuning: QuantizationTuning, file: Path, results: list[PoolResult], command: str) -> TuningReport:
+    versions = {"haqa": version("haqa"), **serving_environment().versions(), **runner_environment().versions()}
+    manifests = {
+        result.pool: manifest for result in results if (manifest := winner_manifest(tuning, result)) is not None
+    }
+    return TuningReport(
+        tuning=tuning,
+        pools=tuple(results),
+        command=command,
+        created=time.time(),
+        versions=versions,
+        manifests=manifests,
+        spec_yaml=file.read_text(encoding="utf-8"),
+    )
+
+
+def _write(
+    tuning: QuantizationTuning, file: Path, workspace: Workspace, results: list[PoolResult], command: str
+) -> None:
+    report = _report(tuning, file, results, command)
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    workspace.report.write_text(render_html(report), encoding="utf-8")
+    workspace.report_json.write_text(report.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
+    for result in results:
+        workspace.table(result.pool).write_text(export_table(result.trials), encoding="utf-8")
+    for pool, manifest in report.manifests.items():
+        workspace.deployment(pool).write_text(manifest, encoding="utf-8")
+
+
+def _print(
+    tuning: QuantizationTuning,
+    file: Path,
+    workspace: Workspace,
+    results: list[PoolResult],
+    command: str,
+    *,
+    as_json: bool,
+) -> None:
+    report = _report(tuning, file, results, command)
+    if as_json:
+        body = json.loads(report.model_dump_json(by_alias=True))
+        sys.stdout.write(json.dumps({"event": "result", "report": body}) + "\n")
+        return
+    console = Console()
+    console.print(summary(report))
+    console.print(f"report    {workspace.report}", highlight=False, soft_wrap=True)
+    for pool in report.manifests:
+        console.print(f"manifest  {workspace.deployment(pool)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,327 @@
+"""The answer for one pool in words and a handful of numbers: what to run, what it gains, what it costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from haqa_operator.api.metrics import LATENCIES, RATES, MetricKey
+from haqa_operator.api.trial import Trial
+from haqa_operator.api.tuning import Constraint, NodePool, Objective, TuningSpec
+from haqa_operator.decision.bindings import bindings
+from haqa_operator.decision.constraints import measured
+from haqa_operator.decision.evidence import Evidence, Judged
+from haqa_operator.decision.results import PoolResult, Verdict
+from haqa_operator.report import wording
+from haqa_operator.report.model import TuningReport
+from haqa_runner.contract import Estimate
+
+UNQUANTIZED = "the unquantized model with vLLM's own settings"
+
+
+class Tone(StrEnum):
+    GOOD = "good"
+    BAD = "bad"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the answer.
+
+    Attributes:
+        details: Lines below it: interval, comparison, limit.
+        term: Key of the glossary's word for it.
+    """
+
+    label: str
+    value: str
+    details: tuple[str, ...] = ()
+    tone: Tone = Tone.PLAIN
+    term: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the top of a pool's section says.
+
+    Attributes:
+        badge: The verdict in two or three words.
+        headline: What to do, in one line.
+        sentences: Why, each one complete in itself.
+    """
+
+    verdict: Verdict
+    badge: str
+    headline: str
+    sentences: tuple[str, ...]
+    tiles: tuple[Tile, ...]
+    preliminary: bool = False
+
+
+@dataclass(frozen=True)
+class _Case:
+    spec: TuningSpec
+    pool: NodePool | None
+    result: PoolResult
+    evidence: Evidence
+    winner: Judged | None = field(default=None)
+
+    @property
+    def objective(self) -> Objective:
+        return self.spec.objectives[0]
+
+    @property
+    def baseline(self) -> Judged | None:
+        return self.evidence.baseline
+
+
+def build_answer(report: TuningReport, result: PoolResult) -> Answer:
+    """The answer for one pool of the report."""
+    evidence = report.evidence(result)
+    winner = next((item for item in evidence.judged if item.trial.name == result.decision.winner), None)
+    case = _Case(report.tuning.spec, report.pool_spec(result), result, evidence, winner)
+    badge, headline, sentences, tiles = _PARTS[result.decision.verdict](case)
+    return Answer(
+        result.decision.verdict,
+        badge,
+        headline,
+        tuple(filter(None, sentences)),
+        (*tiles, *_search_tiles(case)),
+        preliminary=not result.stopped,
+    )
+
+
+_Parts = tuple[str, str, list[str], list[Tile]]
+
+
+def _winner_parts(case: _Case) -> _Parts:
+    winner = case.winner
+    if winner is None:
+        return "Winner", "The winning trial is not in this report", [case.result.decision.reason], []
+    sentences = [_gain_sentence(case), *_accuracy_sentences(case, winner.trial), _limits_sentence(case, winner)]
+    if case.result.decision.binding:
+        sentences.append(f"Something faster was measured, but it breaks a limit: {case.result.decision.binding}.")
+    tiles = [_speedup_tile(case), _objective_tile(case, winner.trial), *_accuracy_tiles(case, winner.trial)]
+    tiles += [*_latency_tiles(case, winner.trial), *_serving_cost_tiles(case, winner.trial)]
+    return "Winner", f"Serve {winner.trial.configuration.describe()}", sentences, tiles
+
+
+def _baseline_parts(case: _Case) -> _Parts:
+    tiles = [] if case.winner is None else [_objective_tile(case, case.winner.trial)]
+    others = [item for item in case.evidence.feasible if not item.trial.is_baseline]
+    if others and case.baseline is not None and case.baseline.score is not None:
+        best = case.evidence.best(others)
+        ratio = case.evidence.compare(best, case.baseline).ratio
+        details = (wording.ratio_interval_text(ratio), best.trial.configuration.describe())
+        tiles.append(Tile("Best other configuration", wording.ratio_text(ratio), _lines(*details), term="interval"))
+    tiles.append(_kept_tile(case))
+    percent = case.spec.search.min_improvement_percent
+    sentences = [case.result.decision.reason]
+    if others:
+        sentences.append(f"A gain counts when it is larger than the measured noise and than {percent:g} %.")
+    return "Baseline is best", f"Keep {UNQUANTIZED}", sentences, tiles
+
+
+def _nothing_feasible_parts(case: _Case) -> _Parts:
+    tiles = [_kept_tile(case)]
+    ranked = bindings(case.evidence)
+    for binding in ranked[:2]:
+        if binding.closest is not None:
+            judged, finding = binding.closest
+            details = (f"closest to the limit: {binding.constraint.describe()}", judged.trial.configuration.describe())
+            title = wording.metric_title(binding.constraint.key, short=True)
+            tiles.append(Tile(title, finding.achieved, details, Tone.BAD, term="constraint"))
+    sentences = [case.result.decision.reason]
+    helpful = next((binding for binding in ranked if binding.admits is not None), None)
+    if helpful is not None:
+        sentences.append(
+            f"Dropping this one limit would leave something to choose: {helpful.constraint.describe()}. "
+            "Otherwise give more schemes, settings or trials to the search."
+        )
+    elif ranked:
+        sentences.append("No single limit is to blame: every trial breaks at least two, or has no result to choose by.")
+    return "Nothing fits", "No configuration keeps the limits", sentences, tiles
+
+
+def _no_measurement_parts(case: _Case) -> _Parts:
+    failures = Counter(t.status.failure.reason.value for t in case.result.trials if t.status.failure)
+    tiles = [Tile(reason, wording.count_text(n, "trial"), tone=Tone.BAD) for reason, n in failures.most_common(3)]
+    return "No result", "Nothing could be measured", [case.result.decision.reason], tiles
+
+
+_PARTS = {
+    Verdict.WINNER: _winner_parts,
+    Verdict.BASELINE_BEST: _baseline_parts,
+    Verdict.NOTHING_FEASIBLE: _nothing_feasible_parts,
+    Verdict.NO_MEASUREMENT: _no_measurement_parts,
+}
+
+
+# Sentences
+
+
+def _gain_sentence(case: _Case) -> str:
+    ratio, objective = case.result.decision.speedup, case.objective
+    if ratio is None:
+        return "There is no baseline to compare it with, so no speed-up can be given."
+    title = wording.metric_title(objective.key).lower()
+    if objective.maximize:
+        gain = f"It reaches {wording.ratio_text(ratio)} the {title} of {UNQUANTIZED}"
+    elif objective.metric in LATENCIES:
+        gain = f"Its {title} is {wording.ratio_text(ratio)} shorter than that of {UNQUANTIZED}"
+    else:
+        gain = f"Its {title} is better than that of {UNQUANTIZED} by a factor of {ratio.value:.2f}"
+    interval = wording.ratio_interval_text(ratio)
+    return f"{gain}{f' ({interval})' if interval else ''}{_how_measured(case)}."
+
+
+def _how_measured(case: _Case) -> str:
+    confirmation = case.result.confirmation
+    if confirmation is None or confirmation.winner != case.result.decision.winner:
+        return ""
+    rounds = len(confirmation.winner_values)
+    return f", measured in turn with it over {wording.count_text(rounds, 'round')}" if rounds else ", measured in turn"
+
+
+def _accuracy_sentences(case: _Case, trial: Trial) -> Iterator[str]:
+    change = _perplexity_ratio(trial, case.baseline)
+    if change is None:
+        return
+    interval = wording.change_interval_text(change)
+    amount = wording.change_text(abs(change.value - 1)).removeprefix("+")
+    direction = "higher" if change.value > 1 else "lower"
+    differs = f"{amount} {direction} than the baseline's{f' ({interval})' if interval else ''}; lower is better"
+    yield f"Perplexity on text that it has never seen is {differs if change.value != 1 else 'the same'}."
+
+
+def _limits_sentence(case: _Case, winner: Judged) -> str:
+    limits = len(case.spec.constraints)
+    if not limits:
+        return "The tuning sets no limits, so speed alone decided."
+    kept = "It keeps the limit that was set" if limits == 1 else f"It keeps all {limits} limits that were set"
+    close = [finding.constraint.describe() for finding in winner.findings if finding.marginal]
+    if close:
+        return f"{kept}, but within the noise of {wording.list_text(close)}."
+    return f"{kept}."
+
+
+# Tiles
+
+
+def _speedup_tile(case: _Case) -> Tile:
+    ratio = case.result.decision.speedup
+    how = _how_measured(case).removeprefix(", ")
+    label = "Speed-up" if case.objective.metric in (*RATES, *LATENCIES) else "Improvement"
+    details = _lines(wording.ratio_interval_text(ratio), how)
+    return Tile(label, wording.ratio_text(ratio), details, Tone.GOOD, term="interval")
+
+
+def _objective_tile(case: _Case, trial: Trial) -> Tile:
+    key = case.objective.key
+    estimate = trial.status.metrics.get(str(key))
+    details = [wording.interval_text(key, estimate)] if estimate else []
+    if case.baseline is not None and trial is not case.baseline.trial:
+        details.append(f"baseline {wording.value_text(key, measured(case.baseline.trial, key))}")
+    term = key.metric if key.metric in LATENCIES else "throughput"
+    return Tile(wording.metric_title(key), wording.value_text(key, measured(trial, key)), _lines(*details), term=term)
+
+
+def _accuracy_tiles(case: _Case, trial: Trial) -> Iterator[Tile]:
+    baseline = case.baseline.trial if case.baseline else None
+    change = _perplexity_ratio(trial, case.baseline)
+    if change is not None and baseline is not None:
+        key = MetricKey("perplexity")
+        against = f"{wording.value_text(key, measured(trial, key))}, baseline {_plain(baseline, key)}"
+        details = _lines(wording.change_interval_text(change), against, _limit(case.spec.constraints, key))
+        yield Tile("Perplexity", wording.change_text(change.value - 1), details, term="perplexity")
+    else:
+        key = MetricKey("klDivergence")
+        divergence = trial.status.metrics.get(str(key))
+        if divergence is not None:
+            details = _lines(wording.interval_text(key, divergence), _limit(case.spec.constraints, key))
+            yield Tile("KL divergence", wording.value_text(key, divergence.value), details, term="kl")
+    for name in [name for name in sorted(trial.status.metrics) if name.startswith("accuracy.")][:2]:
+        key = MetricKey.parse(name)
+        estimate = trial.status.metrics[name]
+        against = f"baseline {_plain(baseline, key)}" if baseline else ""
+        details = _lines(wording.interval_text(key, estimate), against, _limit(case.spec.constraints, key))
+        yield Tile(wording.metric_title(key), wording.value_text(key, estimate.value), details, term="accuracy")
+
+
+def _latency_tiles(case: _Case, trial: Trial) -> Iterator[Tile]:
+    for metric in ("ttft", "itl"):
+        key = MetricKey(metric, 95)
+        value = measured(trial, key)
+        if value is None or key == case.objective.key:
+            continue
+        against = f"baseline {_plain(case.baseline.trial, key)}" if case.baseline else ""
+        details = _lines("at the slowest level", against, _limit(case.spec.constraints, key))
+        yield Tile(wording.metric_title(key, short=True), wording.value_text(key, value), details, term=metric)
+
+
+def _serving_cost_tiles(case: _Case, trial: Trial) -> Iterator[Tile]:
+    price = case.pool.cost_per_hour if case.pool else None
+    own = measured(trial, MetricKey("throughput"))
+    if not price or not own:
+        return
+    reference = measured(case.baseline.trial, MetricKey("throughput")) if case.baseline else None
+    against = f"baseline {_price_per_million(price, reference):.3g}" if reference else ""
+    details = _lines(against, f"in your currency, at {price:g} an hour and this load")
+    yield Tile("Price of a million output tokens", f"{_price_per_million(price, own):.3g}", details)
+
+
+def _search_tiles(case: _Case) -> Iterator[Tile]:
+    finished = [trial for trial in case.result.trials if trial.status.phase.finished]
+    failed = sum(not trial.succeeded for trial in finished)
+    details = [wording.count_text(len(finished), "trial") + (f", {failed} of them failed" if failed else "")]
+    if case.pool is not None and case.pool.cost_per_hour:
+        # Machine-hours count every accelerator; the price is that of a whole replica.
+        hours = case.result.machine_hours / max(case.pool.gpus_per_replica, 1)
+        details.append(f"about {hours * case.pool.cost_per_hour:.3g} in your currency")
+    if case.result.agent_tokens:
+        details.append(wording.count_text(case.result.agent_tokens, "agent token"))
+    hours = case.result.machine_hours
+    value = f"{hours:.2g} machine-hours" if hours >= 1 else f"{hours * 60:.2g} machine-minutes"
+    yield Tile("Cost of finding out", value, tuple(details))
+
+
+def _kept_tile(case: _Case) -> Tile:
+    judged = [item for item in case.evidence.judged if item.findings or item.score is not None]
+    kept = len(case.evidence.feasible)
+    tone = Tone.PLAIN if kept else Tone.BAD
+    return Tile("Keep every limit", f"{kept} of {len(judged)}", ("measured configurations",), tone, term="constraint")
+
+
+def _perplexity_ratio(trial: Trial, baseline: Judged | None) -> Estimate | None:
+    """Perplexity over the baseline's: as measured text by text, else from the two figures and without an interval."""
+    if baseline is None or trial is baseline.trial:
+        return None
+    paired = trial.status.metrics.get("perplexityRatio")
+    if paired is not None:
+        return paired
+    key = MetricKey("perplexity")
+    own, reference = measured(trial, key), measured(baseline.trial, key)
+    if own is None or not reference:
+        return None
+    ratio = own / reference
+    return Estimate(value=ratio, low=ratio, high=ratio, n=1)
+
+
+def _price_per_million(cost_per_hour: float, tokens_per_s: float) -> float:
+    return cost_per_hour / (tokens_per_s * 3600) * 1e6
+
+
+def _limit(constraints: tuple[Constraint, ...], key: MetricKey) -> str:
+    found = next((constraint for constraint in constraints if constraint.key == key), None)
+    return f"limit: {found.describe().removeprefix(f'{key} ')}" if found else ""
+
+
+def _plain(trial: Trial, key: MetricKey) -> str:
+    return wording.value_text(key, measured(trial, key))
+
+
+def _lines(*texts: str) -> tuple[str, ...]:
+    return tuple(text for text in texts if text)

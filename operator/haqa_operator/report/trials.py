@@ -1,0 +1,172 @@
+"""The trials of a pool as rows and cards: what each one was, who wanted it, how it ended, how close it came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from haqa_operator.api.metrics import MetricKey, higher_is_better, is_accuracy
+from haqa_operator.api.trial import Exchange, Trial
+from haqa_operator.api.tuning import TuningSpec
+from haqa_operator.decision.constraints import Finding, measured
+from haqa_operator.decision.evidence import Evidence, Judged
+from haqa_operator.decision.results import PoolResult
+from haqa_operator.report import wording
+from haqa_operator.report.answer import Tone
+from haqa_operator.report.phases import PhaseTime, phase_times
+
+
+class Outcome(StrEnum):
+    """How a trial ended, as far as choosing goes. The value is what people read."""
+
+    WINNER = "winner"
+    BASELINE = "baseline"
+    FRONT = "on the Pareto front"
+    KEEPS_LIMITS = "keeps the limits"
+    BREAKS_LIMIT = "breaks a limit"
+    FAILED = "failed"
+    UNFINISHED = "not finished"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of measured values."""
+
+    key: MetricKey
+    title: str
+    term: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value: its text, what it sorts by, and how it compares with the baseline."""
+
+    text: str
+    sort: float | None
+    note: str = ""
+    tone: Tone = Tone.PLAIN
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial.
+
+    Attributes:
+        reason: Why it was not chosen, or how it failed; empty for the winner.
+        cells: In the order of the columns.
+        findings: One for each constraint that can say something about it.
+    """
+
+    trial: Trial
+    outcome: Outcome
+    reason: str
+    cells: tuple[Cell, ...]
+    findings: tuple[Finding, ...]
+    phases: tuple[PhaseTime, ...]
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+    @property
+    def proposer(self) -> str:
+        return self.trial.proposal.proposer.value
+
+    @property
+    def seconds(self) -> float | None:
+        status = self.trial.status
+        if status.started is None or status.finished is None:
+            return None
+        return status.finished - status.started
+
+    @property
+    def took(self) -> Cell:
+        seconds = self.seconds
+        return Cell(wording.duration_text(seconds) if seconds is not None else wording.NOT_MEASURED, seconds)
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        return self.trial.proposal.exchanges
+
+
+def build_columns(spec: TuningSpec, trials: tuple[Trial, ...]) -> tuple[Column, ...]:
+    """The objective, its levels, latencies, accuracy and size, as far as any trial has them."""
+    objective = spec.objectives[0].key
+    keys = [objective]
+    keys += [key for o in spec.objectives[1:] if (key := o.key) not in keys]
+    levels = spec.workload.concurrency
+    if objective.metric == "throughput" and 1 < len(levels) <= 4:
+        keys += [MetricKey("throughput", concurrency=level) for level in levels]
+    keys += [MetricKey("ttft", 95), MetricKey("itl", 95), MetricKey("perplexity")]
+    keys += [constraint.key for constraint in spec.constraints]
+    keys += [MetricKey("klDivergence")]
+    keys += sorted(
+        {MetricKey(name) for t in trials for name in t.status.metrics if name.startswith("accuracy.")}, key=str
+    )
+    keys += [MetricKey("artifactBytes")]
+    present = [key for key in dict.fromkeys(keys) if any(str(key) in trial.status.metrics for trial in trials)]
+    return tuple(Column(key, wording.metric_title(key, short=True), _term(key)) for key in present)
+
+
+def build_rows(
+    spec: TuningSpec, result: PoolResult, evidence: Evidence, columns: tuple[Column, ...]
+) -> tuple[TrialRow, ...]:
+    """A row for every trial, in the order in which they were proposed."""
+    judged = {item.trial.name: item for item in evidence.judged}
+    rejected = {rejection.trial: rejection.reason for rejection in result.decision.rejections}
+    baseline = evidence.baseline.trial if evidence.baseline and evidence.baseline.trial.succeeded else None
+    rows = []
+    for trial in sorted(result.trials, key=lambda t: t.number):
+        item = judged.get(trial.name)
+        rows.append(
+            TrialRow(
+                trial=trial,
+                outcome=_outcome(trial, item, result),
+                reason=rejected.get(trial.name, ""),
+                cells=tuple(_cell(column.key, trial, baseline) for column in columns),
+                findings=item.findings if item else (),
+                phases=phase_times(trial),
+            )
+        )
+    return tuple(rows)
+
+
+def _outcome(trial: Trial, item: Judged | None, result: PoolResult) -> Outcome:
+    if trial.name == result.decision.winner:
+        return Outcome.WINNER
+    if item is None:
+        return Outcome.UNFINISHED
+    if not trial.succeeded:
+        return Outcome.FAILED
+    if not item.feasible:
+        return Outcome.BREAKS_LIMIT
+    if trial.is_baseline:
+        return Outcome.BASELINE
+    return Outcome.FRONT if trial.name in result.decision.pareto else Outcome.KEEPS_LIMITS
+
+
+def _cell(key: MetricKey, trial: Trial, baseline: Trial | None) -> Cell:
+    value = measured(trial, key)
+    text = wording.value_text(key, value)
+    reference = measured(baseline, key) if baseline is not None and trial is not baseline else None
+    if value is None or not reference:
+        return Cell(text, value)
+    change = value / reference - 1
+    return Cell(text, value, wording.change_text(change), _tone(key, change))
+
+
+def _tone(key: MetricKey, change: float) -> Tone:
+    """Good or bad by more than one percent: the colour must not shout about noise."""
+    higher = higher_is_better(key.metric)
+    if higher is None or abs(change) < 0.01:
+        return Tone.PLAIN
+    return Tone.GOOD if (change > 0) == higher else Tone.BAD
+
+
+def _term(key: MetricKey) -> str:
+    known = {"perplexity": "perplexity", "klDivergence": "kl", "topTokenAgreement": "agreement"}
+    if key.metric in known:
+        return known[key.metric]
+    if is_accuracy(key.metric):
+        return "accuracy"
+    return key.metric if key.metric in ("throughput", "ttft", "itl", "tpot", "e2e") else ""

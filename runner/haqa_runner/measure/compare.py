@@ -1,0 +1,115 @@
+"""Winner and baseline measured in turn, both engines warm: what their ratio is once the machine's drift is taken out.
+
+One round has a window of each at every level. Which goes first alternates (A B, B A, A B, ...), so that neither
+profits from a machine that gets steadily slower or faster, and both get the same prompts. The ratio is formed within a
+round; the interval is Student's t over the rounds' logarithms, because what disturbs throughput is a factor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import geometric_mean
+
+from haqa_runner.contract import (
+    ComparedRound,
+    CompareReport,
+    CompareRequest,
+    Failure,
+    FailureReason,
+    LevelRatio,
+    ServedEngine,
+    Window,
+    Workload,
+)
+from haqa_runner.durable import write_atomically
+from haqa_runner.failures import TrialFailure, cause_of
+from haqa_runner.measure.endpoint import connect
+from haqa_runner.measure.engine_metrics import MetricsReader
+from haqa_runner.measure.load import LoadTest
+from haqa_runner.measure.prompts import prompt_source
+from haqa_runner.measure.tokens import load_tokenizer
+from haqa_runner.progress import ProgressSink, no_progress
+from haqa_runner.statistics import geometric_estimate
+
+REPORT_NAME = "compare.json"
+
+
+def compare(request: CompareRequest, progress: ProgressSink = no_progress) -> CompareReport:
+    """Measures the pair; never raises. The report, a failure in it, is also written to `compare.json`."""
+    began = time.monotonic()
+    try:
+        winner, baseline = _side(request.winner, request.workload), _side(request.baseline, request.workload)
+        rounds = asyncio.run(asyncio.wait_for(_rounds(request, winner, baseline, progress), request.timeout_s))
+        report = summarize(request, rounds, tuple(winner.warnings + baseline.warnings))
+    except TrialFailure as failure:
+        report = _failed(request, failure.failure)
+    except TimeoutError:
+        message = f"the comparison took longer than its limit of {request.timeout_s:g} s; ask for fewer rounds"
+        report = _failed(request, Failure(reason=FailureReason.TIMEOUT, message=message))
+    except Exception as error:
+        message = f"the comparison ended unexpectedly ({cause_of(error)})"
+        report = _failed(request, Failure(reason=FailureReason.LOAD_ERRORS, message=message))
+    report = report.model_copy(update={"seconds": time.monotonic() - began})
+    path = Path(request.directory) / REPORT_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, report.model_dump_json(indent=1).encode())
+    return report
+
+
+def summarize(
+    request: CompareRequest, rounds: Sequence[ComparedRound], warnings: tuple[str, ...] = ()
+) -> CompareReport:
+    """The ratios of measured rounds, level by level and over all levels."""
+    by_level = {
+        level: [compared.ratio for compared in rounds if compared.concurrency == level]
+        for level in request.workload.concurrency
+    }
+    over_levels = [geometric_mean(ratios) for ratios in zip(*by_level.values(), strict=True)]
+    return CompareReport(
+        winner=request.winner.name,
+        baseline=request.baseline.name,
+        rounds=tuple(rounds),
+        ratio=geometric_estimate(over_levels),
+        levels=tuple(LevelRatio(concurrency=c, ratio=geometric_estimate(ratios)) for c, ratios in by_level.items()),
+        warnings=warnings,
+    )
+
+
+def _side(engine: ServedEngine, workload: Workload) -> LoadTest:
+    endpoint = connect(engine.base_url, engine.served_model_name)
+    tokenizer = load_tokenizer(Path(engine.model))
+    return LoadTest(endpoint, workload, prompt_source(workload, tokenizer, endpoint.max_model_len))
+
+
+async def _rounds(
+    request: CompareRequest, winner: LoadTest, baseline: LoadTest, progress: ProgressSink
+) -> list[ComparedRound]:
+    readers = {id(side): MetricsReader(side.endpoint.base_url, side.endpoint.model) for side in (winner, baseline)}
+    rounds: list[ComparedRound] = []
+    levels = request.workload.concurrency
+    try:
+        for number in range(request.rounds):
+            for level in levels:
+                progress(
+                    "compare", len(rounds) / (request.rounds * len(levels)), f"round {number + 1}, concurrency {level}"
+                )
+                windows: dict[int, Window] = {}
+                for side in (winner, baseline) if number % 2 == 0 else (baseline, winner):
+                    windows[id(side)] = (await side.measure(readers[id(side)], level, number))[-1]
+                rounds.append(
+                    ComparedRound(
+                        concurrency=level, round=number, winner=windows[id(winner)], baseline=windows[id(baseline)]
+                    )
+                )
+    finally:
+        for reader in readers.values():
+            await reader.close()
+    progress("compare", 1.0, f"{request.rounds} rounds")
+    return rounds
+
+
+def _failed(request: CompareRequest, failure: Failure) -> CompareReport:
+    return CompareReport(winner=request.winner.name, baseline=request.baseline.name, failure=failure)

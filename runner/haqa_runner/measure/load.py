@@ -1,0 +1,170 @@
+"""The load test: windows at every level, in an order that keeps drift from looking like a difference.
+
+Repeats go round the levels (1, 8, 1, 8, ...) instead of finishing one level before the next, so that a machine that
+slows down over the minutes does so for every level. A window whose two counts of tokens disagree is measured once more
+with other prompts, and stays in the report, marked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from dataclasses import dataclass, field
+
+from haqa_runner.contract import FailureReason, LoadReport, Phase, Window, Workload
+from haqa_runner.failures import TrialFailure
+from haqa_runner.measure.endpoint import Endpoint, EngineRefused
+from haqa_runner.measure.engine_metrics import MetricsReader
+from haqa_runner.measure.prompts import PromptSource
+from haqa_runner.measure.traffic import ClosedLoop
+from haqa_runner.measure.window import Observed, Plan, observe, prefix_cache_share, window_of
+from haqa_runner.progress import Phases, ProgressSink, no_progress
+
+ERROR_RATE_LIMIT = 0.01
+_BUSY_LIMIT = 0.8
+"""Share of one core from which on the load generator itself may be what limits the figures."""
+_CACHED_LIMIT = 0.05
+_IDLE_S = 30.0
+_IDLE_POLL_S = 0.02
+_LAST_ATTEMPT = 2
+
+
+@dataclass
+class LoadTest:
+    """Windows of one workload against one engine.
+
+    Args:
+        endpoint: The engine.
+        workload: What to send.
+        prompts: Where prompts come from.
+        phases: Told how long warm-ups and windows took.
+    """
+
+    endpoint: Endpoint
+    workload: Workload
+    prompts: PromptSource
+    phases: Phases = field(default_factory=Phases)
+    warnings: list[str] = field(default_factory=list)
+
+    def run(self, progress: ProgressSink = no_progress) -> LoadReport:
+        """Every level, every repeat.
+
+        Raises:
+            TrialFailure: more than 1 % of a window's requests failed, the engine restarted, or its metrics are missing.
+        """
+        return asyncio.run(self._run(progress))
+
+    async def _run(self, progress: ProgressSink) -> LoadReport:
+        metrics = MetricsReader(self.endpoint.base_url, self.endpoint.model)
+        windows: list[Window] = []
+        order = [(repeat, level) for repeat in range(self.workload.repeats) for level in self.workload.concurrency]
+        try:
+            for done, (repeat, level) in enumerate(order):
+                progress("load_test", done / len(order), f"concurrency {level}, window {repeat + 1}")
+                windows += await self.measure(metrics, level, repeat)
+        finally:
+            await metrics.close()
+        progress("load_test", 1.0, f"{len(order)} windows")
+        return LoadReport(windows=tuple(windows))
+
+    async def measure(self, metrics: MetricsReader, level: int, repeat: int) -> tuple[Window, ...]:
+        """One window; two if the first one is invalid, the second of them then being the one that counts."""
+        windows: list[Window] = []
+        for attempt in range(1, _LAST_ATTEMPT + 1):
+            observed = await self._observe(metrics, level, repeat, attempt)
+            window = window_of(observed, repeat)
+            self._note(observed, window)
+            windows.append(window)
+            if window.invalid is None:
+                break
+        else:
+            self.warnings.append(f"concurrency {level}, window {repeat + 1}: measured twice and still {window.invalid}")
+        return tuple(windows)
+
+    async def _observe(self, metrics: MetricsReader, level: int, repeat: int, attempt: int) -> Observed:
+        await _until_idle(metrics)
+        plan = self._plan(level, first=repeat == 0 and attempt == 1)
+        traffic = ClosedLoop(
+            self.endpoint.base_url,
+            self.endpoint.model,
+            self.prompts.window(level, repeat, attempt),
+            output_tokens=self.workload.output_tokens,
+            streams=level,
+            timeout_s=self.workload.request_timeout_s,
+        )
+        observed = await observe(traffic, metrics, plan)
+        self._require_answers(observed)
+        self._time(observed)
+        return observed
+
+    def _plan(self, level: int, *, first: bool) -> Plan:
+        timed = self.workload.duration_s is not None
+        rounds = 1 if timed else math.ceil(self.workload.requests_at(level) / level)
+        ramp = max(1, self.workload.warmup_requests) if first else 1
+        expected = (ramp + rounds) * level
+        return Plan(level, ramp, rounds, self.workload.duration_s, math.floor(ERROR_RATE_LIMIT * expected))
+
+    def _require_answers(self, observed: Observed) -> None:
+        failures = observed.failures
+        done = sum(request.answered for request in observed.sent) + len(failures)
+        if not failures or len(failures) <= ERROR_RATE_LIMIT * done:
+            return
+        raise TrialFailure(
+            FailureReason.LOAD_ERRORS,
+            f"{len(failures)} of {done} requests failed at concurrency {observed.plan.streams}; the first one with: "
+            f"{failures[0].error}{self._in_its_own_words()}. The engine's log says more; lower the concurrency, or "
+            f"raise "
+            "workload.requestTimeoutSeconds if they timed out",
+        )
+
+    def _in_its_own_words(self) -> str:
+        """A refused stream says only its status; asked plainly, the engine gives the reason."""
+        try:
+            with self.endpoint.client() as client:
+                prompt = list(next(self.prompts.window("plain")))
+                self.endpoint.complete(client, prompt=prompt, max_tokens=self.workload.output_tokens, ignore_eos=True)
+        except EngineRefused as refused:
+            return f" ({refused})"
+        except TrialFailure as failure:
+            return f" ({failure.message})"
+        return ""
+
+    def _time(self, observed: Observed) -> None:
+        began, edge = observed.began, observed.before.at
+        name = "warmup" if observed.plan.ramp_rounds > 1 else "load_test"
+        self.phases.add(Phase(name=name, started=began, seconds=edge - began))
+        self.phases.add(Phase(name="load_test", started=edge, seconds=observed.after.at - edge))
+
+    def _note(self, observed: Observed, window: Window) -> None:
+        where = f"concurrency {window.concurrency}, window {window.repeat + 1}"
+        if observed.client_busy > _BUSY_LIMIT:
+            self.warnings.append(
+                f"{where}: the load generator used {observed.client_busy:.0%} of a core and may have limited the "
+                f"figures; "
+                "give the measuring container more CPU, or lower the concurrency"
+            )
+        cached = prefix_cache_share(observed)
+        if cached > _CACHED_LIMIT and not self.prompts.cacheable:
+            self.warnings.append(
+                f"{where}: {cached:.0%} of the prompts came from the prefix cache, which synthetic prompts should not"
+            )
+        if window.failed:
+            self.warnings.append(f"{where}: {window.failed} of {window.completed + window.failed} requests failed")
+
+
+async def _until_idle(metrics: MetricsReader) -> None:
+    """The requests that the last window left behind are gone."""
+    deadline = time.monotonic() + _IDLE_S
+    while True:
+        reading = await metrics.read()
+        if reading.running + reading.waiting == 0:
+            return
+        if time.monotonic() > deadline:
+            raise TrialFailure(
+                FailureReason.LOAD_ERRORS,
+                f"the engine still works on {reading.running + reading.waiting:g} requests {_IDLE_S:g} s after the "
+                f"last "
+                "one was cancelled; something else uses it, or it hangs: its log says more",
+            )
+        await asyncio.sleep(_IDLE_POLL_S)

@@ -1,0 +1,132 @@
+"""What a model folder must hold, and what is read from its headers without loading a weight."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.checkpoints import LLAMA_SHAPES, write_checkpoint, write_safetensors
+
+from haqa_runner.contract import FailureReason
+from haqa_runner.failures import TrialFailure
+from haqa_runner.models.checkpoint import LinearShape, belongs, check_model, model_facts, model_files
+
+URI = "file:///models/x"
+
+
+def refusal(folder: Path, **options: object) -> str:
+    with pytest.raises(TrialFailure) as raised:
+        check_model(folder, URI, **options)  # type: ignore[arg-type]
+    assert raised.value.reason is FailureReason.MODEL_FETCH
+    assert raised.value.message.startswith(f"model {URI}: ")
+    return raised.value.message
+
+
+def test_complete_checkpoint_is_accepted(tmp_path: Path) -> None:
+    check_model(write_checkpoint(tmp_path), URI)
+
+
+def test_missing_config_is_named(tmp_path: Path) -> None:
+    (write_checkpoint(tmp_path) / "config.json").unlink()
+    assert "no config.json" in refusal(tmp_path)
+
+
+def test_damaged_config_is_named(tmp_path: Path) -> None:
+    (write_checkpoint(tmp_path) / "config.json").write_text("{")
+    assert "config.json cannot be read (JSONDecodeError" in refusal(tmp_path)
+
+
+def test_missing_tokenizer_is_named(tmp_path: Path) -> None:
+    assert "no tokenizer" in refusal(write_checkpoint(tmp_path, tokenizer=False))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "vocab.json", "qwen.tiktoken", "tekken.json"])
+def test_other_tokenizers_are_accepted(tmp_path: Path, name: str) -> None:
+    (write_checkpoint(tmp_path, tokenizer=False) / name).write_text("x")
+    check_model(tmp_path, URI)
+
+
+def test_pickled_weights_are_not_accepted(tmp_path: Path) -> None:
+    (write_checkpoint(tmp_path) / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    assert "only pytorch_model.bin, which is not supported" in refusal(tmp_path)
+
+
+def test_absent_weights_are_named(tmp_path: Path) -> None:
+    (write_checkpoint(tmp_path) / "model.safetensors").unlink()
+    assert "no weights" in refusal(tmp_path)
+
+
+def test_missing_shard_is_named(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "1 of 2 weight files are missing" in refusal(tmp_path)
+    assert "model-2.safetensors" in refusal(tmp_path)
+
+
+def test_weights_cut_short_are_noticed(tmp_path: Path) -> None:
+    weights = write_checkpoint(tmp_path) / "model.safetensors"
+    size = weights.stat().st_size
+    with weights.open("r+b") as stream:
+        stream.truncate(size - 1)
+    assert f"cut short ({size - 1} of {size} bytes)" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 64, b"\x02\x00\x00\x00\x00\x00\x00\x00[]"])
+def test_weights_that_are_something_else_are_noticed(tmp_path: Path, content: bytes) -> None:
+    (write_checkpoint(tmp_path) / "model.safetensors").write_bytes(content)
+    assert "is not a safetensors file" in refusal(tmp_path)
+
+
+def test_custom_code_needs_trust_unless_transformers_knows_the_model(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, config={"model_type": "novel", "auto_map": {"AutoConfig": "configuration.Novel"}})
+    assert "set model.trustRemoteCode: true" in refusal(tmp_path, knows_model_type=lambda name: False)
+    assert '"novel"' in refusal(tmp_path, knows_model_type=lambda name: False)
+    check_model(tmp_path, URI, knows_model_type=lambda name: name == "novel")
+    check_model(tmp_path, URI, trust_remote_code=True)
+
+
+def test_files_of_a_model_are_weights_configuration_and_tokenizer(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    for name in ("optimizer.pt", "README.md", "modeling_x.py", "consolidated.safetensors", "training_args.bin"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "original").mkdir()
+    assert [path.name for path in model_files(tmp_path)] == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert "modeling_x.py" in [path.name for path in model_files(tmp_path, code=True)]
+    assert not belongs("original/params.json", ("*.json",))
+
+
+def test_facts_come_from_the_headers(tmp_path: Path) -> None:
+    facts = model_facts(write_checkpoint(tmp_path), URI)
+    assert facts.architecture == "LlamaForCausalLM"
+    assert (facts.layers, facts.hidden_size) == (1, 64)
+    assert facts.linears == (
+        LinearShape("model.layers.0.self_attn.q_proj", 64, 64),
+        LinearShape("model.layers.0.mlp.gate_proj", 128, 64),
+        LinearShape("model.layers.0.mlp.down_proj", 64, 128),
+    )
+    assert facts.weight_bytes == 2 * (32 * 64 * 2 + 64 * 64 + 2 * 128 * 64 + 64)
+    assert not facts.mixture_of_experts
+    assert facts.quantized_by is None
+
+
+def test_routers_are_no_linears_to_round(tmp_path: Path) -> None:
+    shapes = {"model.layers.0.mlp.gate.weight": (8, 64), "model.layers.0.mlp.experts.0.up_proj.weight": (64, 64)}
+    facts = model_facts(write_checkpoint(tmp_path, {**LLAMA_SHAPES, **shapes}), URI)
+    assert facts.mixture_of_experts
+    assert "model.layers.0.mlp.gate" not in [linear.name for linear in facts.linears]
+    assert "model.layers.0.mlp.experts.0.up_proj" in [linear.name for linear in facts.linears]
+
+
+def test_quantized_checkpoint_says_by_what(tmp_path: Path) -> None:
+    config = {"quantization_config": {"quant_method": "awq"}}
+    assert model_facts(write_checkpoint(tmp_path, config=config), URI).quantized_by == "awq"
+
+
+def test_facts_of_all_shards_are_put_together(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    write_safetensors(tmp_path / "second.safetensors", {"model.layers.1.mlp.up_proj.weight": (128, 64)})
+    index = {"weight_map": {"a": "model.safetensors", "b": "second.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model.layers.1.mlp.up_proj" in [linear.name for linear in model_facts(tmp_path, URI).linears]
