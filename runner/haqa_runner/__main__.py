@@ -1,4 +1,4 @@
-"""`python -m haqa_runner {quantize,serve,measure} --request FILE`: one step of one trial."""
+"""`python -m haqa_runner {quantize,serve,measure} --request FILE`: one step of one trial; `compare`: two engines."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from pathlib import Path
 from haqa_runner.steps import EXIT_UNREADABLE_REQUEST, RequestError, Step, read_request
 from haqa_runner.supervision import supervise
 
+COMPARE = "compare"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the step; exit code 0 = done, 3 = failed and reported, 2 = the request cannot be read."""
+    """Runs the step, or the comparison; exit code 0 = done, 3 = failed and reported, 2 = the request is unreadable."""
     parser = argparse.ArgumentParser(prog="haqa_runner", description="One step of a HAQA trial.")
-    parser.add_argument("step", choices=[step.value for step in Step])
-    parser.add_argument("--request", type=Path, required=True, help="TrialRequest as JSON")
+    parser.add_argument("step", choices=[*(step.value for step in Step), COMPARE])
+    parser.add_argument("--request", type=Path, required=True, help="TrialRequest (compare: CompareRequest) as JSON")
     given = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
+        if given.step == COMPARE:
+            # Brings guidellm along, which the other steps' supervisor has no use for.
+            from haqa_runner.measure.compare import compare_file
+
+            return compare_file(given.request)
         request = read_request(given.request)
     except RequestError as error:
         sys.stderr.write(f"{error}\n")

@@ -131,15 +131,16 @@ def _nothing_feasible_parts(case: _Case) -> _Parts:
     for binding in ranked[:2]:
         if binding.closest is not None:
             judged, finding = binding.closest
-            details = (f"closest to the limit: {binding.constraint.describe()}", judged.trial.configuration.describe())
+            limit = f"the closest; the limit is {wording.limit_text(binding.constraint)}"
+            details = (limit, judged.trial.configuration.describe())
             title = wording.metric_title(binding.constraint.key, short=True)
             tiles.append(Tile(title, finding.achieved, details, Tone.BAD, term="constraint"))
     sentences = [case.result.decision.reason]
     helpful = next((binding for binding in ranked if binding.admits is not None), None)
     if helpful is not None:
         sentences.append(
-            f"Dropping this one limit would leave something to choose: {helpful.constraint.describe()}. "
-            "Otherwise give more schemes, settings or trials to the search."
+            f"Without one limit there would be something to choose ({wording.constraint_text(helpful.constraint)}). "
+            "Loosen it, or give the search more schemes, settings or trials."
         )
     elif ranked:
         sentences.append("No single limit is to blame: every trial breaks at least two, or has no result to choose by.")
@@ -202,9 +203,9 @@ def _limits_sentence(case: _Case, winner: Judged) -> str:
     if not limits:
         return "The tuning sets no limits, so speed alone decided."
     kept = "It keeps the limit that was set" if limits == 1 else f"It keeps all {limits} limits that were set"
-    close = [finding.constraint.describe() for finding in winner.findings if finding.marginal]
+    close = [wording.constraint_text(finding.constraint) for finding in winner.findings if finding.marginal]
     if close:
-        return f"{kept}, but within the noise of {wording.list_text(close)}."
+        return f"{kept}, one of them only just: a repetition might not ({'; '.join(close)})."
     return f"{kept}."
 
 
@@ -223,6 +224,9 @@ def _objective_tile(case: _Case, trial: Trial) -> Tile:
     key = case.objective.key
     estimate = trial.status.metrics.get(str(key))
     details = [wording.interval_text(key, estimate)] if estimate else []
+    levels = case.spec.workload.concurrency
+    if key.concurrency is None and len(levels) > 1 and key.metric in RATES:
+        details.append(f"geometric mean over {wording.list_text([str(level) for level in levels])} requests in flight")
     if case.baseline is not None and trial is not case.baseline.trial:
         details.append(f"baseline {wording.value_text(key, measured(case.baseline.trial, key))}")
     term = key.metric if key.metric in LATENCIES else "throughput"
@@ -316,7 +320,7 @@ def _price_per_million(cost_per_hour: float, tokens_per_s: float) -> float:
 
 def _limit(constraints: tuple[Constraint, ...], key: MetricKey) -> str:
     found = next((constraint for constraint in constraints if constraint.key == key), None)
-    return f"limit: {found.describe().removeprefix(f'{key} ')}" if found else ""
+    return f"limit: {wording.limit_text(found)}" if found else ""
 
 
 def _plain(trial: Trial, key: MetricKey) -> str:

@@ -37,6 +37,7 @@ TERMS: tuple[Term, ...] = (
         "Output tokens per second, all requests together. Over several levels: their geometric mean.",
     ),
     Term("concurrency", "Concurrency", "How many requests are in flight at once, kept constant during a measurement."),
+    Term("at", "@8", "Measured with 8 requests in flight. Latencies without it are those of the slowest level."),
     Term("ttft", "TTFT", "Time to first token: from sending a request to the first piece of the answer."),
     Term("itl", "ITL", "Inter-token latency: the time between two pieces of an answer; what reading along feels like."),
     Term("tpot", "TPOT", "Time per output token after the first, averaged over each request."),

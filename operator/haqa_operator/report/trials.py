@@ -69,6 +69,10 @@ class TrialRow:
         return self.trial.number
 
     @property
+    def on_front(self) -> bool:
+        return self.outcome in (Outcome.FRONT, Outcome.WINNER)
+
+    @property
     def proposer(self) -> str:
         return self.trial.proposal.proposer.value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from haqa_operator.api.metrics import MetricKey
+from haqa_operator.api.tuning import Constraint
 from haqa_operator.metrics.quantities import quantity, signed_percent
 from haqa_runner.contract import Estimate
 
@@ -32,7 +33,7 @@ NOT_MEASURED = "–"
 
 
 def metric_title(key: MetricKey, *, short: bool = False) -> str:
-    """`Time to first token, 95th percentile, 8 at a time`; short: `TTFT p95 @8`."""
+    """`Time to first token, 95th percentile, 8 in flight`; short: `TTFT p95 @8`."""
     metric = key.metric
     if metric.startswith("accuracy."):
         title = f"Accuracy on {metric.removeprefix('accuracy.')}"
@@ -43,8 +44,26 @@ def metric_title(key: MetricKey, *, short: bool = False) -> str:
         level = f" @{key.concurrency}" if key.concurrency is not None else ""
         return f"{title}{percentile}{level}"
     percentile = f", {key.percentile}th percentile" if key.percentile is not None else ""
-    level = f", {key.concurrency} at a time" if key.concurrency is not None else ""
+    level = f", {key.concurrency} in flight" if key.concurrency is not None else ""
     return f"{title}{percentile}{level}"
+
+
+def constraint_text(constraint: Constraint) -> str:
+    """`Time to first token, 95th percentile, 8 in flight: at most 600 ms`."""
+    title = metric_title(constraint.key)
+    if constraint.max_degradation_percent is not None:
+        percent = constraint.max_degradation_percent
+        return f"{title}: {f'at most {percent:g} % worse than' if percent else 'no worse than'} the baseline"
+    bounds = [
+        f"at least {value_text(constraint.key, constraint.min)}" if constraint.min is not None else "",
+        f"at most {value_text(constraint.key, constraint.max)}" if constraint.max is not None else "",
+    ]
+    return f"{title}: {' and '.join(filter(None, bounds))}"
+
+
+def limit_text(constraint: Constraint) -> str:
+    """The same without the metric: `at most 600 ms`."""
+    return constraint_text(constraint).removeprefix(f"{metric_title(constraint.key)}: ")
 
 
 def value_text(key: MetricKey, value: float | None) -> str:

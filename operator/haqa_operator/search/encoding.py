@@ -86,3 +86,15 @@ def distances(rows: Matrix, row: Sequence[int], dimensions: Sequence[Dimension])
         else:
             steps[:, column] = steps[:, column] > 0
     return np.asarray(steps.sum(axis=1), dtype=np.float64)
+
+
+def spread(rows: Matrix, dimensions: Sequence[Dimension]) -> npt.NDArray[np.float64]:
+    """Mean distance of each row to all of them: least for the middle one. Linear in the number of rows."""
+    total = np.zeros(len(rows))
+    for column, dimension in enumerate(dimensions):
+        counts = np.bincount(rows[:, column], minlength=len(dimension.values))
+        places = np.arange(len(dimension.values))
+        apart = np.abs(places[:, None] - places[None, :]).astype(np.float64)
+        apart = apart / max(1, len(places) - 1) if dimension.ordered else (apart > 0).astype(np.float64)
+        total += (apart @ counts)[rows[:, column]]
+    return np.asarray(total / max(1, len(rows)), dtype=np.float64)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import geometric_mean
 
+from pydantic import ValidationError
+
 from haqa_runner.contract import (
     ComparedRound,
     CompareReport,
@@ -27,14 +29,30 @@ from haqa_runner.contract import (
 from haqa_runner.durable import write_atomically
 from haqa_runner.failures import TrialFailure, cause_of
 from haqa_runner.measure.endpoint import connect
-from haqa_runner.measure.engine_metrics import MetricsReader
 from haqa_runner.measure.load import LoadTest
 from haqa_runner.measure.prompts import prompt_source
 from haqa_runner.measure.tokens import load_tokenizer
-from haqa_runner.progress import ProgressSink, no_progress
+from haqa_runner.progress import ProgressLines, ProgressSink, no_progress
 from haqa_runner.statistics import geometric_estimate
+from haqa_runner.steps import EXIT_DONE, EXIT_REPORTED_FAILURE, RequestError
 
 REPORT_NAME = "compare.json"
+
+
+def compare_file(path: Path) -> int:
+    """Carries out the CompareRequest in a file, progress on standard output; the process's exit code.
+
+    Raises:
+        RequestError: the file cannot be read.
+    """
+    try:
+        request = CompareRequest.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise RequestError(
+            f"request {path} is no CompareRequest as JSON ({cause_of(error)}); check --request"
+        ) from error
+    report = compare(request, ProgressLines())
+    return EXIT_DONE if report.failure is None else EXIT_REPORTED_FAILURE
 
 
 def compare(request: CompareRequest, progress: ProgressSink = no_progress) -> CompareReport:
@@ -87,7 +105,7 @@ def _side(engine: ServedEngine, workload: Workload) -> LoadTest:
 async def _rounds(
     request: CompareRequest, winner: LoadTest, baseline: LoadTest, progress: ProgressSink
 ) -> list[ComparedRound]:
-    readers = {id(side): MetricsReader(side.endpoint.base_url, side.endpoint.model) for side in (winner, baseline)}
+    readers = {id(side): side.open_metrics(side.endpoint) for side in (winner, baseline)}
     rounds: list[ComparedRound] = []
     levels = request.workload.concurrency
     try:

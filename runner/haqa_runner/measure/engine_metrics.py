@@ -12,12 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from haqa_runner.contract import FailureReason
 from haqa_runner.failures import TrialFailure, cause_of
+from haqa_runner.measure.endpoint import Endpoint
 
 COUNTERS = {
     "generation_tokens": "vllm:generation_tokens_total",
@@ -159,12 +161,20 @@ def difference(before: Reading, after: Reading) -> Difference:
     )
 
 
+class Metrics(Protocol):
+    """An engine's metrics, to be read again and again."""
+
+    async def read(self) -> Reading: ...
+
+    async def close(self) -> None: ...
+
+
 class MetricsReader:
     """Reads one engine's /metrics."""
 
-    def __init__(self, base_url: str, model: str) -> None:
-        self._model = model
-        self._client = httpx.AsyncClient(base_url=base_url, timeout=SCRAPE_TIMEOUT_S, trust_env=False)
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._model = endpoint.model
+        self._client = httpx.AsyncClient(base_url=endpoint.base_url, timeout=SCRAPE_TIMEOUT_S, trust_env=False)
 
     async def read(self) -> Reading:
         """Raises TrialFailure (MetricsMissing): no answer, an error, or not what vLLM exports."""

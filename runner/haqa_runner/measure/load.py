@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from haqa_runner.contract import FailureReason, LoadReport, Phase, Window, Workload
 from haqa_runner.failures import TrialFailure
 from haqa_runner.measure.endpoint import Endpoint, EngineRefused
-from haqa_runner.measure.engine_metrics import MetricsReader
+from haqa_runner.measure.engine_metrics import Metrics, MetricsReader
 from haqa_runner.measure.prompts import PromptSource
-from haqa_runner.measure.traffic import ClosedLoop
+from haqa_runner.measure.traffic import OpenTraffic, Traffic
 from haqa_runner.measure.window import Observed, Plan, observe, prefix_cache_share, window_of
 from haqa_runner.progress import Phases, ProgressSink, no_progress
 
@@ -30,6 +31,13 @@ _IDLE_POLL_S = 0.02
 _LAST_ATTEMPT = 2
 
 
+def guidellm_traffic(endpoint: Endpoint, workload: Workload, prompts: Iterator[Sequence[int]], streams: int) -> Traffic:
+    """The load generator; imported when first used, because guidellm takes two seconds to import."""
+    from haqa_runner.measure.guidellm_traffic import ClosedLoop
+
+    return ClosedLoop(endpoint, workload, prompts, streams)
+
+
 @dataclass
 class LoadTest:
     """Windows of one workload against one engine.
@@ -39,6 +47,8 @@ class LoadTest:
         workload: What to send.
         prompts: Where prompts come from.
         phases: Told how long warm-ups and windows took.
+        warnings: What a reader of the figures should know; grows.
+        open_traffic, open_metrics: How to reach the engine.
     """
 
     endpoint: Endpoint
@@ -46,6 +56,8 @@ class LoadTest:
     prompts: PromptSource
     phases: Phases = field(default_factory=Phases)
     warnings: list[str] = field(default_factory=list)
+    open_traffic: OpenTraffic = guidellm_traffic
+    open_metrics: Callable[[Endpoint], Metrics] = MetricsReader
 
     def run(self, progress: ProgressSink = no_progress) -> LoadReport:
         """Every level, every repeat.
@@ -56,7 +68,7 @@ class LoadTest:
         return asyncio.run(self._run(progress))
 
     async def _run(self, progress: ProgressSink) -> LoadReport:
-        metrics = MetricsReader(self.endpoint.base_url, self.endpoint.model)
+        metrics = self.open_metrics(self.endpoint)
         windows: list[Window] = []
         order = [(repeat, level) for repeat in range(self.workload.repeats) for level in self.workload.concurrency]
         try:
@@ -68,7 +80,7 @@ class LoadTest:
         progress("load_test", 1.0, f"{len(order)} windows")
         return LoadReport(windows=tuple(windows))
 
-    async def measure(self, metrics: MetricsReader, level: int, repeat: int) -> tuple[Window, ...]:
+    async def measure(self, metrics: Metrics, level: int, repeat: int) -> tuple[Window, ...]:
         """One window; two if the first one is invalid, the second of them then being the one that counts."""
         windows: list[Window] = []
         for attempt in range(1, _LAST_ATTEMPT + 1):
@@ -82,17 +94,11 @@ class LoadTest:
             self.warnings.append(f"concurrency {level}, window {repeat + 1}: measured twice and still {window.invalid}")
         return tuple(windows)
 
-    async def _observe(self, metrics: MetricsReader, level: int, repeat: int, attempt: int) -> Observed:
+    async def _observe(self, metrics: Metrics, level: int, repeat: int, attempt: int) -> Observed:
         await _until_idle(metrics)
         plan = self._plan(level, first=repeat == 0 and attempt == 1)
-        traffic = ClosedLoop(
-            self.endpoint.base_url,
-            self.endpoint.model,
-            self.prompts.window(level, repeat, attempt),
-            output_tokens=self.workload.output_tokens,
-            streams=level,
-            timeout_s=self.workload.request_timeout_s,
-        )
+        prompts = self.prompts.window(level, repeat, attempt)
+        traffic = self.open_traffic(self.endpoint, self.workload, prompts, level)
         observed = await observe(traffic, metrics, plan)
         self._require_answers(observed)
         self._time(observed)
@@ -153,7 +159,7 @@ class LoadTest:
             self.warnings.append(f"{where}: {window.failed} of {window.completed + window.failed} requests failed")
 
 
-async def _until_idle(metrics: MetricsReader) -> None:
+async def _until_idle(metrics: Metrics) -> None:
     """The requests that the last window left behind are gone."""
     deadline = time.monotonic() + _IDLE_S
     while True:

@@ -16,7 +16,7 @@ from haqa_runner.contract import FailureReason
 from haqa_runner.failures import TrialFailure, cause_of
 
 
-@dataclass(frozen=True)
+@dataclass
 class ModelTokenizer:
     """Callable as `datasets.token_windows` wants it.
 

@@ -1,44 +1,14 @@
-"""Closed-loop traffic: a fixed number of streams, each with one request in flight, sent and timed by guidellm.
-
-guidellm's client (HTTP backend, request handler, timings) runs here in the measuring process itself. Its scheduler
-starts worker processes by "spawn" for every benchmark, each of which imports the whole package: measured on 2 cores,
-3.5 s (one worker) to 7 s (four) for every window of 2 s, and several processes that compete with the engine for cores.
-One asyncio loop has no such cost, and lets a window begin and end at the completion of a request while the load goes
-on (see `window.py`). Its limit is one core of Python; `ClosedLoop.busy` says how near it is.
-
-Prompts are token ids, so that their length is exact for every tokenizer; what this leaves out, the server's
-tokenizing, is the same for every configuration. Answers are greedy and run to exactly the length asked for
-(`ignore_eos`), as in vLLM's own benchmark.
-"""
+"""Traffic as a measuring window sees it, whoever makes it."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Protocol, Self
 
-import httpx
-from guidellm.backends.openai.http import OpenAIHTTPBackend
-from guidellm.backends.openai.request_handlers import OpenAIRequestHandlerFactory, TextCompletionsRequestHandler
-from guidellm.schemas import (
-    GenerationRequest,
-    GenerationRequestArguments,
-    GenerationResponse,
-    RequestInfo,
-    UsageMetrics,
-)
-from guidellm.schemas.backends import OpenAIHTTPBackendArgs
-
-from haqa_runner.failures import cause_of
-
-_FORMAT = "haqa/token-ids"
-_PROMPT = "token_ids"
-_ARRIVALS = "arrivals"
-_PAUSE_AFTER_ERROR_S = 0.2
-"""An engine that is gone refuses thousands of connections a second; nobody needs that many errors."""
+from haqa_runner.contract import Workload
+from haqa_runner.measure.endpoint import Endpoint
 
 
 @dataclass(frozen=True)
@@ -70,177 +40,39 @@ class SentRequest:
         return sum(count for _, count in self.arrivals)
 
 
-@OpenAIRequestHandlerFactory.register(_FORMAT)
-class TokenIdsHandler(TextCompletionsRequestHandler):  # type: ignore[misc]
-    """/v1/completions with a prompt of token ids, noting when every token came.
+class Traffic(Protocol):
+    """A number of streams with one request in flight each, for as long as the context lasts.
 
-    guidellm's own handler counts pieces of text, and a token that is half a character has none. vLLM says with every
-    piece how many tokens there are so far (`continuous_usage_stats`); that is counted here.
+    Leaving the context cancels what is in flight. `sent` has the requests that have ended, cancelled ones too.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._arrivals: list[tuple[float, int]] = []
-        self._tokens = 0
-
-    def format(self, data: GenerationRequest, history: Any = None, **kwargs: Any) -> GenerationRequestArguments:
-        return GenerationRequestArguments(
-            stream=True,
-            body={
-                "model": kwargs["model"],
-                "prompt": data.columns[_PROMPT][0],
-                "max_tokens": data.output_metrics.text_tokens,
-                "ignore_eos": True,
-                "temperature": 0,
-                "stream": True,
-                "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-            },
-        )
-
-    def add_streaming_line(self, line: str) -> int | None:
-        """New tokens in this line of the stream; None at its end."""
-        now = time.time()
-        pieces = super().add_streaming_line(line)
-        if pieces is None:
-            return None
-        said = (self.streaming_usage or {}).get("completion_tokens")
-        new = pieces if said is None else int(said) - self._tokens
-        if new > 0:
-            self._arrivals.append((now, new))
-            self._tokens += new
-        return new
-
-    def compile_streaming(
-        self, request: GenerationRequest, arguments: GenerationRequestArguments
-    ) -> GenerationResponse:
-        response = super().compile_streaming(request, arguments)
-        return response.model_copy(update={"response_metrics": {_ARRIVALS: tuple(self._arrivals)}})
-
-
-class ClosedLoop:
-    """`streams` requests in flight, each replaced as soon as it is answered, for as long as the context lasts.
-
-        async with ClosedLoop(url, model, prompts, output_tokens=128, streams=8, timeout_s=60) as traffic:
-            await traffic.ended(8)
-
-    Args:
-        prompts: Token ids of one request after the other; must not run out.
-        timeout_s: Longest time for one request; a longer one counts as failed.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        model: str,
-        prompts: Iterator[Sequence[int]],
-        *,
-        output_tokens: int,
-        streams: int,
-        timeout_s: float,
-    ) -> None:
-        self.sent: list[SentRequest] = []
-        self._prompts = prompts
-        self._output_tokens = output_tokens
-        self._streams = streams
-        self._timeout_s = timeout_s
-        self._tasks: list[asyncio.Task[None]] = []
-        self._news = asyncio.Event()
-        self._answered = self._failed = 0
-        self._began_cpu_s = self._began_s = 0.0
-        arguments = OpenAIHTTPBackendArgs(
-            target=base_url, model=model, timeout=timeout_s, http2=False, validate_backend=False, follow_redirects=False
-        )
-        # The two fields are checked against guidellm's own formats only when they are parsed.
-        self._backend = OpenAIHTTPBackend(
-            arguments.model_copy(update={"request_format": _FORMAT, "api_routes": {_FORMAT: "v1/completions"}})
-        )
-
-    async def __aenter__(self) -> Self:
-        await self._backend.process_startup()
-        self._began_cpu_s, self._began_s = time.process_time(), time.monotonic()
-        self._tasks = [asyncio.create_task(self._stream()) for _ in range(self._streams)]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        """Cancels what is in flight; the engine notices the closed connections and drops those requests."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._backend.process_shutdown()
+    sent: list[SentRequest]
 
     @property
-    def answered(self) -> int:
-        return self._answered
+    def answered(self) -> int: ...
 
     @property
-    def failed(self) -> int:
-        return self._failed
+    def failed(self) -> int: ...
 
     @property
     def busy(self) -> float:
-        """Share of one core that this process has used since the traffic began; near 1, it is the bottleneck."""
-        return (time.process_time() - self._began_cpu_s) / max(time.monotonic() - self._began_s, 1e-9)
+        """Share of one core that making the traffic has used so far."""
+        ...
 
     async def until(self, answered: int, failed: int) -> None:
         """Waits until that many requests have been answered, or more than `failed` have failed."""
-        while self._answered < answered and self._failed <= failed:
-            self._news.clear()
-            news = asyncio.create_task(self._news.wait())
-            await asyncio.wait({news, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-            news.cancel()
-            for stream in self._tasks:
-                if stream.done():
-                    stream.result()
+        ...
 
-    async def _stream(self) -> None:
-        while True:
-            request = await self._send(next(self._prompts))
-            self.sent.append(request)
-            self._answered += request.answered
-            self._failed += request.error is not None
-            self._news.set()
-            if request.cancelled:
-                return
-            if request.error is not None:
-                await asyncio.sleep(_PAUSE_AFTER_ERROR_S)
+    async def __aenter__(self) -> Self: ...
 
-    async def _send(self, prompt: Sequence[int]) -> SentRequest:
-        request = GenerationRequest(
-            columns={_PROMPT: [list(prompt)]}, output_metrics=UsageMetrics(text_tokens=self._output_tokens)
-        )
-        info = RequestInfo(request_id=request.request_id)
-        response: GenerationResponse | None = None
-        error: str | None = None
-        cancelled = False
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                async for partial, _ in self._backend.resolve(request, info):
-                    response = partial or response
-        except asyncio.CancelledError:
-            cancelled = True
-        except TimeoutError:
-            error = f"no complete answer within {self._timeout_s:g} s"
-        except httpx.HTTPStatusError as refusal:
-            error = f"HTTP {refusal.response.status_code} {refusal.response.reason_phrase}"
-        except Exception as failure:
-            error = cause_of(failure)
-        sent = _sent(info, response, error, cancelled)
-        if sent.answered and sent.output_tokens != self._output_tokens:
-            return _sent(info, response, f"{sent.output_tokens} tokens instead of {self._output_tokens}", cancelled)
-        return sent
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
 
 
-def _sent(info: RequestInfo, response: GenerationResponse | None, error: str | None, cancelled: bool) -> SentRequest:
-    now = time.time()
-    metrics = (response.response_metrics or {}) if response is not None else {}
-    prompt_tokens = response.input_metrics.text_tokens if response is not None else None
-    return SentRequest(
-        started=info.timings.request_start or now,
-        ended=info.timings.request_end or now,
-        arrivals=tuple(metrics.get(_ARRIVALS, ())),
-        prompt_tokens=prompt_tokens or 0,
-        error=error,
-        cancelled=cancelled,
-    )
+class OpenTraffic(Protocol):
+    """Makes traffic of one workload's requests; it starts when its context is entered."""
+
+    def __call__(
+        self, endpoint: Endpoint, workload: Workload, prompts: Iterator[Sequence[int]], streams: int
+    ) -> Traffic: ...

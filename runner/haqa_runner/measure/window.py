@@ -31,8 +31,8 @@ from typing import Self
 
 from haqa_runner.contract import Latency, Window
 from haqa_runner.failures import TrialFailure
-from haqa_runner.measure.engine_metrics import MetricsReader, Reading, difference
-from haqa_runner.measure.traffic import ClosedLoop, SentRequest
+from haqa_runner.measure.engine_metrics import Metrics, Reading, difference
+from haqa_runner.measure.traffic import SentRequest, Traffic
 from haqa_runner.statistics import quantile
 
 DISAGREEMENT_LIMIT = 0.1
@@ -83,7 +83,7 @@ class Observed:
         return tuple(r for r in self.sent if r.error is not None)
 
 
-async def observe(traffic: ClosedLoop, metrics: MetricsReader, plan: Plan) -> Observed:
+async def observe(traffic: Traffic, metrics: Metrics, plan: Plan) -> Observed:
     """Runs one window with traffic that has not been started.
 
     Returns early, with the second reading where it got to, when more than `plan.tolerated_failures` requests fail.
@@ -203,7 +203,7 @@ def _objection(engine_rate: float, client_rate: float, disagreement: float) -> s
 class _Gauges:
     """Looks at the engine's gauges in the background."""
 
-    metrics: MetricsReader
+    metrics: Metrics
     readings: list[Reading] = field(default_factory=list)
     _task: asyncio.Task[None] | None = None
 

@@ -70,7 +70,7 @@ Build = Callable[[Path], None]
 
 
 class ArtifactStore(ABC):
-    """Artifacts by key, and small files of a tuning that its trials share."""
+    """Artifacts by key."""
 
     @abstractmethod
     def find(self, key: ArtifactKey, *, thorough: bool = False) -> Artifact | None:
@@ -106,11 +106,3 @@ class ArtifactStore(ABC):
         Raises:
             TrialFailure: No space (QuantizationFailed), or waited in vain (Timeout). What `build` raises passes.
         """
-
-    @abstractmethod
-    def save_file(self, name: str, source: Path) -> None:
-        """Keeps a copy of a small file under `name` (a relative path), replacing an older one at once."""
-
-    @abstractmethod
-    def load_file(self, name: str, target: Path) -> bool:
-        """Copies the file kept under `name` to `target`; False if there is none."""

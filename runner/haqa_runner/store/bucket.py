@@ -5,7 +5,6 @@ Layout:
     artifacts/<digest>/<upload>/…       the files of one upload, never overwritten; the manifest names the upload
     leases/<digest>.json                held by whoever makes <digest>
     damaged/<digest>.<token>.json       manifests of artifacts that failed verification
-    files/…                             small files that trials share
 """
 
 from __future__ import annotations
@@ -21,13 +20,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from haqa_runner.checksums import sha256_of
 from haqa_runner.contract import FailureReason
-from haqa_runner.durable import write_atomically
 from haqa_runner.failures import TrialFailure
 from haqa_runner.progress import Phases, ProgressSink, no_progress
 from haqa_runner.s3 import S3Client, S3Place, is_missing, is_s3_error, s3_sentence
 from haqa_runner.store.artifacts import DEFAULT_WAIT_S, Artifact, ArtifactKey, ArtifactStore, Build
 from haqa_runner.store.leases import Lease, LeaseTiming, leased
-from haqa_runner.store.local import LocalStore, checked_name
+from haqa_runner.store.local import LocalStore
 from haqa_runner.store.manifest import MANIFEST, Manifest
 
 log = logging.getLogger(__name__)
@@ -102,20 +100,6 @@ class S3Store(ArtifactStore):
                             self._upload(found, lease, progress)
             return found
 
-    def save_file(self, name: str, source: Path) -> None:
-        place = self._place.under(f"files/{checked_name(name)}")
-        with self._sentences():
-            self._client.boto.upload_file(str(source), place.bucket, place.key)
-
-    def load_file(self, name: str, target: Path) -> bool:
-        with self._sentences():
-            content = self._read(self._place.under(f"files/{checked_name(name)}"))
-        if content is None:
-            return False
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, content)
-        return True
-
     def _intact(self, key: ArtifactKey, phases: Phases, progress: ProgressSink, wait_s: float) -> Artifact | None:
         """The published artifact, unpacked; a damaged one is set aside so that it is made anew."""
         publication = self._published(key.digest)
@@ -169,7 +153,7 @@ class S3Store(ArtifactStore):
         count = _counter("fetch", manifest.size_bytes, f"downloading artifact {manifest.digest[:12]}", progress)
         upload = self._artifact(manifest.digest).under(publication.upload)
         for name, entry in manifest.files.items():
-            target = folder / checked_name(name)
+            target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             place = upload.under(name)
             try:

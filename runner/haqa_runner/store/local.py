@@ -6,7 +6,6 @@ Layout:
     locks/<digest>.lock                         held by whoever writes <digest>
     damaged/<digest>.<token>/                   failed verification; kept once for a look
     checksums/<digest>.json                     what was verified already (a cache)
-    files/…                                     small files that trials share
 """
 
 from __future__ import annotations
@@ -78,28 +77,9 @@ class LocalStore(ArtifactStore):
             with self._sentences(estimate_bytes), phases.measure("publish"):
                 return self._publish(key, partial, progress)
 
-    def save_file(self, name: str, source: Path) -> None:
-        content = source.read_bytes()
-        with self._sentences(len(content)):
-            target = self._file(name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(target, content)
-
-    def load_file(self, name: str, target: Path) -> bool:
-        try:
-            content = self._file(name).read_bytes()
-        except FileNotFoundError:
-            return False
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, content)
-        return True
-
     def manifest(self, digest: str) -> Manifest:
         """The manifest of an artifact that is there. Raises OSError or ValueError if it is not, or is damaged."""
         return Manifest.read((self._folder(digest) / MANIFEST).read_bytes(), digest)
-
-    def model_folder(self, digest: str) -> Path:
-        return self._folder(digest) / MODEL
 
     def _recovered(self, digest: str) -> Artifact | None:
         """Under the lock: the artifact if somebody made it meanwhile; else what is left of failures is cleared away."""
@@ -174,16 +154,6 @@ class LocalStore(ArtifactStore):
 
     def _lock(self, digest: str) -> Path:
         return self._root / "locks" / f"{digest}.lock"
-
-    def _file(self, name: str) -> Path:
-        return self._root / "files" / checked_name(name)
-
-
-def checked_name(name: str) -> str:
-    """`name` if it stays inside the store. Raises ValueError."""
-    if not name or name.startswith("/") or ".." in Path(name).parts:
-        raise ValueError(f'"{name}" leads out of the store; use a relative name')
-    return name
 
 
 def _counted(model: Path, progress: ProgressSink) -> Callable[[int], None]:

@@ -82,6 +82,8 @@ class Manifest(BaseModel):
             raise ValueError(f"its manifest is damaged ({error.error_count()} errors)") from error
         if manifest.digest != digest or manifest.key.digest != digest:
             raise ValueError(f"its manifest belongs to {manifest.digest[:12]}")
+        if any(name.startswith("/") or ".." in Path(name).parts for name in manifest.files):
+            raise ValueError("its manifest names files outside the artifact")
         return manifest
 
     def to_bytes(self) -> bytes:

@@ -1,0 +1,540 @@
+"""Results of tunings as they look in practice, for tests of the report and for looking at it.
+
+Numbers are made up around measured ones (a 2-core CPU machine with its instruction set capped or not, an L40S); the
+decisions are the real ones, made from them.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from tests.builders import TuningBuilder, make_tuning
+
+from haqa_operator.api import Proposal, Proposer, QuantizationTuning, Trial, TrialPhase, TrialStatus
+from haqa_operator.api.trial import Exchange
+from haqa_operator.decision.choose import decide
+from haqa_operator.decision.results import Confirmation, Exclusion, PoolResult, Verdict
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.report.model import TuningReport
+from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name, render_yaml
+from haqa_operator.serving.images import engine_image
+from haqa_operator.serving.launch import engine_launch
+from haqa_operator.serving.pod import EnginePod
+from haqa_operator.serving.volumes import MODEL_MOUNT, ClaimVolume
+from haqa_runner.contract import Configuration, Estimate, Failure, FailureReason
+from haqa_runner.statistics import estimate, geometric_estimate
+
+STARTED = 1_795_420_800.0
+"""Unix seconds of the first trial of every sample."""
+
+CPU = Accelerator(
+    vendor=Vendor.CPU, product="Intel Xeon Platinum 8581C", memory_gib=24, cores=2, isa="avx512_bf16", bandwidth_gb_s=40
+)
+L40S = Accelerator(
+    vendor=Vendor.NVIDIA, product="NVIDIA-L40S", memory_gib=48, compute_capability=(8, 9), bandwidth_gb_s=864
+)
+
+_PHASES = {"load": 21.0, "sanity": 1.2, "accuracy": 9.5, "warmup": 6.0, "load_test": 38.0}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One trial as it is going to turn out.
+
+    Attributes:
+        throughput: Output tokens/s at each level of the workload.
+        perplexity: Over the baseline's.
+    """
+
+    configuration: Configuration
+    throughput: tuple[float, ...] = ()
+    perplexity: float = 1.0
+    size_mib: float = 410
+    proposer: Proposer = Proposer.BAYESIAN
+    reasoning: str = ""
+    note: str | None = None
+    failure: Failure | None = None
+    quantize_s: float = 0
+    exchanges: tuple[Exchange, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class PoolSample:
+    """A pool's trials, one after the other from `STARTED` on."""
+
+    tuning: QuantizationTuning
+    pool: str
+    accelerator: Accelerator = CPU
+    samples: list[Sample] = field(default_factory=list)
+    noise: float = 0.01
+    seed: int = 0
+    exclusions: tuple[Exclusion, ...] = ()
+    candidates: int = 24
+    stopped: str = "budget.maxTrials 12 is used up"
+    agent_note: str | None = None
+    confirmed: bool = True
+
+    def result(self) -> PoolResult:
+        rng = random.Random(self.seed)
+        now = STARTED
+        trials = []
+        for number, sample in enumerate(self.samples):
+            trial = self._trial(number, sample, now, rng)
+            trials.append(trial)
+            now = (trial.status.finished or now) + 1.5
+        spec = self.tuning.spec
+        decision = decide(trials, spec.objectives, spec.constraints, spec.search.min_improvement_percent)
+        confirmation = None
+        if self.confirmed and decision.verdict is Verdict.WINNER:
+            confirmation = self._confirmation(trials, decision.winner or "", rng)
+            decision = decide(
+                trials, spec.objectives, spec.constraints, spec.search.min_improvement_percent, confirmation
+            )
+            now += confirmation.seconds
+        pool = next(pool for pool in spec.node_pools if pool.name == self.pool)
+        return PoolResult(
+            pool=self.pool,
+            hardware=self.accelerator.describe(),
+            env=pool.env,
+            stopped=self.stopped,
+            candidates=self.candidates,
+            exclusions=self.exclusions,
+            trials=tuple(trials),
+            decision=decision,
+            confirmation=confirmation,
+            started=STARTED,
+            finished=now,
+            machine_hours=sum(trial.status.machine_hours for trial in trials),
+            agent_tokens=sum(e.prompt_tokens + e.completion_tokens for s in self.samples for e in s.exchanges),
+            agent_note=self.agent_note,
+        )
+
+    def _trial(self, number: int, sample: Sample, started: float, rng: random.Random) -> Trial:
+        metrics: dict[str, Estimate] = {}
+        samples: dict[str, tuple[float, ...]] = {}
+        phases = {"fetch": 0.4, **({"quantize": sample.quantize_s, "publish": 0.9} if sample.quantize_s else {})}
+        reached = _reached(sample.failure)
+        phases |= {name: seconds * rng.uniform(0.9, 1.1) for name, seconds in _PHASES.items() if name in reached}
+        if "accuracy" in reached:
+            metrics |= _accuracy(sample)
+        if sample.throughput and "load_test" in reached:
+            metrics |= self._speed(sample, rng, samples)
+        if "load" in reached:
+            metrics["artifactBytes"] = _exact(sample.size_mib * 2**20)
+        took = sum(phases.values()) + rng.uniform(1.5, 3)
+        status = TrialStatus(
+            phase=TrialPhase.FAILED if sample.failure else TrialPhase.SUCCEEDED,
+            started=started,
+            finished=started + took,
+            metrics=metrics,
+            samples=samples,
+            source="engine-metrics" if samples else None,
+            failure=sample.failure,
+            artifact_digest=f"sha256:{rng.getrandbits(64):016x}" if sample.configuration.quantized else None,
+            phase_seconds=phases,
+            machine_hours=took / 3600,
+            warnings=sample.warnings,
+            machine={"cpu": self.accelerator.product, "kernel": "6.1.0", "torch": "2.13.0"},
+            engine_version="0.32.0",
+        )
+        proposer = Proposer.BASELINE if number == 0 else sample.proposer
+        proposal = Proposal(
+            configuration=sample.configuration,
+            proposer=proposer,
+            reasoning=sample.reasoning,
+            exchanges=sample.exchanges,
+            note=sample.note,
+        )
+        name = f"{self.tuning.metadata.name}-{self.pool}-{number:03d}"
+        return Trial(
+            name=name,
+            tuning=self.tuning.metadata.name,
+            pool=self.pool,
+            number=number,
+            proposal=proposal,
+            status=status,
+        )
+
+    def _speed(self, sample: Sample, rng: random.Random, samples: dict[str, tuple[float, ...]]) -> dict[str, Estimate]:
+        metrics: dict[str, Estimate] = {}
+        levels = self.tuning.spec.workload.concurrency
+        by_level = {}
+        for level, rate in zip(levels, sample.throughput, strict=True):
+            repeats = [rate * math.exp(rng.gauss(0, self.noise)) for _ in range(3)]
+            by_level[level] = repeats
+            samples[f"throughput@{level}"] = tuple(repeats)
+            metrics[f"throughput@{level}"] = geometric_estimate(repeats)
+            itl = 1000 * level / rate
+            for metric, mean in (("itl", itl), ("tpot", itl), ("ttft", itl * 4), ("e2e", itl * 132)):
+                values = [mean * math.exp(rng.gauss(0, self.noise)) for _ in range(3)]
+                for name, factor in (("", 1), (".p50", 0.97), (".p90", 1.12), (".p95", 1.2), (".p99", 1.5)):
+                    scaled = [value * factor for value in values]
+                    metrics[f"{metric}{name}@{level}"] = estimate(scaled)
+                    metrics[f"{metric}{name}"] = estimate(scaled)
+        overall = [math.prod(by_level[level][i] for level in levels) ** (1 / len(levels)) for i in range(3)]
+        samples["throughput"] = tuple(overall)
+        metrics["throughput"] = geometric_estimate(overall)
+        return metrics
+
+    def _confirmation(self, trials: list[Trial], winner: str, rng: random.Random) -> Confirmation:
+        key = str(self.tuning.spec.objectives[0].key)
+        own = next(trial for trial in trials if trial.name == winner).status.metrics[key].value
+        reference = trials[0].status.metrics[key].value
+        mine = [own * math.exp(rng.gauss(0, self.noise)) for _ in range(5)]
+        theirs = [reference * math.exp(rng.gauss(0, self.noise)) for _ in range(5)]
+        maximize = self.tuning.spec.objectives[0].maximize
+        ratios = [a / b if maximize else b / a for a, b in zip(mine, theirs, strict=True)]
+        return Confirmation(
+            winner=winner,
+            baseline=trials[0].name,
+            metric=key,
+            ratio=geometric_estimate(ratios),
+            winner_values=tuple(mine),
+            baseline_values=tuple(theirs),
+            seconds=95,
+        )
+
+
+def _reached(failure: Failure | None) -> tuple[str, ...]:
+    """The phases that a trial came through before it failed."""
+    match failure.reason if failure else None:
+        case None:
+            return tuple(_PHASES)
+        case FailureReason.ACCURACY_GATE:
+            return ("load", "sanity", "accuracy")
+        case FailureReason.QUANTIZATION_FAILED | FailureReason.QUANTIZATION_OOM:
+            return ()
+        case FailureReason.ENGINE_LOAD_FAILED | FailureReason.ENGINE_OOM:
+            return ("load",)
+        case _:
+            return ("load", "sanity", "accuracy", "warmup")
+
+
+def _accuracy(sample: Sample) -> dict[str, Estimate]:
+    loss = math.log(sample.perplexity)
+    perplexity = 12.26 * sample.perplexity
+    metrics = {"perplexity": Estimate(value=perplexity, low=perplexity * 0.94, high=perplexity * 1.06, n=32)}
+    if sample.configuration.quantized:
+        ratio = Estimate(
+            value=sample.perplexity,
+            low=math.exp(loss * 0.86 - 0.0004),
+            high=math.exp(loss * 1.14 + 0.0004),
+            n=32,
+        )
+        metrics["perplexityRatio"] = ratio
+        divergence = 0.6 * abs(loss) + 0.001
+        metrics["klDivergence"] = Estimate(value=divergence, low=divergence * 0.9, high=divergence * 1.1, n=32)
+        agreement = 1 - 1.5 * abs(loss)
+        metrics["topTokenAgreement"] = Estimate(value=agreement, low=agreement - 0.01, high=agreement + 0.005, n=32)
+    return metrics
+
+
+def _exact(value: float) -> Estimate:
+    return Estimate(value=value, low=value, high=value, n=1)
+
+
+def _of(scheme: str, algorithm: str, **engine: bool | int | float | str) -> Configuration:
+    return Configuration.of(scheme, algorithm, **engine)
+
+
+def _tuning(name: str, ttft_ms: float = 1000) -> TuningBuilder:
+    return (
+        make_tuning(name)
+        .model("file:///models/demo")
+        .workload(inputTokens=64, outputTokens=128, concurrency=[1, 8, 32])
+        .constraint("perplexity", maxDegradationPercent=2)
+        .constraint("ttft", percentile=95, concurrency=32, max=ttft_ms)
+        .search(
+            schemes=["W8A8-INT8", "W4A16", "FP8-DYNAMIC"],
+            engine={"VLLM_CPU_OMP_THREADS_BIND": ["auto", "0-1"], "enforce-eager": [True, False]},
+        )
+    )
+
+
+FP8_SLOW = Exclusion(
+    parameters={"scheme": "NVFP4"},
+    reason="NVFP4 needs an accelerator; on CPU vLLM 0.32.0 has no kernel for it",
+    configurations=8,
+)
+W8A16_UNSERVED = Exclusion(
+    parameters={"scheme": "W8A16"},
+    reason="vLLM 0.32.0 has no CPU kernel for 8-bit weights with 16-bit activations",
+    configurations=4,
+)
+GROUPS = Exclusion(
+    parameters={"scheme": "W4A16", "group-size": 128},
+    reason="model.layers.*.mlp.down_proj has 704 columns, which 128 does not divide; 64 and 32 do",
+    configurations=4,
+)
+
+BASELINE = Sample(
+    Configuration.of(),
+    (52, 203, 215),
+    reasoning="The unquantized model with the engine's defaults: what everything else is compared with.",
+)
+
+_EXCHANGE = Exchange(
+    prompt_hash="9f8a4c" * 10 + "abcd",
+    model="openai/gpt-5",
+    prompt_tokens=3120,
+    completion_tokens=214,
+    latency_seconds=4.2,
+    reply='{"candidate": 7, "reasoning": "…"}',
+)
+
+CPU_SAMPLES = [
+    BASELINE,
+    Sample(
+        _of("W8A8-INT8", "rtn"),
+        (84, 324, 318),
+        1.0071,
+        212,
+        Proposer.AGENT,
+        "The machine has AVX512 VNNI, so INT8 matrix products run at twice the rate of BF16 ones. Decoding is bound by "
+        "memory bandwidth and INT8 halves the weights: expect about 1.6 times the throughput at every level.",
+        quantize_s=2.4,
+        exchanges=(_EXCHANGE,),
+    ),
+    Sample(
+        _of("W4A16", "gptq"),
+        (29, 112, 116),
+        1.031,
+        128,
+        Proposer.AGENT,
+        "Quarter-size weights could help the single stream if dequantizing is cheap here. One trial tells.",
+        quantize_s=16.5,
+        exchanges=(_EXCHANGE,),
+        failure=Failure(
+            reason=FailureReason.ACCURACY_GATE,
+            message="perplexity is 12.64, +3.1 % against the baseline's 12.26, where 2 % worse is allowed; "
+            "the load test was left out",
+        ),
+    ),
+    Sample(
+        _of("W8A8-INT8", "rtn", VLLM_CPU_OMP_THREADS_BIND="0-1"),
+        (72, 370, 515),
+        1.0071,
+        212,
+        Proposer.AGENT,
+        "vLLM reserves one of the two cores for its API server. Binding the workers to both gives up a little latency "
+        "at one stream and should nearly double the rate at 32.",
+        exchanges=(_EXCHANGE,),
+    ),
+    Sample(
+        _of("FP8-DYNAMIC", "rtn"),
+        (9, 31, 33),
+        1.0102,
+        212,
+        Proposer.BAYESIAN,
+        note="the agent proposed candidate 99, which is not in the list; after one repair round bayesian proposed this",
+        quantize_s=2.1,
+        exchanges=(
+            _EXCHANGE,
+            _EXCHANGE.model_copy(update={"error": "candidate 99 does not exist; the list has 0 to 23"}),
+        ),
+    ),
+    Sample(
+        _of("W8A8-INT8", "smoothquant-gptq", VLLM_CPU_OMP_THREADS_BIND="0-1"),
+        (72.4, 371, 512),
+        1.0042,
+        212,
+        Proposer.AGENT,
+        "Same kernels as trial 3, so the same speed; GPTQ and smoothing should halve the loss of accuracy.",
+        quantize_s=31,
+        exchanges=(_EXCHANGE,),
+    ),
+    Sample(
+        _of("W8A8-INT8", "rtn", VLLM_CPU_OMP_THREADS_BIND="0-1", **{"enforce-eager": False, "max-num-seqs": 512}),
+        (),
+        1.0071,
+        212,
+        Proposer.AGENT,
+        "Compilation removes Python overhead per step, which matters most for a model this small.",
+        failure=Failure(
+            reason=FailureReason.ENGINE_OOM,
+            message="the engine was killed while compiling: it asked for 25.1 GiB where the machine has 24; lower "
+            "VLLM_CPU_KVCACHE_SPACE or leave enforce-eager on",
+            log_tail=("INFO compiling graph for size 512", "WARNING memory 98 %", "Killed"),
+        ),
+        exchanges=(_EXCHANGE,),
+    ),
+    Sample(
+        _of("W8A8-INT8", "rtn", VLLM_CPU_OMP_THREADS_BIND="0-1", **{"enforce-eager": False}),
+        (101, 470, 690),
+        1.0071,
+        212,
+        Proposer.AGENT,
+        "The failure was about memory for 512 sequences; with vLLM's default number it fits.",
+        exchanges=(_EXCHANGE,),
+        warnings=("repeat 2 at 8 in flight: engine and load generator disagreed by 12 %; measured again",),
+    ),
+]
+
+
+def _report(tuning: QuantizationTuning, pools: Iterable[PoolSample]) -> TuningReport:
+    samples = list(pools)
+    results = tuple(sample.result() for sample in samples)
+    manifests = {
+        result.pool: text
+        for sample, result in zip(samples, results, strict=True)
+        if (text := manifest_of(result, sample.accelerator))
+    }
+    return TuningReport(
+        tuning=tuning,
+        pools=results,
+        command=f"haqa tune examples/{tuning.metadata.name}.yaml",
+        created=STARTED + 4000,
+        versions={"haqa": "0.1.0", "vllm": "0.32.0", "llmcompressor": "0.14.0.1", "torch": "2.13.0", "python": "3.11"},
+        manifests=manifests,
+    )
+
+
+def manifest_of(result: PoolResult, accelerator: Accelerator) -> str:
+    """The winner's manifests; empty without a winner."""
+    winner = next((trial for trial in result.trials if trial.name == result.decision.winner), None)
+    if winner is None:
+        return ""
+    launch = engine_launch(winner.configuration, accelerator, model_path=MODEL_MOUNT, served_model_name="demo")
+    pod = EnginePod(launch, accelerator, engine_image(accelerator), ClaimVolume("haqa-artifacts", "sha256-3fa1"))
+    source, name = Provenance.of(winner), deployment_name(winner.tuning, winner.pool)
+    return render_yaml([build_deployment(pod, source, name=name), build_service(pod, source, name=name)])
+
+
+def winner() -> TuningReport:
+    """A CPU machine on which INT8 with both cores and compilation wins by a lot."""
+    tuning = _tuning("demo").on_pool("this-machine", costPerHour=0.12).obj()
+    exclusions = (FP8_SLOW, W8A16_UNSERVED, GROUPS)
+    return _report(tuning, [PoolSample(tuning, "this-machine", samples=CPU_SAMPLES, exclusions=exclusions)])
+
+
+def baseline_best() -> TuningReport:
+    """Nothing beats the unquantized model by more than the noise."""
+    tuning = _tuning("careful").on_pool("this-machine").obj()
+    samples = [
+        BASELINE,
+        replace(CPU_SAMPLES[1], throughput=(52.4, 206, 214), proposer=Proposer.BAYESIAN, exchanges=(), reasoning=""),
+        replace(CPU_SAMPLES[4], exchanges=(), note=None),
+        replace(CPU_SAMPLES[2], exchanges=(), proposer=Proposer.BAYESIAN, reasoning=""),
+    ]
+    note = "no agent is configured (search.agent); bayesian proposes"
+    return _report(tuning, [PoolSample(tuning, "this-machine", samples=samples, agent_note=note, candidates=6)])
+
+
+def nothing_feasible() -> TuningReport:
+    """Every trial misses the latency limit; the baseline too."""
+    tuning = (
+        make_tuning("strict")
+        .workload(inputTokens=64, outputTokens=128, concurrency=[1, 8, 32])
+        .constraint("perplexity", maxDegradationPercent=0.5)
+        .constraint("ttft", percentile=95, concurrency=32, max=150)
+        .on_pool("this-machine")
+        .obj()
+    )
+    return _report(tuning, [PoolSample(tuning, "this-machine", samples=CPU_SAMPLES[:6], exclusions=(FP8_SLOW,))])
+
+
+def no_measurement() -> TuningReport:
+    """The model cannot be served at all."""
+    tuning = _tuning("broken").on_pool("this-machine").obj()
+    failure = Failure(
+        reason=FailureReason.ENGINE_LOAD_FAILED,
+        message="vLLM 0.32.0 does not know the architecture MambaFormerForCausalLM of this model; "
+        "see `vllm serve --help` for supported models, or update the engine image",
+        log_tail=("ValueError: Model architectures ['MambaFormerForCausalLM'] are not supported for now.",),
+    )
+    samples = [replace(BASELINE, failure=failure, throughput=())]
+    stopped = f"the baseline cannot be served: {failure.reason}: {failure.message}"
+    return _report(tuning, [PoolSample(tuning, "this-machine", samples=samples, stopped=stopped)])
+
+
+def two_pools() -> TuningReport:
+    """The same model on two node types with two different winners."""
+    tuning = (
+        _tuning("two-node-types", ttft_ms=9000)
+        .on_pool("avx512")
+        .on_pool("avx2", env={"ONEDNN_MAX_CPU_ISA": "AVX2"})
+        .obj()
+    )
+    capped = [
+        replace(BASELINE, throughput=(20, 21, 18)),
+        replace(CPU_SAMPLES[1], throughput=(3.2, 22, 58)),
+        Sample(_of("W4A16", "gptq"), (28, 95, 105), 1.012, 128, Proposer.BAYESIAN, quantize_s=16),
+        Sample(_of("W4A16", "rtn"), (28, 96, 104), 1.016, 128, Proposer.BAYESIAN, quantize_s=2),
+        replace(CPU_SAMPLES[4], throughput=(2.1, 9, 11), exchanges=()),
+    ]
+    return _report(
+        tuning,
+        [
+            PoolSample(tuning, "avx512", samples=CPU_SAMPLES, exclusions=(FP8_SLOW,)),
+            PoolSample(tuning, "avx2", replace(CPU, isa="avx2"), capped, seed=3),
+        ],
+    )
+
+
+def one_trial() -> TuningReport:
+    """Only the baseline so far, and the search is still going on."""
+    tuning = _tuning("just-begun").on_pool("this-machine").obj()
+    return _report(tuning, [PoolSample(tuning, "this-machine", samples=[BASELINE], stopped="")])
+
+
+def forty_trials() -> TuningReport:
+    """A long search on a GPU, by an agent whose texts are not to be trusted."""
+    tuning = (
+        make_tuning("llama-3-8b-on-l40s")
+        .model("hf://meta-llama/Llama-3.1-8B-Instruct")
+        .workload(inputTokens=512, outputTokens=256, concurrency=[1, 16, 64, 256], repeats=3)
+        .constraint("perplexity", maxDegradationPercent=1.5)
+        .constraint("itl", percentile=95, concurrency=64, max=60)
+        .having(evaluation={"tasks": ["arc_easy"]})
+        .on_pool("l40s", costPerHour=1.9)
+        .obj()
+    )
+    rng = random.Random(7)
+    schemes = {"FP8-DYNAMIC": (1.55, 1.002, 8400), "W8A8-INT8": (1.5, 1.006, 8600), "W4A16": (1.35, 1.012, 5600)}
+    samples = [replace(BASELINE, throughput=(46, 640, 1900, 3100), size_mib=15300)]
+    for _ in range(39):
+        scheme, (gain, loss, size) = rng.choice(sorted(schemes.items()))
+        seqs, tokens = rng.choice((64, 128, 256, 512)), rng.choice((2048, 8192))
+        settings = {"max-num-seqs": seqs, "max-num-batched-tokens": tokens, "enable-prefix-caching": rng.random() < 0.5}
+        factor = gain * (0.75 + 0.25 * min(seqs, 256) / 256) * rng.uniform(0.97, 1.03)
+        rates = [r * f for r, f in zip((46, 640, 1900, 3100), (gain * 1.1, factor, factor, factor * 0.9), strict=True)]
+        samples.append(
+            Sample(
+                _of(scheme, rng.choice(("rtn", "gptq")), **settings),
+                tuple(rates),
+                loss * rng.uniform(0.998, 1.004),
+                size,
+                Proposer.AGENT,
+                '<script>alert("agent")</script> More sequences fill the batch; </pre><img src=x onerror=alert(1)> '
+                "the limit on the time between tokens still has 20 % to spare. " * 3,
+                failure=_sometimes(rng),
+                quantize_s=rng.choice((0, 140, 420)),
+                exchanges=(_EXCHANGE,),
+            )
+        )
+    stopped = "budget.maxTrials 39 is used up"
+    return _report(
+        tuning, [PoolSample(tuning, "l40s", L40S, samples, 0.008, exclusions=(FP8_SLOW, GROUPS), stopped=stopped)]
+    )
+
+
+def _sometimes(rng: random.Random) -> Failure | None:
+    if rng.random() > 0.1:
+        return None
+    return Failure(reason=FailureReason.TIMEOUT, message="the trial took longer than budget.trialTimeout 20m")
+
+
+SAMPLES: dict[str, Callable[[], TuningReport]] = {
+    "winner": winner,
+    "baseline-best": baseline_best,
+    "nothing-feasible": nothing_feasible,
+    "no-measurement": no_measurement,
+    "two-pools": two_pools,
+    "one-trial": one_trial,
+    "forty-trials": forty_trials,
+}
+"""By name, for tests and for `python -m tests.sample_results`-like scripts that look at every page."""

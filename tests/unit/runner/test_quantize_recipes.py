@@ -1,0 +1,211 @@
+"""Which modifiers make which configuration, and what is refused before any work."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haqa_runner.contract import Algorithm, Configuration, FailureReason, Scheme
+from haqa_runner.failures import TrialFailure
+from haqa_runner.models.checkpoint import LinearShape, ModelFacts
+from haqa_runner.quantize.recipes import (
+    Modifier,
+    ModifierPlan,
+    calibrated_kv_cache,
+    reads_calibration,
+    recipe,
+)
+
+LLAMA = ModelFacts(
+    architecture="LlamaForCausalLM",
+    model_type="llama",
+    linears=(LinearShape("layers.0.q_proj", 1024, 1024), LinearShape("layers.0.down_proj", 1024, 2816)),
+    weight_bytes=10**8,
+    layers=1,
+    hidden_size=1024,
+)
+
+
+def facts(**changes: object) -> ModelFacts:
+    return ModelFacts(**{**{name: getattr(LLAMA, name) for name in LLAMA.__dataclass_fields__}, **changes})  # type: ignore[arg-type]
+
+
+def made(scheme: Scheme, algorithm: Algorithm, group_size: int | None = None, **engine: str) -> list[ModifierPlan]:
+    return list(recipe(Configuration.of(scheme, algorithm, group_size, **engine), LLAMA, accelerator=True))
+
+
+def refusal(configuration: Configuration, model: ModelFacts = LLAMA, *, accelerator: bool = True) -> str:
+    with pytest.raises(TrialFailure) as raised:
+        recipe(configuration, model, accelerator=accelerator)
+    assert raised.value.reason is FailureReason.QUANTIZATION_FAILED
+    assert configuration.describe() in raised.value.message
+    return raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("scheme", "preset"),
+    [
+        (Scheme.W8A8_INT8, "W8A8"),
+        (Scheme.W4A16, "W4A16"),
+        (Scheme.W4A16_ASYM, "W4A16_ASYM"),
+        (Scheme.W8A16, "W8A16"),
+        (Scheme.W4A8, "W4A8"),
+        (Scheme.W4AFP8, "W4AFP8"),
+        (Scheme.FP8_DYNAMIC, "FP8_DYNAMIC"),
+        (Scheme.FP8_BLOCK, "FP8_BLOCK"),
+        (Scheme.NVFP4, "NVFP4"),
+        (Scheme.NVFP4A16, "NVFP4A16"),
+        (Scheme.MXFP4, "MXFP4"),
+        (Scheme.MXFP4A16, "MXFP4A16"),
+        (Scheme.MXFP8, "MXFP8"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("algorithm", "modifier"), [(Algorithm.RTN, Modifier.QUANTIZATION), (Algorithm.GPTQ, Modifier.GPTQ)]
+)
+def test_every_scheme_is_made_by_rounding_and_by_gptq(
+    scheme: Scheme, preset: str, algorithm: Algorithm, modifier: Modifier
+) -> None:
+    (plan,) = made(scheme, algorithm)
+    assert (plan.modifier, plan.preset, plan.ignore) == (modifier, preset, ("lm_head",))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "modifiers"),
+    [
+        (Algorithm.SMOOTHQUANT, [Modifier.SMOOTHQUANT, Modifier.QUANTIZATION]),
+        (Algorithm.SMOOTHQUANT_GPTQ, [Modifier.SMOOTHQUANT, Modifier.GPTQ]),
+    ],
+)
+def test_smoothquant_comes_before_rounding(algorithm: Algorithm, modifiers: list[Modifier]) -> None:
+    plans = made(Scheme.W8A8_INT8, algorithm)
+    assert [plan.modifier for plan in plans] == modifiers
+    assert plans[0].options == {"smoothing_strength": 0.8}
+    assert plans[0].preset is None
+
+
+def test_awq_transforms_and_rounding_follows() -> None:
+    assert [plan.modifier for plan in made(Scheme.W4A16, Algorithm.AWQ)] == [Modifier.AWQ, Modifier.QUANTIZATION]
+
+
+def test_awq_without_an_accelerator_is_refused_with_another_way() -> None:
+    said = refusal(Configuration.of(Scheme.W4A16, Algorithm.AWQ), accelerator=False)
+    assert "AWQ needs an accelerator" in said
+    assert "use gptq" in said
+
+
+@pytest.mark.parametrize("accelerator", [True, False])
+def test_autoround_compiles_only_where_that_pays(accelerator: bool) -> None:
+    (plan,) = recipe(Configuration.of("W4A16", "autoround"), LLAMA, accelerator=accelerator)
+    assert plan.options["enable_torch_compile"] is accelerator
+
+
+@pytest.mark.parametrize(
+    ("scheme", "algorithm", "said"),
+    [
+        ("BF16", "rtn", "no format to round to"),
+        ("W4A16", "none", "none does not make W4A16; use rtn, gptq, awq, autoround"),
+        ("FP8-DYNAMIC", "awq", "awq does not make FP8-DYNAMIC; use rtn, gptq, smoothquant"),
+        ("W4A16", "smoothquant", "smoothquant does not make W4A16"),
+        ("W8A8-INT8", "autoround", "autoround does not make W8A8-INT8"),
+    ],
+)
+def test_combination_that_makes_no_sense_names_the_ones_that_do(scheme: str, algorithm: str, said: str) -> None:
+    assert said in refusal(Configuration.of(scheme, algorithm))
+
+
+def test_group_size_that_does_not_divide_names_layer_columns_and_sizes_that_do() -> None:
+    model = facts(linears=(LinearShape("layers.0.q_proj", 64, 256), LinearShape("layers.0.down_proj", 256, 704)))
+    said = refusal(Configuration.of("W4A16", "gptq", 128), model)
+    assert "group size 128 does not divide the 704 columns of layers.0.down_proj" in said
+    assert "group sizes that fit: 16, 32, 64, -1 (one scale per channel)" in said
+
+
+def test_the_scheme_s_own_group_size_is_checked_too() -> None:
+    model = facts(linears=(LinearShape("layers.0.down_proj", 256, 704),))
+    assert "group size 128 does not divide" in refusal(Configuration.of("W4A16", "rtn"), model)
+    assert recipe(Configuration.of("W4A16", "rtn", 64), model, accelerator=False)
+    assert recipe(Configuration.of("W4A16", "rtn", -1), model, accelerator=False)
+    assert recipe(Configuration.of("W8A8-INT8", "rtn"), model, accelerator=False)
+
+
+def test_fixed_groups_that_do_not_divide_name_a_scheme_without_groups() -> None:
+    model = facts(linears=(LinearShape("layers.0.down_proj", 256, 720),))
+    assert "use a scheme without groups" in refusal(Configuration.of("MXFP4", "rtn"), model)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "size", "said"),
+    [
+        ("NVFP4", 32, "its own is 16; leave groupSize out"),
+        ("W8A8-INT8", 128, "it has no groups; leave groupSize out"),
+        ("W4A16", 0, "groupSize 0 is not a size"),
+    ],
+)
+def test_group_size_where_there_is_no_choice_is_refused(scheme: str, size: int, said: str) -> None:
+    assert said in refusal(Configuration.of(scheme, "rtn", size))
+
+
+@given(columns=st.integers(1, 4096), size=st.sampled_from([16, 32, 64, 128, 256]))
+def test_a_group_size_is_accepted_exactly_if_it_divides(columns: int, size: int) -> None:
+    model = facts(linears=(LinearShape("layer", 8, columns),))
+    configuration = Configuration.of("W4A16", "rtn", size)
+    if columns % size == 0:
+        assert recipe(configuration, model, accelerator=False)[0].group_size == size
+    else:
+        assert f"the {columns} columns of layer" in refusal(configuration, model)
+
+
+def test_quantized_checkpoint_is_not_quantized_again() -> None:
+    assert "quantized already (awq)" in refusal(Configuration.of("W4A16", "rtn"), facts(quantized_by="awq"))
+
+
+def test_model_that_is_no_language_model_is_refused() -> None:
+    assert "BertForMaskedLM is not a language model" in refusal(
+        Configuration.of("W4A16", "rtn"), facts(architecture="BertForMaskedLM")
+    )
+
+
+def test_routers_of_experts_are_left_alone() -> None:
+    (plan,) = recipe(Configuration.of("W4A16", "rtn"), facts(mixture_of_experts=True), accelerator=False)
+    assert r"re:.*mlp\.gate$" in plan.ignore
+
+
+@pytest.mark.parametrize(
+    ("scheme", "algorithm", "reads"),
+    [
+        ("BF16", "none", False),
+        ("W4A16", "rtn", False),
+        ("FP8-DYNAMIC", "rtn", False),
+        ("NVFP4", "rtn", True),
+        ("W4A16", "gptq", True),
+        ("W8A8-INT8", "smoothquant", True),
+        ("W4A16", "autoround", True),
+    ],
+)
+def test_only_what_looks_at_data_depends_on_calibration(scheme: str, algorithm: str, reads: bool) -> None:
+    assert reads_calibration(Configuration.of(scheme, algorithm)) is reads
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "dtype", "calibrated"),
+    [
+        ("gptq", "fp8", "fp8"),
+        ("gptq", "fp8_e4m3", "fp8_e4m3"),
+        ("gptq", "fp8_e5m2", None),
+        ("gptq", "auto", None),
+        ("rtn", "fp8", None),
+    ],
+)
+def test_kv_cache_scales_are_calibrated_where_data_is_read_anyway(
+    algorithm: str, dtype: str, calibrated: str | None
+) -> None:
+    configuration = Configuration.of("W4A16", algorithm, kv_cache_dtype=dtype)
+    assert calibrated_kv_cache(configuration) == calibrated
+    assert recipe(configuration, LLAMA, accelerator=False)[-1].kv_cache is (calibrated is not None)
+
+
+def test_plans_know_whether_they_pass_over_the_data() -> None:
+    assert [plan.calibrates for plan in made(Scheme.W8A8_INT8, Algorithm.SMOOTHQUANT)] == [True, False]
+    assert [plan.calibrates for plan in made(Scheme.NVFP4, Algorithm.RTN)] == [True]
