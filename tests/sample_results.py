@@ -6,235 +6,25 @@ decisions are the real ones, made from them.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import cache
 
 from tests.builders import TuningBuilder, make_tuning
+from tests.sample_pools import CPU, L40S, STARTED, PoolSample, Sample
 
-from haqa_operator.api import Proposal, Proposer, QuantizationTuning, Trial, TrialPhase, TrialStatus
+from haqa_operator.api import Proposer, QuantizationTuning
 from haqa_operator.api.trial import Exchange
-from haqa_operator.decision.choose import decide
-from haqa_operator.decision.results import Confirmation, Exclusion, PoolResult, Verdict
-from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.decision.results import Exclusion, PoolResult
+from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.report.model import TuningReport
 from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name, render_yaml
 from haqa_operator.serving.images import engine_image
 from haqa_operator.serving.launch import engine_launch
 from haqa_operator.serving.pod import EnginePod
 from haqa_operator.serving.volumes import MODEL_MOUNT, ClaimVolume
-from haqa_runner.contract import Configuration, Estimate, Failure, FailureReason
-from haqa_runner.statistics import estimate, geometric_estimate
-
-STARTED = 1_795_420_800.0
-"""Unix seconds of the first trial of every sample."""
-
-CPU = Accelerator(
-    vendor=Vendor.CPU, product="Intel Xeon Platinum 8581C", memory_gib=24, cores=2, isa="avx512_bf16", bandwidth_gb_s=40
-)
-L40S = Accelerator(
-    vendor=Vendor.NVIDIA, product="NVIDIA-L40S", memory_gib=48, compute_capability=(8, 9), bandwidth_gb_s=864
-)
-
-_PHASES = {"load": 21.0, "sanity": 1.2, "accuracy": 9.5, "warmup": 6.0, "load_test": 38.0}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One trial as it is going to turn out.
-
-    Attributes:
-        throughput: Output tokens/s at each level of the workload.
-        perplexity: Over the baseline's.
-    """
-
-    configuration: Configuration
-    throughput: tuple[float, ...] = ()
-    perplexity: float = 1.0
-    size_mib: float = 410
-    proposer: Proposer = Proposer.BAYESIAN
-    reasoning: str = ""
-    note: str | None = None
-    failure: Failure | None = None
-    quantize_s: float = 0
-    exchanges: tuple[Exchange, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass
-class PoolSample:
-    """A pool's trials, one after the other from `STARTED` on."""
-
-    tuning: QuantizationTuning
-    pool: str
-    accelerator: Accelerator = CPU
-    samples: list[Sample] = field(default_factory=list)
-    noise: float = 0.01
-    seed: int = 0
-    exclusions: tuple[Exclusion, ...] = ()
-    candidates: int = 24
-    stopped: str = "budget.maxTrials 12 is used up"
-    agent_note: str | None = None
-    confirmed: bool = True
-
-    def result(self) -> PoolResult:
-        rng = random.Random(self.seed)
-        now = STARTED
-        trials = []
-        for number, sample in enumerate(self.samples):
-            trial = self._trial(number, sample, now, rng)
-            trials.append(trial)
-            now = (trial.status.finished or now) + 1.5
-        spec = self.tuning.spec
-        decision = decide(trials, spec.objectives, spec.constraints, spec.search.min_improvement_percent)
-        confirmation = None
-        if self.confirmed and decision.verdict is Verdict.WINNER:
-            confirmation = self._confirmation(trials, decision.winner or "", rng)
-            decision = decide(
-                trials, spec.objectives, spec.constraints, spec.search.min_improvement_percent, confirmation
-            )
-            now += confirmation.seconds
-        pool = next(pool for pool in spec.node_pools if pool.name == self.pool)
-        return PoolResult(
-            pool=self.pool,
-            hardware=self.accelerator.describe(),
-            env=pool.env,
-            stopped=self.stopped,
-            candidates=self.candidates,
-            exclusions=self.exclusions,
-            trials=tuple(trials),
-            decision=decision,
-            confirmation=confirmation,
-            started=STARTED,
-            finished=now,
-            machine_hours=sum(trial.status.machine_hours for trial in trials),
-            agent_tokens=sum(e.prompt_tokens + e.completion_tokens for s in self.samples for e in s.exchanges),
-            agent_note=self.agent_note,
-        )
-
-    def _trial(self, number: int, sample: Sample, started: float, rng: random.Random) -> Trial:
-        metrics: dict[str, Estimate] = {}
-        samples: dict[str, tuple[float, ...]] = {}
-        phases = {"fetch": 0.4, **({"quantize": sample.quantize_s, "publish": 0.9} if sample.quantize_s else {})}
-        reached = _reached(sample.failure)
-        phases |= {name: seconds * rng.uniform(0.9, 1.1) for name, seconds in _PHASES.items() if name in reached}
-        if "accuracy" in reached:
-            metrics |= _accuracy(sample)
-        if sample.throughput and "load_test" in reached:
-            metrics |= self._speed(sample, rng, samples)
-        if "load" in reached:
-            metrics["artifactBytes"] = _exact(sample.size_mib * 2**20)
-        took = sum(phases.values()) + rng.uniform(1.5, 3)
-        status = TrialStatus(
-            phase=TrialPhase.FAILED if sample.failure else TrialPhase.SUCCEEDED,
-            started=started,
-            finished=started + took,
-            metrics=metrics,
-            samples=samples,
-            source="engine-metrics" if samples else None,
-            failure=sample.failure,
-            artifact_digest=f"sha256:{rng.getrandbits(64):016x}" if sample.configuration.quantized else None,
-            phase_seconds=phases,
-            machine_hours=took / 3600,
-            warnings=sample.warnings,
-            machine={"cpu": self.accelerator.product, "kernel": "6.1.0", "torch": "2.13.0"},
-            engine_version="0.32.0",
-        )
-        proposer = Proposer.BASELINE if number == 0 else sample.proposer
-        proposal = Proposal(
-            configuration=sample.configuration,
-            proposer=proposer,
-            reasoning=sample.reasoning,
-            exchanges=sample.exchanges,
-            note=sample.note,
-        )
-        name = f"{self.tuning.metadata.name}-{self.pool}-{number:03d}"
-        return Trial(
-            name=name,
-            tuning=self.tuning.metadata.name,
-            pool=self.pool,
-            number=number,
-            proposal=proposal,
-            status=status,
-        )
-
-    def _speed(self, sample: Sample, rng: random.Random, samples: dict[str, tuple[float, ...]]) -> dict[str, Estimate]:
-        metrics: dict[str, Estimate] = {}
-        levels = self.tuning.spec.workload.concurrency
-        by_level = {}
-        for level, rate in zip(levels, sample.throughput, strict=True):
-            repeats = [rate * math.exp(rng.gauss(0, self.noise)) for _ in range(3)]
-            by_level[level] = repeats
-            samples[f"throughput@{level}"] = tuple(repeats)
-            metrics[f"throughput@{level}"] = geometric_estimate(repeats)
-            itl = 1000 * level / rate
-            for metric, mean in (("itl", itl), ("tpot", itl), ("ttft", itl * 4), ("e2e", itl * 132)):
-                values = [mean * math.exp(rng.gauss(0, self.noise)) for _ in range(3)]
-                for name, factor in (("", 1), (".p50", 0.97), (".p90", 1.12), (".p95", 1.2), (".p99", 1.5)):
-                    scaled = [value * factor for value in values]
-                    metrics[f"{metric}{name}@{level}"] = estimate(scaled)
-                    metrics[f"{metric}{name}"] = estimate(scaled)
-        overall = [math.prod(by_level[level][i] for level in levels) ** (1 / len(levels)) for i in range(3)]
-        samples["throughput"] = tuple(overall)
-        metrics["throughput"] = geometric_estimate(overall)
-        return metrics
-
-    def _confirmation(self, trials: list[Trial], winner: str, rng: random.Random) -> Confirmation:
-        key = str(self.tuning.spec.objectives[0].key)
-        own = next(trial for trial in trials if trial.name == winner).status.metrics[key].value
-        reference = trials[0].status.metrics[key].value
-        mine = [own * math.exp(rng.gauss(0, self.noise)) for _ in range(5)]
-        theirs = [reference * math.exp(rng.gauss(0, self.noise)) for _ in range(5)]
-        maximize = self.tuning.spec.objectives[0].maximize
-        ratios = [a / b if maximize else b / a for a, b in zip(mine, theirs, strict=True)]
-        return Confirmation(
-            winner=winner,
-            baseline=trials[0].name,
-            metric=key,
-            ratio=geometric_estimate(ratios),
-            winner_values=tuple(mine),
-            baseline_values=tuple(theirs),
-            seconds=95,
-        )
-
-
-def _reached(failure: Failure | None) -> tuple[str, ...]:
-    """The phases that a trial came through before it failed."""
-    match failure.reason if failure else None:
-        case None:
-            return tuple(_PHASES)
-        case FailureReason.ACCURACY_GATE:
-            return ("load", "sanity", "accuracy")
-        case FailureReason.QUANTIZATION_FAILED | FailureReason.QUANTIZATION_OOM:
-            return ()
-        case FailureReason.ENGINE_LOAD_FAILED | FailureReason.ENGINE_OOM:
-            return ("load",)
-        case _:
-            return ("load", "sanity", "accuracy", "warmup")
-
-
-def _accuracy(sample: Sample) -> dict[str, Estimate]:
-    loss = math.log(sample.perplexity)
-    perplexity = 12.26 * sample.perplexity
-    metrics = {"perplexity": Estimate(value=perplexity, low=perplexity * 0.94, high=perplexity * 1.06, n=32)}
-    if sample.configuration.quantized:
-        ratio = Estimate(
-            value=sample.perplexity,
-            low=math.exp(loss * 0.86 - 0.0004),
-            high=math.exp(loss * 1.14 + 0.0004),
-            n=32,
-        )
-        metrics["perplexityRatio"] = ratio
-        divergence = 0.6 * abs(loss) + 0.001
-        metrics["klDivergence"] = Estimate(value=divergence, low=divergence * 0.9, high=divergence * 1.1, n=32)
-        agreement = 1 - 1.5 * abs(loss)
-        metrics["topTokenAgreement"] = Estimate(value=agreement, low=agreement - 0.01, high=agreement + 0.005, n=32)
-    return metrics
-
-
-def _exact(value: float) -> Estimate:
-    return Estimate(value=value, low=value, high=value, n=1)
+from haqa_runner.contract import Configuration, Failure, FailureReason
 
 
 def _of(scheme: str, algorithm: str, **engine: bool | int | float | str) -> Configuration:
@@ -404,6 +194,7 @@ def manifest_of(result: PoolResult, accelerator: Accelerator) -> str:
     return render_yaml([build_deployment(pod, source, name=name), build_service(pod, source, name=name)])
 
 
+@cache
 def winner() -> TuningReport:
     """A CPU machine on which INT8 with both cores and compilation wins by a lot."""
     tuning = _tuning("demo").on_pool("this-machine", costPerHour=0.12).obj()
@@ -411,6 +202,7 @@ def winner() -> TuningReport:
     return _report(tuning, [PoolSample(tuning, "this-machine", samples=CPU_SAMPLES, exclusions=exclusions)])
 
 
+@cache
 def baseline_best() -> TuningReport:
     """Nothing beats the unquantized model by more than the noise."""
     tuning = _tuning("careful").on_pool("this-machine").obj()
@@ -424,6 +216,35 @@ def baseline_best() -> TuningReport:
     return _report(tuning, [PoolSample(tuning, "this-machine", samples=samples, agent_note=note, candidates=6)])
 
 
+@cache
+def tie() -> TuningReport:
+    """Two configurations within the noise of each other; the faster one had to be calibrated."""
+    tuning = _tuning("tie").on_pool("this-machine").obj()
+    samples = [CPU_SAMPLES[0], CPU_SAMPLES[3], CPU_SAMPLES[5]]
+    return _report(tuning, [PoolSample(tuning, "this-machine", samples=samples, candidates=2)])
+
+
+@cache
+def hostile() -> TuningReport:
+    """An agent, a failure and a log that try to break out of the page or into the terminal."""
+    tuning = _tuning("hostile").on_pool("this-machine").obj()
+    text = (
+        '<script>alert("agent")</script> \x1b[31m[red]not markup[/red] </blockquote><img id="injected" src=x '
+        "onerror=alert(1)> </script><script>alert(1)</script> {{ 7 * 7 }} <!-- \"quoted\" 'single'"
+    )
+    exclusion = Exclusion(parameters={"scheme": text}, reason=text)
+    samples = [
+        BASELINE,
+        replace(CPU_SAMPLES[1], reasoning=text, note=text, warnings=(text,)),
+        replace(CPU_SAMPLES[3], configuration=_of("W8A8-INT8", "rtn", **{"chat-template": text})),
+        replace(CPU_SAMPLES[6], failure=Failure(reason=FailureReason.TIMEOUT, message=text, log_tail=(text,))),
+    ]
+    pool = PoolSample(tuning, "this-machine", samples=samples, exclusions=(exclusion,), stopped=text, agent_note=text)
+    report = _report(tuning, [pool])
+    return report.model_copy(update={"command": text, "spec_yaml": text, "versions": {text: text}})
+
+
+@cache
 def nothing_feasible() -> TuningReport:
     """Every trial misses the latency limit; the baseline too."""
     tuning = (
@@ -437,6 +258,7 @@ def nothing_feasible() -> TuningReport:
     return _report(tuning, [PoolSample(tuning, "this-machine", samples=CPU_SAMPLES[:6], exclusions=(FP8_SLOW,))])
 
 
+@cache
 def no_measurement() -> TuningReport:
     """The model cannot be served at all."""
     tuning = _tuning("broken").on_pool("this-machine").obj()
@@ -451,6 +273,7 @@ def no_measurement() -> TuningReport:
     return _report(tuning, [PoolSample(tuning, "this-machine", samples=samples, stopped=stopped)])
 
 
+@cache
 def two_pools() -> TuningReport:
     """The same model on two node types with two different winners."""
     tuning = (
@@ -475,12 +298,14 @@ def two_pools() -> TuningReport:
     )
 
 
+@cache
 def one_trial() -> TuningReport:
     """Only the baseline so far, and the search is still going on."""
     tuning = _tuning("just-begun").on_pool("this-machine").obj()
     return _report(tuning, [PoolSample(tuning, "this-machine", samples=[BASELINE], stopped="")])
 
 
+@cache
 def forty_trials() -> TuningReport:
     """A long search on a GPU, by an agent whose texts are not to be trusted."""
     tuning = (
@@ -531,10 +356,12 @@ def _sometimes(rng: random.Random) -> Failure | None:
 SAMPLES: dict[str, Callable[[], TuningReport]] = {
     "winner": winner,
     "baseline-best": baseline_best,
+    "tie": tie,
+    "hostile": hostile,
     "nothing-feasible": nothing_feasible,
     "no-measurement": no_measurement,
     "two-pools": two_pools,
     "one-trial": one_trial,
     "forty-trials": forty_trials,
 }
-"""By name, for tests and for `python -m tests.sample_results`-like scripts that look at every page."""
+"""By name."""

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from statistics import geometric_mean
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION: Final = 1
 
 Scalar = bool | int | float | str
 
@@ -102,7 +102,9 @@ _TRANSIENT = frozenset(
 
 class Failure(Contract):
     reason: FailureReason
-    message: str = Field(max_length=2000, description="One or two sentences: what was wrong, with the value, and the remedy")
+    message: str = Field(
+        max_length=2000, description="One or two sentences: what was wrong, with the value, and the remedy"
+    )
     log_tail: tuple[str, ...] = Field(default=(), description="Last lines of the log that the message was read from")
 
 
@@ -202,7 +204,9 @@ class Workload(Contract):
     input_tokens: int = Field(default=256, ge=1)
     output_tokens: int = Field(default=128, ge=1)
     concurrency: tuple[Annotated[int, Field(ge=1)], ...] = (1, 8)
-    requests_per_level: int | None = Field(default=None, ge=1, description="Requests in one window; by default 4 per stream, at least 8")
+    requests_per_level: int | None = Field(
+        default=None, ge=1, description="Requests in one window; by default 4 per stream, at least 8"
+    )
     duration_s: float | None = Field(
         default=None, gt=0, alias="durationSeconds", description="Seconds of one window; or requestsPerLevel"
     )
@@ -262,13 +266,19 @@ class TrialRequest(Contract):
     engine: EngineLaunch
     gates: tuple[AccuracyGate, ...] = ()
     baseline: bool = Field(default=False, description="This trial leaves the reference distributions for KL divergence")
-    reference: str | None = Field(default=None, description="Where the baseline's distributions are kept, inside the store")
+    reference: str | None = Field(
+        default=None, description="Where the baseline's distributions are kept, inside the store"
+    )
     store: str = Field(description="Artifact store: a folder, or s3://bucket/prefix")
     directory: str = Field(description="This trial's own folder: logs, step reports, `model` link")
     cache: str = Field(description="Folder for fetched models and unpacked artifacts; may be shared and may be lost")
     quantize_timeout_s: float = Field(default=7200, gt=0)
     measure_timeout_s: float = Field(default=3600, gt=0)
-    scrape_grace_s: float = Field(default=0, ge=0, description="How long measure stays up after its last window, so that a last Prometheus scrape is taken")
+    scrape_grace_s: float = Field(
+        default=0,
+        ge=0,
+        description="How long measure stays up after its last window, so that a last Prometheus scrape is taken",
+    )
 
 
 class Estimate(Contract):
@@ -307,7 +317,9 @@ class EngineReport(Contract):
     args: tuple[str, ...]
     env: dict[str, str] = Field(default_factory=dict)
     kv_cache_tokens: int | None = None
-    notes: tuple[str, ...] = Field(default=(), description="Lines of the log that say which kernels, dtype and threads are in use")
+    notes: tuple[str, ...] = Field(
+        default=(), description="Lines of the log that say which kernels, dtype and threads are in use"
+    )
 
 
 class AccuracyReport(Contract):
@@ -344,7 +356,9 @@ class Window(Contract):
     source: Literal["engine-metrics", "prometheus", "load-generator"] = Field(description="Who counted the tokens")
     client_output_tokens_per_s: float = Field(description="The load generator's own figure, the cross-check")
     disagreement: float = Field(description="|engine - client| / engine for throughput; over 0.1 marks the window")
-    engine_mean_ms: dict[str, float] = Field(default_factory=dict, description="ttft, itl, e2e means by the engine's histograms")
+    engine_mean_ms: dict[str, float] = Field(
+        default_factory=dict, description="ttft, itl, e2e means by the engine's histograms"
+    )
     preemptions: int = 0
     peak_kv_cache_usage: float | None = Field(default=None, description="Share of the KV cache in use, 0 to 1")
     saturated: bool = Field(default=False, description="Requests queued in the engine: more concurrency than it runs")
@@ -432,7 +446,9 @@ class ComparedRound(Contract):
 
 class LevelRatio(Contract):
     concurrency: int
-    ratio: Estimate = Field(description="Output tokens/s, winner over baseline: 95 % interval over the rounds' log ratios")
+    ratio: Estimate = Field(
+        description="Output tokens/s, winner over baseline: 95 % interval over the rounds' log ratios"
+    )
 
 
 class CompareReport(Contract):

@@ -67,12 +67,11 @@ class FakeVllm:
 
 
 @contextmanager
-def fake_vllm(behaviour: Behaviour | None = None) -> Iterator[FakeVllm]:
-    """Serves on a free port inside the block."""
+def fake_vllm(behaviour: Behaviour | None = None, port: int = 0) -> Iterator[FakeVllm]:
+    """Serves inside the block, on a free port unless one is given."""
     script, state = behaviour or Behaviour(), State()
     handler = type("Handler", (_Handler,), {"script": script, "state": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", port), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
@@ -81,6 +80,13 @@ def fake_vllm(behaviour: Behaviour | None = None) -> Iterator[FakeVllm]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is no event."""
 
 
 class _Handler(BaseHTTPRequestHandler):

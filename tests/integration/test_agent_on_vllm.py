@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,17 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from haqa_operator.agent.client import LLMClient
-from haqa_operator.agent.messages import LLMError, Message
-from haqa_operator.agent.replies import answer_of, reply_schema
-from haqa_operator.agent.strategy import AgentStrategy
-from haqa_operator.api.trial import Proposal, Proposer
-from haqa_operator.api.tuning import AgentSpec, Budget
-from haqa_operator.decision.observations import Observation
-from haqa_operator.search.space import SearchSpace
-from haqa_runner.serve.launching import guarded
 from jsonschema import Draft202012Validator
-
 from tests.fakes.llm_server import MODEL, LLMServer
 from tests.unit.agent.builders import (
     FirstUntried,
@@ -42,6 +32,16 @@ from tests.unit.agent.builders import (
     measured,
     observe_all,
 )
+
+from haqa_operator.agent.client import LLMClient
+from haqa_operator.agent.messages import LLMError, Message
+from haqa_operator.agent.replies import reply_schema
+from haqa_operator.agent.strategy import AgentStrategy
+from haqa_operator.api.trial import Proposal, Proposer
+from haqa_operator.api.tuning import AgentSpec, Budget
+from haqa_operator.decision.observations import Observation
+from haqa_operator.search.space import SearchSpace
+from haqa_runner.serve.launching import guarded
 
 ROOT = Path(__file__).parents[2]
 SERVING_PYTHON = Path(os.environ.get("HAQA_SERVING_PYTHON", ROOT / ".venvs" / "serving" / "bin" / "python"))
@@ -59,12 +59,10 @@ MAKE_MODEL = (
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server under test. `guided`: it is a real one that holds the model to the schema."""
+    """A server under test and the model it serves."""
 
-    name: str
     url: str
     model: str
-    guided: bool
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +72,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     subprocess.run([SERVING_PYTHON, "-c", MAKE_MODEL, model], cwd=ROOT, check=True, timeout=120, capture_output=True)
     (folder / "chat.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     with vllm_server(folder, model) as url:
-        yield Endpoint("vllm", url, "tiny", guided=True)
+        yield Endpoint(url, "tiny")
 
 
 @contextmanager
@@ -118,7 +116,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def scripted() -> Iterator[Endpoint]:
     with LLMServer(only_model=True) as server:
-        yield Endpoint("scripted", server.url, MODEL, guided=False)
+        yield Endpoint(server.url, MODEL)
 
 
 @pytest.fixture(params=["scripted", "vllm"])
@@ -138,22 +136,18 @@ def client(endpoint: Endpoint, **changes: Any) -> LLMClient:
     return LLMClient(AgentSpec(**{**values, **changes}), seed=0)
 
 
-@pytest.fixture
-def saved() -> list[tuple[str, str]]:
-    return []
-
-
-@pytest.fixture
-def propose(endpoint: Endpoint, saved: list[tuple[str, str]]) -> Callable[..., Proposal]:
-    def ask(space: SearchSpace, observations: Sequence[Observation], **changes: Any) -> Proposal:
-        context = make_context(budget=Budget(max_trials=12))
-        keep = lambda prompt, reply, exchange: saved.append((prompt, reply))  # noqa: E731
-        strategy = AgentStrategy(client(endpoint, **changes), lambda: context, FirstUntried(), keep)
-        proposal = strategy.propose(space, observations)
-        assert proposal is not None
-        return proposal
-
-    return ask
+def propose(
+    endpoint: Endpoint, space: SearchSpace, observations: Sequence[Observation], **changes: Any
+) -> tuple[Proposal, list[str]]:
+    """The proposal, and the replies that led to it in full."""
+    replies: list[str] = []
+    context = make_context(budget=Budget(max_trials=12))
+    strategy = AgentStrategy(
+        client(endpoint, **changes), lambda: context, FirstUntried(), lambda prompt, reply, _: replies.append(reply)
+    )
+    proposal = strategy.propose(space, observations)
+    assert proposal is not None
+    return proposal, replies
 
 
 def past(space: SearchSpace) -> list[Observation]:
@@ -162,15 +156,12 @@ def past(space: SearchSpace) -> list[Observation]:
 
 
 @pytest.mark.parametrize("space", [make_space(), make_large_space()], ids=["listed", "factored"])
-def test_a_proposal_is_an_untried_candidate_with_its_whole_record(
-    space: SearchSpace, endpoint: Endpoint, propose: Callable[..., Proposal], saved: list[tuple[str, str]]
-) -> None:
+def test_a_proposal_is_an_untried_candidate_with_its_whole_record(space: SearchSpace, endpoint: Endpoint) -> None:
     observations = past(space)
-    proposal = propose(space, observations)
-    tried = {observation.trial.configuration for observation in observations}
+    proposal, replies = propose(endpoint, space, observations)
     assert proposal.configuration in space.candidates
-    assert proposal.configuration not in tried
-    assert len(saved) == len(proposal.exchanges)
+    assert proposal.configuration not in {observation.trial.configuration for observation in observations}
+    assert len(replies) == len(proposal.exchanges)
     for exchange in proposal.exchanges:
         assert len(exchange.prompt_hash) == 64
         assert exchange.model.endswith(endpoint.model)
@@ -182,31 +173,28 @@ def test_a_proposal_is_an_untried_candidate_with_its_whole_record(
     assert (proposal.exchanges[-1].error is None) == by_agent
 
 
-def test_guided_decoding_makes_noise_a_valid_choice_at_the_first_attempt(
-    endpoint: Endpoint, propose: Callable[..., Proposal], saved: list[tuple[str, str]]
-) -> None:
+def test_the_schema_makes_even_noise_a_valid_choice_at_the_first_attempt(endpoint: Endpoint) -> None:
     space = make_space()
     observations = past(space)
-    proposal = propose(space, observations)
+    proposal, (reply,) = propose(endpoint, space, observations)
     assert proposal.proposer is Proposer.AGENT
-    assert len(proposal.exchanges) == 1
-    reply = answer_of(saved[0][1])
-    assert isinstance(reply, dict)
-    Draft202012Validator(reply_schema(space, {o.trial.configuration for o in observations})).validate(reply)
+    schema = reply_schema(space, {observation.trial.configuration for observation in observations})
+    Draft202012Validator(schema).validate(json.loads(reply))
 
 
-def test_every_untried_candidate_gets_its_turn(propose: Callable[..., Proposal]) -> None:
+def test_a_search_can_be_carried_to_its_end(endpoint: Endpoint) -> None:
     space = make_space()
     trials = [observation.trial for observation in past(space)]
     for number in range(2, len(space.candidates) + 1):
-        proposal = propose(space, observe_all(trials))
+        proposal, _ = propose(endpoint, space, observe_all(trials))
         trials.append(make_trial(number, proposal.configuration, measured(90, 20, 99, perplexity=12, e2e=600)))
     assert {trial.configuration for trial in trials[1:]} == set(space.candidates)
 
 
-def test_the_same_observations_give_the_same_prompt_and_the_same_proposal(propose: Callable[..., Proposal]) -> None:
+def test_the_same_observations_give_the_same_prompt_and_the_same_proposal(endpoint: Endpoint) -> None:
     space = make_space()
-    one, other = propose(space, past(space)), propose(space, past(space))
+    one, _ = propose(endpoint, space, past(space))
+    other, _ = propose(endpoint, space, past(space))
     assert one.exchanges[0].prompt_hash == other.exchanges[0].prompt_hash
     assert one.configuration == other.configuration
 
@@ -216,16 +204,13 @@ def test_a_model_that_is_not_served_is_named(endpoint: Endpoint) -> None:
         client(endpoint, model="hosted_vllm/no-such-model").complete([Message("user", "hello")])
 
 
-def test_a_reply_cut_off_by_the_token_limit_ends_in_the_fallback_which_says_so(
-    vllm: Endpoint, propose: Callable[..., Proposal], endpoint: Endpoint
-) -> None:
-    if not endpoint.guided:
-        endpoint = vllm
+def test_a_reply_cut_off_by_the_token_limit_ends_in_the_fallback_which_says_so(vllm: Endpoint) -> None:
     space = make_space()
-    proposal = propose(space, past(space), max_tokens=64)
-    if endpoint.guided and proposal.proposer is not Proposer.AGENT:
-        assert proposal.note is not None
-        assert "the reply was cut off after 64 tokens" in proposal.note
+    proposal, replies = propose(vllm, space, past(space), max_tokens=64)
+    assert proposal.proposer is Proposer.BAYESIAN
+    assert len(replies) == 2
+    assert proposal.note is not None
+    assert "the reply was cut off after 64 tokens" in proposal.note
 
 
 def test_a_prompt_beyond_the_context_says_so(vllm: Endpoint) -> None:
@@ -233,8 +218,7 @@ def test_a_prompt_beyond_the_context_says_so(vllm: Endpoint) -> None:
         client(vllm).complete([Message("user", "word " * 20_000)], {"type": "object"})
 
 
-def test_the_reply_of_openais_own_client_is_the_same_to_the_agent(vllm: Endpoint) -> None:
-    space = make_space()
-    schema = reply_schema(space, set())
+def test_openais_own_client_is_served_alike(vllm: Endpoint) -> None:
+    schema = reply_schema(make_space(), set())
     completion = client(vllm, model=f"openai/{vllm.model}").complete([Message("user", "Choose.")], schema)
     Draft202012Validator(schema).validate(json.loads(completion.text))

@@ -102,12 +102,13 @@ def blocks(rows: Collection[Row]) -> tuple[Block, ...]:
 
 def _groups(rows: Sequence[Row], axis: int) -> list[list[Row]]:
     """Rows split so that inside a group all values of `axis` go with the same remainders."""
-    remainders: dict[str, list[Row]] = {}
+    remainders: dict[str, set[Row]] = {}
     for row in rows:
-        remainders.setdefault(row[axis], []).append(row[:axis] + row[axis + 1 :])
+        remainders.setdefault(row[axis], set()).add(row[:axis] + row[axis + 1 :])
+    alike = {value: frozenset(rest) for value, rest in remainders.items()}
     groups: dict[frozenset[Row], list[Row]] = {}
     for row in rows:
-        groups.setdefault(frozenset(remainders[row[axis]]), []).append(row)
+        groups.setdefault(alike[row[axis]], []).append(row)
     return list(groups.values())
 
 

@@ -95,7 +95,9 @@ def _sentence(item: Any, where: str, loc: tuple[int | str, ...]) -> str:
 
 def _is_union_branch(part: int | str) -> bool:
     """Pydantic names the branch of a union in the location (`Objective`, `tuple[Objective, ...]`)."""
-    return isinstance(part, str) and (part[:1].isupper() and part.isidentifier() and part[1:2].islower() or "[" in part)
+    return isinstance(part, str) and (
+        (part[:1].isupper() and part.isidentifier() and part[1:2].islower()) or "[" in part
+    )
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from haqa_runner.contract import Configuration, Estimate, Failure
 from pydantic import Field
 
 from haqa_operator.api.base import ResourceModel
+from haqa_runner.contract import Configuration, Estimate, Failure
 
 
 class Proposer(StrEnum):

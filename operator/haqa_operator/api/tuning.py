@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from haqa_runner.contract import Algorithm, Calibration, Evaluation, Scalar, Scheme, Workload
 from pydantic import Field, field_validator, model_validator
 
 from haqa_operator.api.base import DNS_LABEL, Duration, ResourceModel
 from haqa_operator.api.metrics import LATENCIES, PERCENTILES, MetricKey, higher_is_better, is_accuracy
+from haqa_runner.contract import Algorithm, Calibration, Evaluation, Scalar, Scheme, Workload
 
-API_VERSION = "haqa.dev/v1alpha1"
+API_VERSION: Final = "haqa.dev/v1alpha1"
 
 
 class SecretKeyRef(ResourceModel):
@@ -137,7 +137,10 @@ class Constraint(ResourceModel):
     def describe(self) -> str:
         if self.max_degradation_percent is not None:
             return f"{self.key} at most {self.max_degradation_percent:g} % worse than the baseline"
-        bounds = [f">= {self.min:g}" if self.min is not None else "", f"<= {self.max:g}" if self.max is not None else ""]
+        bounds = [
+            f">= {self.min:g}" if self.min is not None else "",
+            f"<= {self.max:g}" if self.max is not None else "",
+        ]
         return f"{self.key} " + " and ".join(bound for bound in bounds if bound)
 
 

@@ -105,7 +105,11 @@ def doctor(as_json: AsJson = False) -> None:
         typer.echo(json.dumps(rows, indent=2))
     else:
         table = Table(show_header=False, box=None)
-        marks = {Level.OK: "[green]ok[/green]", Level.NOTE: "[yellow]note[/yellow]", Level.MISSING: "[red]missing[/red]"}
+        marks = {
+            Level.OK: "[green]ok[/green]",
+            Level.NOTE: "[yellow]note[/yellow]",
+            Level.MISSING: "[red]missing[/red]",
+        }
         for finding in findings:
             text = escape(finding.found) + (f"\n[bold]{escape(finding.remedy)}[/bold]" if finding.remedy else "")
             table.add_row(marks[finding.level], escape(finding.what), text)

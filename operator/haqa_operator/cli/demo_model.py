@@ -6,12 +6,12 @@ import os
 import subprocess
 from pathlib import Path
 
-from haqa_runner.contract import PROGRESS_PREFIX
-from haqa_runner.contract import Progress as ProgressLine
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from haqa_operator.api import SpecError
 from haqa_operator.executors.environments import runner_environment
+from haqa_runner.contract import PROGRESS_PREFIX
+from haqa_runner.contract import Progress as ProgressLine
 
 
 def make_demo_model(path: Path, seed: int) -> None:

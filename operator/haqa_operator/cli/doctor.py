@@ -84,7 +84,9 @@ def _disk(directory: Path) -> Iterator[Finding]:
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     free_gib = shutil.disk_usage(existing).free / 2**30
     level = Level.OK if free_gib >= DISK_GIB else Level.NOTE
-    remedy = "" if level is Level.OK else f"a tuning keeps one artifact a scheme; choose an --out with over {DISK_GIB:g} GiB"
+    remedy = (
+        "" if level is Level.OK else f"a tuning keeps one artifact a scheme; choose an --out with over {DISK_GIB:g} GiB"
+    )
     yield Finding("disk", level, f"{free_gib:.0f} GiB free in {existing}", remedy)
 
 

@@ -117,8 +117,10 @@ def _cells(trial: Trial, trials: tuple[Trial, ...], spec: TuningSpec) -> tuple[s
 
 def _number(trial: Trial, metric: str, digits: int = 3) -> str:
     estimate = trial.status.metrics.get(metric)
-    return f"{estimate.value:.{digits}g}" if estimate and abs(estimate.value) < 1000 else (
-        f"{estimate.value:,.0f}" if estimate else ""
+    return (
+        f"{estimate.value:.{digits}g}"
+        if estimate and abs(estimate.value) < 1000
+        else (f"{estimate.value:,.0f}" if estimate else "")
     )
 
 

@@ -122,11 +122,12 @@ def _print(reports: list[ReplayReport]) -> None:
         table = RichTable(title=title, title_justify="left")
         for heading in ("#", "by", "configuration", report.objective, "limits", "best so far", "of the best"):
             table.add_column(heading, justify="left" if heading in ("by", "configuration", "limits") else "right")
+        varying = _varying(report)
         for point in report.trials:
             table.add_row(
                 str(point.number),
                 point.proposer.value,
-                ", ".join(f"{name}={value}" for name, value in point.configuration.items()),
+                ", ".join(f"{name}={value}" for name, value in point.configuration.items() if name in varying),
                 _number(point.value),
                 "kept" if point.feasible else "; ".join(point.broken),
                 _number(point.best_so_far),
@@ -137,6 +138,12 @@ def _print(reports: list[ReplayReport]) -> None:
     reached = [report.winner_fraction for report in reports if report.winner_fraction is not None]
     if len(reached) > 1:
         console.print(f"answer on average {sum(reached) / len(reached):.2f} of the best, over {len(reached)} seeds")
+
+
+def _varying(report: ReplayReport) -> set[str]:
+    """Parameters in which the trials differ; the others say nothing in a table."""
+    names = {name for point in report.trials for name in point.configuration}
+    return {name for name in names if len({repr(point.configuration.get(name)) for point in report.trials}) > 1}
 
 
 def _number(value: float | None) -> str:

@@ -15,6 +15,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from haqa_operator.api import NodePool, Trial, TrialPhase, TrialStatus, TuningSpec
+from haqa_operator.api.metrics import MetricKey
+from haqa_operator.decision.results import Confirmation
+from haqa_operator.executors.base import Executor, OnProgress, TrialProgress
+from haqa_operator.executors.processes import Launcher, StepTimeout, run_step
+from haqa_operator.executors.requests import TrialPlaces, trial_request
+from haqa_operator.executors.results import trial_status
+from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.serving.launch import default_max_model_len, engine_launch
 from haqa_runner.contract import (
     CompareReport,
     CompareRequest,
@@ -31,17 +42,6 @@ from haqa_runner.failures import TrialFailure
 from haqa_runner.progress import Phases
 from haqa_runner.serve.engine import EngineProcess
 from haqa_runner.serve.launching import Spawn
-from pydantic import ValidationError
-
-from haqa_operator.api import NodePool, Trial, TrialPhase, TrialStatus, TuningSpec
-from haqa_operator.api.metrics import MetricKey
-from haqa_operator.decision.results import Confirmation
-from haqa_operator.executors.base import Executor, OnProgress, TrialProgress
-from haqa_operator.executors.processes import Launcher, StepTimeout, run_step
-from haqa_operator.executors.requests import TrialPlaces, trial_request
-from haqa_operator.executors.results import trial_status
-from haqa_operator.hardware.accelerators import Accelerator
-from haqa_operator.serving.launch import default_max_model_len, engine_launch
 
 ATTEMPTS = 2
 """For failures that another attempt may not have; the attempts count as one trial."""
@@ -82,7 +82,9 @@ class LocalPool:
 class LocalExecutor(Executor):
     """One trial at a time with the runner's and the engine's environments of this machine."""
 
-    def __init__(self, place: LocalPool, runner: Launcher, spawn: Spawn, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, place: LocalPool, runner: Launcher, spawn: Spawn, clock: Callable[[], float] = time.time
+    ) -> None:
         self._place = place
         self._runner = runner
         self._spawn = spawn
@@ -215,7 +217,9 @@ class LocalExecutor(Executor):
             return _failed(request.trial, reason, message)
 
     @contextmanager
-    def _engine(self, launch: EngineLaunch, folder: Path, deadline: float, on_progress: OnProgress) -> Iterator[_Served]:
+    def _engine(
+        self, launch: EngineLaunch, folder: Path, deadline: float, on_progress: OnProgress
+    ) -> Iterator[_Served]:
         """The engine, serving inside the block. Raises TrialFailure if it does not come up in the time that is left."""
         left_s = max(1.0, deadline - time.monotonic())
         limited = launch.model_copy(update={"startup_timeout_s": min(launch.startup_timeout_s, left_s)})

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import ValidationError
+
 from haqa_runner.contract import PROGRESS_PREFIX, Progress
 from haqa_runner.prefork import PreforkedLauncher, PreforkError
-from pydantic import ValidationError
 
 POLL_S = 0.1
 
@@ -89,7 +90,7 @@ class PreforkingLauncher:
             self._preforked.close()
 
 
-class StepTimeout(Exception):  # noqa: N818, named as Python names TimeoutExpired
+class StepTimeout(Exception):
     """A step outlived its limit and was ended."""
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from haqa_runner.contract import AccuracyGate, EngineLaunch, ModelSource, TrialRequest
-
 from haqa_operator.api import Constraint, Trial, TuningSpec
 from haqa_operator.api.metrics import higher_is_better, is_accuracy
 from haqa_operator.api.tuning import ModelSpec
+from haqa_runner.contract import AccuracyGate, EngineLaunch, ModelSource, TrialRequest
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
-from haqa_runner.contract import Failure, FailureReason, TrialReport, Workload
+from collections import defaultdict
 
 from haqa_operator.api import TrialPhase, TrialStatus
 from haqa_operator.metrics.summary import summarize
+from haqa_runner.contract import Failure, FailureReason, TrialReport, Workload
 
 
 def trial_status(
@@ -50,7 +49,7 @@ def trial_status(
 
 def _phase_seconds(report: TrialReport, seconds: float) -> dict[str, float]:
     """Seconds by phase; what no phase accounts for is overhead: starting, stopping, importing, waiting."""
-    total: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     for phase in report.phases:
         total[phase.name] += phase.seconds
     total["overhead"] = max(0.0, seconds - sum(s for name, s in total.items() if name != "overhead"))

@@ -10,7 +10,7 @@ from enum import StrEnum
 from haqa_operator.api.metrics import LATENCIES, RATES, MetricKey
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Constraint, NodePool, Objective, TuningSpec
-from haqa_operator.decision.bindings import bindings
+from haqa_operator.decision.bindings import Binding, bindings
 from haqa_operator.decision.constraints import measured
 from haqa_operator.decision.evidence import Evidence, Judged
 from haqa_operator.decision.results import PoolResult, Verdict
@@ -102,6 +102,12 @@ def _winner_parts(case: _Case) -> _Parts:
     if winner is None:
         return "Winner", "The winning trial is not in this report", [case.result.decision.reason], []
     sentences = [_gain_sentence(case), *_accuracy_sentences(case, winner.trial), _limits_sentence(case, winner)]
+    best = case.evidence.best([item for item in case.evidence.feasible if not item.trial.is_baseline] or [winner])
+    if best is not winner:
+        sentences.append(
+            f"Trial {best.trial.number} measured better still, but not by more than the noise; "
+            "of such a tie the simpler configuration is chosen."
+        )
     if case.result.decision.binding:
         sentences.append(f"Something faster was measured, but it breaks a limit: {case.result.decision.binding}.")
     tiles = [_speedup_tile(case), _objective_tile(case, winner.trial), *_accuracy_tiles(case, winner.trial)]
@@ -135,7 +141,9 @@ def _nothing_feasible_parts(case: _Case) -> _Parts:
             details = (limit, judged.trial.configuration.describe())
             title = wording.metric_title(binding.constraint.key, short=True)
             tiles.append(Tile(title, finding.achieved, details, Tone.BAD, term="constraint"))
-    sentences = [case.result.decision.reason]
+    sentences = [_binding_sentence(case, binding) for binding in ranked[:2]] or [case.result.decision.reason]
+    if case.baseline is not None and case.baseline.broken:
+        sentences.append("The baseline breaks a limit itself.")
     helpful = next((binding for binding in ranked if binding.admits is not None), None)
     if helpful is not None:
         sentences.append(
@@ -162,6 +170,16 @@ _PARTS = {
 
 
 # Sentences
+
+
+def _binding_sentence(case: _Case, binding: Binding) -> str:
+    measured_trials = sum(1 for item in case.evidence.judged if item.findings)
+    limit = wording.constraint_text(binding.constraint)
+    text = f"{binding.excluded} of {measured_trials} measured configurations break a limit ({limit})"
+    if binding.closest is None:
+        return f"{text}: {binding.sentence}."
+    judged, finding = binding.closest
+    return f"{text}; the closest, trial {judged.trial.number}, has {finding.achieved}."
 
 
 def _gain_sentence(case: _Case) -> str:
@@ -202,10 +220,11 @@ def _limits_sentence(case: _Case, winner: Judged) -> str:
     limits = len(case.spec.constraints)
     if not limits:
         return "The tuning sets no limits, so speed alone decided."
-    kept = "It keeps the limit that was set" if limits == 1 else f"It keeps all {limits} limits that were set"
+    which = {1: "the limit that was set", 2: "both limits"}.get(limits, f"all {limits} limits")
+    kept = f"It keeps {which}"
     close = [wording.constraint_text(finding.constraint) for finding in winner.findings if finding.marginal]
     if close:
-        return f"{kept}, one of them only just: a repetition might not ({'; '.join(close)})."
+        return f"{kept}, though a repetition might not ({'; '.join(close)})."
     return f"{kept}."
 
 
@@ -280,16 +299,15 @@ def _serving_cost_tiles(case: _Case, trial: Trial) -> Iterator[Tile]:
 def _search_tiles(case: _Case) -> Iterator[Tile]:
     finished = [trial for trial in case.result.trials if trial.status.phase.finished]
     failed = sum(not trial.succeeded for trial in finished)
-    details = [wording.count_text(len(finished), "trial") + (f", {failed} of them failed" if failed else "")]
+    details = [wording.count_text(len(finished), "trial") + (f", {failed} failed" if failed else "")]
     if case.pool is not None and case.pool.cost_per_hour:
         # Machine-hours count every accelerator; the price is that of a whole replica.
         hours = case.result.machine_hours / max(case.pool.gpus_per_replica, 1)
         details.append(f"about {hours * case.pool.cost_per_hour:.3g} in your currency")
     if case.result.agent_tokens:
         details.append(wording.count_text(case.result.agent_tokens, "agent token"))
-    hours = case.result.machine_hours
-    value = f"{hours:.2g} machine-hours" if hours >= 1 else f"{hours * 60:.2g} machine-minutes"
-    yield Tile("Cost of finding out", value, tuple(details))
+    value = wording.duration_text(case.result.machine_hours * 3600)
+    yield Tile("Cost of finding out", value, ("of machine time", *details))
 
 
 def _kept_tile(case: _Case) -> Tile:

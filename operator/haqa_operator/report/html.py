@@ -100,7 +100,7 @@ def _file(name: str) -> str:
 
 
 def _figure(chart: Chart) -> dict[str, object]:
-    return {"data": chart.data, "layout": chart.layout}
+    return {"data": chart.data, "layout": chart.layout, "height": chart.height}
 
 
 def _json(value: object) -> Markup:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from haqa_operator.api.tuning import Constraint
-from haqa_operator.decision.constraints import Finding
+from haqa_operator.decision.constraints import Finding, measured
 from haqa_operator.decision.evidence import Evidence
 from haqa_operator.decision.results import PoolResult
+from haqa_operator.report import wording
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,13 @@ class LimitRow:
     """One constraint over all trials.
 
     Attributes:
+        baseline: What the baseline has.
         kept, judged: Trials that keep it, of those it could be judged for.
         closest_miss: The trial that broke it by least, with what it reached; empty when none broke it.
     """
 
     constraint: Constraint
-    baseline: Finding | None
+    baseline: str
     winner: Finding | None
     kept: int
     judged: int
@@ -44,7 +46,7 @@ def _row(constraint: Constraint, result: PoolResult, evidence: Evidence) -> Limi
     baseline = evidence.baseline
     return LimitRow(
         constraint=constraint,
-        baseline=finding_of(baseline.findings, constraint) if baseline else None,
+        baseline=wording.value_text(constraint.key, measured(baseline.trial, constraint.key) if baseline else None),
         winner=winner,
         kept=sum(found.met for _, found in judged),
         judged=len(judged),

@@ -15,6 +15,9 @@ from haqa_operator.report import wording
 from haqa_operator.report.answer import Tone
 from haqa_operator.report.phases import PhaseTime, phase_times
 
+_MOST_LEVELS = 4
+"""Levels that get a column each."""
+
 
 class Outcome(StrEnum):
     """How a trial ended, as far as choosing goes. The value is what people read."""
@@ -34,6 +37,7 @@ class Column:
 
     key: MetricKey
     title: str
+    unit: str = ""
     term: str = ""
 
 
@@ -55,6 +59,7 @@ class TrialRow:
         reason: Why it was not chosen, or how it failed; empty for the winner.
         cells: In the order of the columns.
         findings: One for each constraint that can say something about it.
+        on_front: No other feasible trial beats it in everything; the winner need not be on the front, nor the baseline.
     """
 
     trial: Trial
@@ -63,14 +68,11 @@ class TrialRow:
     cells: tuple[Cell, ...]
     findings: tuple[Finding, ...]
     phases: tuple[PhaseTime, ...]
+    on_front: bool
 
     @property
     def number(self) -> int:
         return self.trial.number
-
-    @property
-    def on_front(self) -> bool:
-        return self.outcome in (Outcome.FRONT, Outcome.WINNER)
 
     @property
     def proposer(self) -> str:
@@ -98,18 +100,21 @@ def build_columns(spec: TuningSpec, trials: tuple[Trial, ...]) -> tuple[Column, 
     objective = spec.objectives[0].key
     keys = [objective]
     keys += [key for o in spec.objectives[1:] if (key := o.key) not in keys]
+    keys += [MetricKey("perplexity"), *(MetricKey(name) for name in _tasks(trials))]
+    keys += [MetricKey("ttft", 95), MetricKey("itl", 95)]
     levels = spec.workload.concurrency
-    if objective.metric == "throughput" and 1 < len(levels) <= 4:
+    if objective.metric == "throughput" and 1 < len(levels) <= _MOST_LEVELS:
         keys += [MetricKey("throughput", concurrency=level) for level in levels]
-    keys += [MetricKey("ttft", 95), MetricKey("itl", 95), MetricKey("perplexity")]
     keys += [constraint.key for constraint in spec.constraints]
-    keys += [MetricKey("klDivergence")]
-    keys += sorted(
-        {MetricKey(name) for t in trials for name in t.status.metrics if name.startswith("accuracy.")}, key=str
-    )
-    keys += [MetricKey("artifactBytes")]
+    keys += [MetricKey("klDivergence"), MetricKey("artifactBytes")]
     present = [key for key in dict.fromkeys(keys) if any(str(key) in trial.status.metrics for trial in trials)]
-    return tuple(Column(key, wording.metric_title(key, short=True), _term(key)) for key in present)
+    return tuple(
+        Column(key, wording.metric_title(key, short=True), wording.column_unit(key), _term(key)) for key in present
+    )
+
+
+def _tasks(trials: tuple[Trial, ...]) -> list[str]:
+    return sorted({name for trial in trials for name in trial.status.metrics if name.startswith("accuracy.")})
 
 
 def build_rows(
@@ -130,6 +135,7 @@ def build_rows(
                 cells=tuple(_cell(column.key, trial, baseline) for column in columns),
                 findings=item.findings if item else (),
                 phases=phase_times(trial),
+                on_front=trial.name in result.decision.pareto,
             )
         )
     return tuple(rows)
@@ -151,7 +157,7 @@ def _outcome(trial: Trial, item: Judged | None, result: PoolResult) -> Outcome:
 
 def _cell(key: MetricKey, trial: Trial, baseline: Trial | None) -> Cell:
     value = measured(trial, key)
-    text = wording.value_text(key, value)
+    text = wording.number_text(key, value)
     reference = measured(baseline, key) if baseline is not None and trial is not baseline else None
     if value is None or not reference:
         return Cell(text, value)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.tuning import Constraint
-from haqa_operator.metrics.quantities import quantity, signed_percent
+from haqa_operator.metrics.quantities import quantity, signed_percent, unit
 from haqa_runner.contract import Estimate
 
 _TITLES = {
@@ -72,9 +72,26 @@ def value_text(key: MetricKey, value: float | None) -> str:
         return NOT_MEASURED
     if key.metric == "artifactBytes":
         return bytes_text(value)
-    if key.metric in _SHARES or key.metric.startswith("accuracy."):
+    if _is_share(key.metric):
         return f"{value * 100:.3g} %"
     return quantity(key, value)
+
+
+def number_text(key: MetricKey, value: float | None) -> str:
+    """The value alone, for a column whose heading has the unit (`column_unit`)."""
+    unit_of_column = column_unit(key)
+    return value_text(key, value).removesuffix(f" {unit_of_column}") if unit_of_column else value_text(key, value)
+
+
+def column_unit(key: MetricKey) -> str:
+    """The unit that all values of a metric share; sizes have none, since each chooses its own."""
+    if key.metric == "artifactBytes":
+        return ""
+    return "%" if _is_share(key.metric) else unit(key.metric)
+
+
+def _is_share(metric: str) -> bool:
+    return metric in _SHARES or metric.startswith("accuracy.")
 
 
 def interval_text(key: MetricKey, estimate: Estimate) -> str:
@@ -83,9 +100,9 @@ def interval_text(key: MetricKey, estimate: Estimate) -> str:
         return ""
     low = value_text(key, estimate.low)
     high = value_text(key, estimate.high)
-    number, _, unit = low.partition(" ")
+    number, _, its_unit = low.partition(" ")
     # The unit once, after the second number; kept twice where the two differ (900 KiB to 1.1 MiB).
-    return f"95 % interval {number if high.endswith(unit) else low} to {high}"
+    return f"95 % interval {number if high.endswith(its_unit) else low} to {high}"
 
 
 def ratio_text(ratio: Estimate | None) -> str:
@@ -105,14 +122,24 @@ def ratio_interval_text(ratio: Estimate | None) -> str:
 
 def change_text(fraction: float) -> str:
     """`+0.84 %`; `no change` for exactly none."""
-    return signed_percent(fraction) if fraction else "no change"
+    return _signed(fraction) if fraction else "no change"
 
 
 def change_interval_text(ratio: Estimate) -> str:
     """The interval of a change, from that of the ratio: `95 % interval +0.7 % to +1 %`."""
     if ratio.low == ratio.high:
         return ""
-    return f"95 % interval {signed_percent(ratio.low - 1)} to {signed_percent(ratio.high - 1)}"
+    return f"95 % interval {_signed(ratio.low - 1)} to {_signed(ratio.high - 1)}"
+
+
+def _signed(fraction: float) -> str:
+    """With a real minus, which is as wide as the plus."""
+    return signed_percent(fraction).replace("-", "−")
+
+
+def share_text(share: float) -> str:
+    """`8 %`, `< 1 %`: a share of a whole."""
+    return "< 1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
 
 
 def duration_text(seconds: float) -> str:
@@ -132,9 +159,9 @@ def duration_text(seconds: float) -> str:
 
 def bytes_text(value: float) -> str:
     """Binary units, three significant digits: `391 MiB`."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
+    for binary in ("bytes", "KiB", "MiB", "GiB"):
         if value < 1000:
-            return f"{value:.3g} {unit}"
+            return f"{value:.3g} {binary}"
         value /= 1024
     return f"{value:.3g} TiB"
 

@@ -76,7 +76,7 @@ def head_size_has_kernel(case: Case) -> Violation | None:
     if case.model.attention.kv_heads == 1 or size in _CPU_HEAD_SIZES:
         return None
     return Violation(
-        f"vLLM's attention for CPUs takes head sizes {', '.join(map(str, _CPU_HEAD_SIZES))}, not {size}", ()
+        f"vLLM's attention for CPUs takes head sizes {', '.join(map(str, _CPU_HEAD_SIZES))}, the model's is {size}", ()
     )
 
 
@@ -170,10 +170,12 @@ def cache_fits_memory(case: Case) -> Violation | None:
         if one >= lightest * request
         else f"{lightest} concurrent requests of {case.request_tokens} tokens"
     )
+    scheme = case.configuration.scheme.value
+    has = f"weights under {scheme} leave {memory.kv_gib:.1f} GiB of the {memory.usable_gib:.1f} GiB that "
+    has = f"it is set to {memory.kv_gib:.1f} GiB" if memory.cache_is_fixed else has + memory.usable_from
     return Violation(
-        f"{what} need {needed:.1f} GiB of KV cache{_shared(memory)}; weights under {case.configuration.scheme.value} "
-        f"leave {memory.kv_gib:.1f} GiB of the {memory.usable_gib:.1f} GiB that {memory.usable_from}; use fewer bits "
-        "for weights or KV cache (kv-cache-dtype fp8), shorter sequences or more accelerators",
+        f"{what} need {needed:.1f} GiB of KV cache{_shared(memory)}; {has}; use fewer bits for weights or KV cache "
+        "(kv-cache-dtype fp8), shorter sequences or more accelerators",
         ("scheme", "group-size", "kv-cache-dtype", "max-model-len", *memory.settings),
     )
 

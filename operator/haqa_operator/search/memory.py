@@ -46,9 +46,10 @@ class Memory:
     """One accelerator's memory under a configuration, in GiB; of the machine on CPU.
 
     Attributes:
-        usable_gib: What the engine may use, for the reason in `usable_from`.
+        usable_gib: What weights and running may use (and the KV cache, unless its size is set), from `usable_from`.
         reserve_gib: Activations of one step and the runtime.
-        kv_gib: What is left for the KV cache; below 0 where not even the weights fit.
+        kv_gib: The KV cache; below 0 where not even the weights fit.
+        cache_is_fixed: The KV cache's size is set outright and is not what the weights leave.
         settings: Names of the engine settings that these numbers depend on.
     """
 
@@ -57,6 +58,7 @@ class Memory:
     weights_gib: float
     reserve_gib: float
     kv_gib: float
+    cache_is_fixed: bool
     devices: int
     settings: tuple[str, ...]
     model: ModelProfile
@@ -82,22 +84,16 @@ def memory_of(case: Case) -> Memory | None:
     tensor, pipeline = case.tensor_parallel, int(case.number("pipeline-parallel-size") or 1)
     weights_gib = model.configured_weight_bytes(case.configuration) / (tensor * pipeline) / GIB
     reserve_gib = _reserve_gib(case, model, tensor)
-    utilization = case.number("gpu-memory-utilization") or DEFAULT_UTILIZATION
-    usable_gib = size_gib * utilization
-    usable_from = f"gpu-memory-utilization {utilization:g} leaves of {case.accelerator.product}'s {size_gib:.0f} GiB"
-    kv_gib = usable_gib - weights_gib - reserve_gib
-    fixed_gib = _fixed_cache_gib(case, size_gib)
-    if fixed_gib is not None:
-        usable_gib, usable_from = size_gib, f"{case.accelerator.product} has"
-        left_gib = size_gib - weights_gib - reserve_gib
-        kv_gib = fixed_gib if left_gib >= fixed_gib else left_gib
+    usable_gib, usable_from, fixed_gib = _usable(case, size_gib)
+    left_gib = usable_gib - weights_gib - reserve_gib
     kv_heads = model.attention.kv_heads if model.attention else 1
     return Memory(
         usable_gib=usable_gib,
         usable_from=usable_from,
         weights_gib=weights_gib,
         reserve_gib=reserve_gib,
-        kv_gib=kv_gib,
+        kv_gib=left_gib if fixed_gib is None or left_gib < 0 else fixed_gib,
+        cache_is_fixed=fixed_gib is not None,
         devices=tensor * pipeline,
         settings=tuple(name for name in _SETTINGS if case.setting(name) is not None),
         model=model,
@@ -106,6 +102,16 @@ def memory_of(case: Case) -> Memory | None:
         # Key-value heads fewer than accelerators are copied, not cut.
         heads_share=1 / (min(tensor, kv_heads) * pipeline),
     )
+
+
+def _usable(case: Case, size_gib: float) -> tuple[float, str, float | None]:
+    """What weights and running may use, where that is from, and the KV cache's size where it is set outright."""
+    device, fixed_gib = case.accelerator.product, _fixed_cache_gib(case, size_gib)
+    if fixed_gib is not None:
+        return size_gib - fixed_gib, f"{device} has beside {fixed_gib:g} GiB of KV cache", fixed_gib
+    utilization = case.number("gpu-memory-utilization") or DEFAULT_UTILIZATION
+    source = f"gpu-memory-utilization {utilization:g} leaves of {device}'s {size_gib:.0f} GiB"
+    return size_gib * utilization, source, None
 
 
 def _reserve_gib(case: Case, model: ModelProfile, tensor: int) -> float:

@@ -43,7 +43,7 @@ class NumberFormat:
         Args:
             group_size: None for the format's own.
         """
-        size = group_size or self.group_size
+        size = self.group_size if group_size is None else group_size
         groups = 1 if size == PER_CHANNEL else ceil(columns / size)
         scales = groups * ceil(rows / self.block_rows) * (self.scale_bits + self.zero_point_bits) / 8
         return rows * columns * self.weight_bits / 8 + (scales if self.quantized else 0)
@@ -73,7 +73,8 @@ FORMATS: dict[Scheme, NumberFormat] = {
 
 def group_size(configuration: Configuration) -> int:
     """The group size that a configuration comes to, its scheme's own where it names none."""
-    return configuration.group_size or FORMATS[configuration.scheme].group_size
+    own = configuration.group_size
+    return FORMATS[configuration.scheme].group_size if own is None else own
 
 
 _CACHE_BITS = {"int4": 4, "nvfp4": 4.5, "fp8": 8, "int8": 8, "bfloat16": 16, "float16": 16, "float32": 32}

@@ -111,7 +111,8 @@ def _max_failed_trials(state: _Search) -> StopReason | None:
     assert last is not None
     return StopReason(
         StopCause.MAX_FAILED_TRIALS,
-        f"{len(failed)} trials have failed (budget.maxFailedTrials {limit}), the last with {last.reason}: {last.message}",
+        f"{len(failed)} trials have failed (budget.maxFailedTrials {limit}), "
+        f"the last with {last.reason.value}: {last.message}",
     )
 
 

@@ -11,10 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from haqa_runner.contract import Configuration, TrialReport, TrialRequest
-from haqa_runner.prefork import VLLM_PRELOAD
-from haqa_runner.serve.launching import Spawn, guarded
-
 from haqa_operator.agent.context import ModelFacts, context_for, model_name
 from haqa_operator.agent.strategy import agent_or_fallback
 from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SearchStrategy, SpecError, TuningSpec
@@ -23,7 +19,7 @@ from haqa_operator.executors.environments import engine_version, runner_environm
 from haqa_operator.executors.local import LocalExecutor, LocalPool, free_port, step_environment
 from haqa_operator.executors.processes import Launcher, PlainLauncher, PreforkingLauncher, run_step
 from haqa_operator.executors.requests import model_source
-from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.hardware.this_machine import detect
 from haqa_operator.search.build import build_space
 from haqa_operator.search.factory import make_strategy
@@ -35,6 +31,9 @@ from haqa_operator.tuning.journal import Journal, JournalBusyError, read_journal
 from haqa_operator.tuning.loop import Observer, PoolRun
 from haqa_operator.tuning.preflight import local_problems, read_config
 from haqa_operator.tuning.workspace import Workspace
+from haqa_runner.contract import Configuration, TrialReport, TrialRequest
+from haqa_runner.prefork import VLLM_PRELOAD
+from haqa_runner.serve.launching import Spawn, guarded
 
 FETCH_TIMEOUT_S = 6 * 3600.0
 
@@ -82,7 +81,13 @@ class LocalTuning:
     """
 
     def __init__(
-        self, tuning: QuantizationTuning, out: Path, observer: Observer, *, prefork: bool = True, only: str | None = None
+        self,
+        tuning: QuantizationTuning,
+        out: Path,
+        observer: Observer,
+        *,
+        prefork: bool = True,
+        only: str | None = None,
     ) -> None:
         self.tuning = tuning
         self.workspace = Workspace.of(out, tuning.metadata.name)
@@ -198,7 +203,7 @@ class LocalTuning:
         folder.mkdir(parents=True)
         launch = engine_launch(
             Configuration(),
-            Accelerator.cpu_machine(),
+            Accelerator(Vendor.CPU, "this machine"),
             model_path="/model",
             served_model_name=self.tuning.metadata.name,
             port=free_port(),

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from haqa_runner.contract import FailureReason
-
 from haqa_operator.api import Proposal, Proposer, Trial, TuningSpec
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.results import Confirmation, Decision, Verdict
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.stopping import stop_reason
+from haqa_runner.contract import FailureReason
 
 HOPELESS_BASELINE = frozenset({FailureReason.MODEL_FETCH, FailureReason.ENGINE_LOAD_FAILED})
 """A baseline that ends so says that no other configuration of this model can be served either."""
@@ -164,7 +163,5 @@ def _conclude(state: PoolState, why: str) -> Action:
     confirmation = next((c for c in reversed(state.confirmations) if c.winner == winner.name), None)
     if confirmation is None:
         return Confirm(winner, baseline)
-    final = decide(
-        trials, state.spec.objectives, state.spec.constraints, search.min_improvement_percent, confirmation
-    )
+    final = decide(trials, state.spec.objectives, state.spec.constraints, search.min_improvement_percent, confirmation)
     return Finish(final, why)

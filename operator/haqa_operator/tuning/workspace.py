@@ -1,13 +1,13 @@
 """The folder of a tuning on one machine.
 
-    results/NAME/
-      report.html  report.json        the answer, written anew after every trial
-      POOL-deployment.yaml            the winner, ready for kubectl apply
-      POOL-table.csv                  every measurement, for `haqa replay`
-      POOL/FINGERPRINT/journal.jsonl  what happened, append-only
-      POOL/FINGERPRINT/trials/TRIAL/  request, step reports and logs of one trial
-      store/                          quantized models, by content
-      cache/                          fetched models
+results/NAME/
+  report.html  report.json        the answer, written anew after every trial
+  POOL-deployment.yaml            the winner, ready for kubectl apply
+  POOL-table.csv                  every measurement, for `haqa replay`
+  POOL/FINGERPRINT/journal.jsonl  what happened, append-only
+  POOL/FINGERPRINT/trials/TRIAL/  request, step reports and logs of one trial
+  store/                          quantized models, by content
+  cache/                          fetched models
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def grow(model: LlamaForCausalLM, factor: int, generator: torch.Generator) -> Ll
     narrow_modules = dict(model.named_modules())
     with torch.no_grad():
         for name, module in wide.named_modules():
-            source = narrow_modules[name] if name in narrow_modules else None
+            source = narrow_modules.get(name)
             if isinstance(module, nn.Linear) and isinstance(source, nn.Linear):
                 module.weight.copy_(_split_columns(source.weight, module.weight.shape, factor, generator))
             elif isinstance(module, nn.Embedding) and isinstance(source, nn.Embedding):

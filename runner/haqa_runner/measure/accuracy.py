@@ -97,8 +97,7 @@ def check_gates(gates: Sequence[AccuracyGate], metrics: Mapping[str, Estimate]) 
             raise TrialFailure(
                 FailureReason.ACCURACY_GATE,
                 f"{gate.metric} has a limit but was not measured ({', '.join(metrics) or 'nothing'} was); add its "
-                f"task to "
-                "evaluation.tasks, or measure the baseline first",
+                "task to evaluation.tasks, or measure the baseline first",
             )
         limit = _broken_limit(gate, measured.value)
         if limit is not None:

@@ -37,6 +37,8 @@ from haqa_runner.statistics import geometric_estimate
 from haqa_runner.steps import EXIT_DONE, EXIT_REPORTED_FAILURE, RequestError
 
 REPORT_NAME = "compare.json"
+_FEWEST_ROUNDS = 2
+"""One pair has no interval."""
 
 
 def compare_file(path: Path) -> int:
@@ -60,7 +62,7 @@ def compare(request: CompareRequest, progress: ProgressSink = no_progress) -> Co
     began = time.monotonic()
     try:
         winner, baseline = _side(request.winner, request.workload), _side(request.baseline, request.workload)
-        rounds = asyncio.run(asyncio.wait_for(_rounds(request, winner, baseline, progress), request.timeout_s))
+        rounds = asyncio.run(asyncio.wait_for(measure_rounds(request, winner, baseline, progress), request.timeout_s))
         report = summarize(request, rounds, tuple(winner.warnings + baseline.warnings))
     except TrialFailure as failure:
         report = _failed(request, failure.failure)
@@ -80,16 +82,27 @@ def compare(request: CompareRequest, progress: ProgressSink = no_progress) -> Co
 def summarize(
     request: CompareRequest, rounds: Sequence[ComparedRound], warnings: tuple[str, ...] = ()
 ) -> CompareReport:
-    """The ratios of measured rounds, level by level and over all levels."""
+    """The ratios of measured rounds, level by level and over all levels; a round with an invalid window does not count.
+
+    Raises:
+        TrialFailure: fewer than two rounds count.
+    """
+    doubtful = {compared.round for compared in rounds if compared.winner.invalid or compared.baseline.invalid}
+    counted = [compared for compared in rounds if compared.round not in doubtful]
+    if len({compared.round for compared in counted}) < _FEWEST_ROUNDS:
+        raise TrialFailure(
+            FailureReason.METRICS_MISSING,
+            f"{len(doubtful)} of {request.rounds} rounds have a window that cannot be trusted; {'; '.join(warnings)}",
+        )
     by_level = {
-        level: [compared.ratio for compared in rounds if compared.concurrency == level]
+        level: [compared.ratio for compared in counted if compared.concurrency == level]
         for level in request.workload.concurrency
     }
     over_levels = [geometric_mean(ratios) for ratios in zip(*by_level.values(), strict=True)]
     return CompareReport(
         winner=request.winner.name,
         baseline=request.baseline.name,
-        rounds=tuple(rounds),
+        rounds=tuple(counted),
         ratio=geometric_estimate(over_levels),
         levels=tuple(LevelRatio(concurrency=c, ratio=geometric_estimate(ratios)) for c, ratios in by_level.items()),
         warnings=warnings,
@@ -102,28 +115,23 @@ def _side(engine: ServedEngine, workload: Workload) -> LoadTest:
     return LoadTest(endpoint, workload, prompt_source(workload, tokenizer, endpoint.max_model_len))
 
 
-async def _rounds(
-    request: CompareRequest, winner: LoadTest, baseline: LoadTest, progress: ProgressSink
+async def measure_rounds(
+    request: CompareRequest, winner: LoadTest, baseline: LoadTest, progress: ProgressSink = no_progress
 ) -> list[ComparedRound]:
-    readers = {id(side): side.open_metrics(side.endpoint) for side in (winner, baseline)}
+    """Every round at every level, in the order in which they are measured."""
+    sides = {"winner": winner, "baseline": baseline}
+    metrics = {name: side.open_metrics(side.endpoint) for name, side in sides.items()}
+    order = [(number, level) for number in range(request.rounds) for level in request.workload.concurrency]
     rounds: list[ComparedRound] = []
-    levels = request.workload.concurrency
     try:
-        for number in range(request.rounds):
-            for level in levels:
-                progress(
-                    "compare", len(rounds) / (request.rounds * len(levels)), f"round {number + 1}, concurrency {level}"
-                )
-                windows: dict[int, Window] = {}
-                for side in (winner, baseline) if number % 2 == 0 else (baseline, winner):
-                    windows[id(side)] = (await side.measure(readers[id(side)], level, number))[-1]
-                rounds.append(
-                    ComparedRound(
-                        concurrency=level, round=number, winner=windows[id(winner)], baseline=windows[id(baseline)]
-                    )
-                )
+        for done, (number, level) in enumerate(order):
+            progress("compare", done / len(order), f"round {number + 1}, concurrency {level}")
+            windows: dict[str, Window] = {}
+            for name in sides if number % 2 == 0 else reversed(sides):
+                windows[name] = (await sides[name].measure(metrics[name], level, number))[-1]
+            rounds.append(ComparedRound(concurrency=level, round=number, **windows))
     finally:
-        for reader in readers.values():
+        for reader in metrics.values():
             await reader.close()
     progress("compare", 1.0, f"{request.rounds} rounds")
     return rounds

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from haqa_runner.contract import FailureReason, LoadReport, Phase, Window, Workload
 from haqa_runner.failures import TrialFailure
 from haqa_runner.measure.endpoint import Endpoint, EngineRefused
-from haqa_runner.measure.engine_metrics import Metrics, MetricsReader
+from haqa_runner.measure.engine_metrics import Metrics, MetricsReader, Reading, difference
 from haqa_runner.measure.prompts import PromptSource
 from haqa_runner.measure.traffic import OpenTraffic, Traffic
 from haqa_runner.measure.window import Observed, Plan, observe, prefix_cache_share, window_of
@@ -49,6 +49,7 @@ class LoadTest:
         phases: Told how long warm-ups and windows took.
         warnings: What a reader of the figures should know; grows.
         open_traffic, open_metrics: How to reach the engine.
+        clock: Unix seconds, the same as the traffic's and the metrics'.
     """
 
     endpoint: Endpoint
@@ -58,6 +59,8 @@ class LoadTest:
     warnings: list[str] = field(default_factory=list)
     open_traffic: OpenTraffic = guidellm_traffic
     open_metrics: Callable[[Endpoint], Metrics] = MetricsReader
+    clock: Callable[[], float] = time.time
+    _first_reading: Reading | None = field(default=None, init=False)
 
     def run(self, progress: ProgressSink = no_progress) -> LoadReport:
         """Every level, every repeat.
@@ -65,9 +68,10 @@ class LoadTest:
         Raises:
             TrialFailure: more than 1 % of a window's requests failed, the engine restarted, or its metrics are missing.
         """
-        return asyncio.run(self._run(progress))
+        return asyncio.run(self.windows(progress))
 
-    async def _run(self, progress: ProgressSink) -> LoadReport:
+    async def windows(self, progress: ProgressSink = no_progress) -> LoadReport:
+        """As `run`, inside an event loop."""
         metrics = self.open_metrics(self.endpoint)
         windows: list[Window] = []
         order = [(repeat, level) for repeat in range(self.workload.repeats) for level in self.workload.concurrency]
@@ -78,6 +82,7 @@ class LoadTest:
         finally:
             await metrics.close()
         progress("load_test", 1.0, f"{len(order)} windows")
+        _require_valid(windows)
         return LoadReport(windows=tuple(windows))
 
     async def measure(self, metrics: Metrics, level: int, repeat: int) -> tuple[Window, ...]:
@@ -95,14 +100,20 @@ class LoadTest:
         return tuple(windows)
 
     async def _observe(self, metrics: Metrics, level: int, repeat: int, attempt: int) -> Observed:
-        await _until_idle(metrics)
+        self._require_same_process(await _idle(metrics))
         plan = self._plan(level, first=repeat == 0 and attempt == 1)
         prompts = self.prompts.window(level, repeat, attempt)
         traffic = self.open_traffic(self.endpoint, self.workload, prompts, level)
-        observed = await observe(traffic, metrics, plan)
+        observed = await observe(traffic, metrics, plan, self.clock)
         self._require_answers(observed)
         self._time(observed)
         return observed
+
+    def _require_same_process(self, reading: Reading) -> None:
+        """All windows are of one engine process: between two of them nobody would notice a restart otherwise."""
+        if self._first_reading is None:
+            self._first_reading = reading
+        difference(self._first_reading, reading)
 
     def _plan(self, level: int, *, first: bool) -> Plan:
         timed = self.workload.duration_s is not None
@@ -120,8 +131,7 @@ class LoadTest:
             FailureReason.LOAD_ERRORS,
             f"{len(failures)} of {done} requests failed at concurrency {observed.plan.streams}; the first one with: "
             f"{failures[0].error}{self._in_its_own_words()}. The engine's log says more; lower the concurrency, or "
-            f"raise "
-            "workload.requestTimeoutSeconds if they timed out",
+            "raise workload.requestTimeoutSeconds if they timed out",
         )
 
     def _in_its_own_words(self) -> str:
@@ -147,8 +157,7 @@ class LoadTest:
         if observed.client_busy > _BUSY_LIMIT:
             self.warnings.append(
                 f"{where}: the load generator used {observed.client_busy:.0%} of a core and may have limited the "
-                f"figures; "
-                "give the measuring container more CPU, or lower the concurrency"
+                "figures; give the measuring container more CPU, or lower the concurrency"
             )
         cached = prefix_cache_share(observed)
         if cached > _CACHED_LIMIT and not self.prompts.cacheable:
@@ -159,18 +168,27 @@ class LoadTest:
             self.warnings.append(f"{where}: {window.failed} of {window.completed + window.failed} requests failed")
 
 
-async def _until_idle(metrics: Metrics) -> None:
-    """The requests that the last window left behind are gone."""
+def _require_valid(windows: Sequence[Window]) -> None:
+    for level in dict.fromkeys(window.concurrency for window in windows):
+        objections = [window.invalid for window in windows if window.concurrency == level]
+        if None not in objections:
+            raise TrialFailure(
+                FailureReason.METRICS_MISSING,
+                f"no window at concurrency {level} can be trusted, the last one because {objections[-1]}",
+            )
+
+
+async def _idle(metrics: Metrics) -> Reading:
+    """Waits until the requests that the last window left behind are gone."""
     deadline = time.monotonic() + _IDLE_S
     while True:
         reading = await metrics.read()
         if reading.running + reading.waiting == 0:
-            return
+            return reading
         if time.monotonic() > deadline:
             raise TrialFailure(
                 FailureReason.LOAD_ERRORS,
                 f"the engine still works on {reading.running + reading.waiting:g} requests {_IDLE_S:g} s after the "
-                f"last "
-                "one was cancelled; something else uses it, or it hangs: its log says more",
+                "last one was cancelled; something else uses it, or it hangs: its log says more",
             )
         await asyncio.sleep(_IDLE_POLL_S)

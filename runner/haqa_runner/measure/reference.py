@@ -49,7 +49,7 @@ def load_reference(where: str, digest: str) -> Scores | None:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             made_from = str(arrays["digest"])
             scores = Scores(arrays["ids"], arrays["logprobs"], arrays["actual"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise _unusable(where, "read", error) from error
     if made_from != digest:
         raise TrialFailure(

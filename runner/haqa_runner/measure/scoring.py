@@ -118,8 +118,7 @@ def score(endpoint: Endpoint, windows: ScoringWindows, top: int, progress: Progr
         raise TrialFailure(
             FailureReason.ACCURACY_GATE,
             f"the model gives held-out text a probability that is not a number in {broken} of {count} windows; the "
-            f"weights "
-            "or a kernel are broken for this scheme on this device",
+            "weights or a kernel are broken for this scheme on this device",
         )
     return Scores(ids, logprobs, actual)
 

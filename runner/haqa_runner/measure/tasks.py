@@ -35,8 +35,14 @@ def measure_tasks(endpoint: Endpoint, evaluation: Evaluation, model_folder: Path
     """`accuracy.<task>` of every task in `evaluation.tasks`, with a 95 % interval from lm-eval's standard error.
 
     Raises:
-        TrialFailure: no such task, its data cannot be fetched, or the engine does not answer it (MetricsMissing).
+        TrialFailure: no such task (AccuracyGate: trying again is no use), or its data cannot be fetched or the engine
+            does not answer it (MetricsMissing).
     """
+    if evaluation.task_path is not None and not Path(evaluation.task_path).is_dir():
+        raise TrialFailure(
+            FailureReason.ACCURACY_GATE,
+            f"evaluation.taskPath {evaluation.task_path} is no folder; name the one that holds your task YAML files",
+        )
     # Only now: with transformers and datasets behind it this takes as long as many a load test.
     import lm_eval
 
@@ -68,8 +74,8 @@ def measure_tasks(endpoint: Endpoint, evaluation: Evaluation, model_folder: Path
         raise TrialFailure(
             FailureReason.METRICS_MISSING,
             f"evaluation.tasks {', '.join(evaluation.tasks)} could not be evaluated ({cause_of(error)}); a task's "
-            f"data set "
-            "is fetched from the hub on first use: check the network and HF_HUB_OFFLINE, or bring it in HF_HOME",
+            "data set is fetched from the hub on first use: check the network and HF_HUB_OFFLINE, or bring it in "
+            "HF_HOME",
         ) from error
     return {
         f"accuracy.{name}": accuracy_of(name, results["results"][name], results["n-samples"].get(name, {}))
@@ -91,7 +97,8 @@ def accuracy_of(task: str, result: Mapping[str, Any], samples: Mapping[str, Any]
     count = max(1, int(samples.get("effective") or samples.get("original") or result.get("sample_len") or 1))
     value, error = float(values[chosen]), float(values.get(f"{chosen}_stderr", 0.0))
     margin = student_t(count - 1) * error if count > 1 and math.isfinite(error) else 0.0
-    return Estimate(value=value, low=max(0.0, value - margin), high=value + margin, n=count)
+    most = max(value, 1.0)  # a share, unless the metric is on another scale
+    return Estimate(value=value, low=max(0.0, value - margin), high=min(most, value + margin), n=count)
 
 
 def _find(evaluation: Evaluation) -> Any:
@@ -99,11 +106,6 @@ def _find(evaluation: Evaluation) -> Any:
     from lm_eval.tasks import TaskManager
 
     own = [str(DEFINITIONS), *([evaluation.task_path] if evaluation.task_path is not None else [])]
-    if evaluation.task_path is not None and not Path(evaluation.task_path).is_dir():
-        raise TrialFailure(
-            FailureReason.METRICS_MISSING,
-            f"evaluation.taskPath {evaluation.task_path} is no folder; name the one that holds your task YAML files",
-        )
     tasks = TaskManager(include_path=own, include_defaults=False)
     if set(evaluation.tasks) <= set(tasks.all_tasks):
         return tasks
@@ -111,9 +113,8 @@ def _find(evaluation: Evaluation) -> Any:
     unknown = [name for name in evaluation.tasks if name not in tasks.all_tasks]
     if unknown:
         raise TrialFailure(
-            FailureReason.METRICS_MISSING,
+            FailureReason.ACCURACY_GATE,
             f"evaluation.tasks names {unknown[0]!r}, which lm-eval does not know; `lm-eval ls tasks` lists its own, "
-            f"and "
-            "those in evaluation.taskPath count too",
+            "and those in evaluation.taskPath count too",
         )
     return tasks

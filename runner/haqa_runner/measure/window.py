@@ -22,8 +22,9 @@ Latencies are those of the requests that ended inside the window, all of which s
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from types import TracebackType
@@ -83,7 +84,7 @@ class Observed:
         return tuple(r for r in self.sent if r.error is not None)
 
 
-async def observe(traffic: Traffic, metrics: Metrics, plan: Plan) -> Observed:
+async def observe(traffic: Traffic, metrics: Metrics, plan: Plan, clock: Callable[[], float] = time.time) -> Observed:
     """Runs one window with traffic that has not been started.
 
     Returns early, with the second reading where it got to, when more than `plan.tolerated_failures` requests fail.
@@ -91,13 +92,13 @@ async def observe(traffic: Traffic, metrics: Metrics, plan: Plan) -> Observed:
     Raises:
         TrialFailure: the metrics cannot be read.
     """
-    began = time.time()
+    began = clock()
     async with traffic, _Gauges(metrics) as gauges:
         await traffic.until(plan.ramp_rounds * plan.streams, plan.tolerated_failures)
         before = await metrics.read()
         target = traffic.answered
         for played in count():
-            if played >= plan.rounds and (plan.duration_s is None or time.time() - before.at >= plan.duration_s):
+            if played >= plan.rounds and (plan.duration_s is None or clock() - before.at >= plan.duration_s):
                 break
             if traffic.failed > plan.tolerated_failures:
                 break
@@ -136,7 +137,7 @@ def window_of(observed: Observed, repeat: int) -> Window:
         requests_per_s=engine.requests / engine.seconds,
         ttft_ms=_latency([1000 * (request.arrivals[0][0] - request.started) for request in answered]),
         itl_ms=_latency([gap for request in answered for gap in _gaps_ms(request)]),
-        tpot_ms=_latency([_tpot_ms(request) for request in answered]),
+        tpot_ms=_latency([time_ms for request in answered for time_ms in _tpot_ms(request)]),
         e2e_ms=_latency([1000 * (request.ended - request.started) for request in answered]),
         source="engine-metrics",
         client_output_tokens_per_s=client_rate,
@@ -165,15 +166,16 @@ def _gaps_ms(request: SentRequest) -> Iterator[float]:
         yield from [1000 * (at - previous) / tokens] * tokens
 
 
-def _tpot_ms(request: SentRequest) -> float:
-    """Time per output token after the first, as vLLM's benchmark defines it."""
+def _tpot_ms(request: SentRequest) -> Iterator[float]:
+    """Time per output token after the first, as vLLM's benchmark defines it; none where there is no second token."""
     first, last = request.arrivals[0][0], request.arrivals[-1][0]
-    return 1000 * (last - first) / max(1, request.output_tokens - 1)
+    if request.output_tokens > 1:
+        yield 1000 * (last - first) / (request.output_tokens - 1)
 
 
 def _latency(samples_ms: Sequence[float]) -> Latency:
-    """Percentiles of the samples themselves; with one output token there is no time between tokens: zeros."""
-    samples = samples_ms or [0.0]
+    """Percentiles of the samples themselves; NaN without any: with one output token there is no time between tokens."""
+    samples = samples_ms or [math.nan]
     p50, p90, p95, p99 = (quantile(samples, share) for share in (0.5, 0.9, 0.95, 0.99))
     return Latency(mean=sum(samples) / len(samples), p50=p50, p90=p90, p95=p95, p99=p99)
 
@@ -194,8 +196,7 @@ def _objection(engine_rate: float, client_rate: float, disagreement: float) -> s
         return None
     return (
         f"the engine counted {engine_rate:.1f} output tokens/s and the load generator {client_rate:.1f}: they differ "
-        f"by "
-        f"{disagreement:.0%}; something else uses the engine, or one of the two was starved"
+        f"by {disagreement:.0%}; something else uses the engine, or one of the two was starved"
     )
 
 

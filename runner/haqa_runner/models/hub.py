@@ -69,6 +69,7 @@ def _download(
         "revision": revision,
         "cache_dir": cache / "hub",
         "token": _token(source),
+        "endpoint": _endpoint(),
         "allow_patterns": [*PATTERNS, *(CODE_PATTERNS if source.trust_remote_code else ())],
         "ignore_patterns": list(IGNORED_PATTERNS),
         "etag_timeout": _ETAG_TIMEOUT_S,
@@ -108,6 +109,10 @@ def _bytes_only(uri: str, progress: ProgressSink) -> Callable[[Bar], None]:
     return listen
 
 
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+
+
 def _token(source: ModelSource) -> str | None:
     """The hub token; None leaves the choice to huggingface_hub (HF_TOKEN, or the one logged in with)."""
     if source.token_env is None:
@@ -134,9 +139,9 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _sentence(error: BaseException, source: ModelSource, name: str) -> str:
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
-    endpoint = constants.ENDPOINT
+    endpoint = _endpoint()
     token = (
         f"the token in {source.token_env}" if source.token_env else "a hub token (model.tokenSecretRef, or HF_TOKEN)"
     )

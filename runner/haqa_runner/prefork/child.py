@@ -5,6 +5,7 @@ limits) is put in place, and what two forks of one image must not share (random 
 made anew.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import importlib
@@ -92,13 +93,16 @@ def _renew_secrets() -> None:
     multiprocessing.process.current_process().authkey = os.urandom(32)
 
 
+def prepare_titles() -> None:
+    """In the image, before the environment changes: setproctitle looks for the title beside it."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("setproctitle").getproctitle()
+
+
 def _show(argv: Sequence[str]) -> None:
     """Have ps show the program instead of the image, where the environment has the means."""
-    try:
-        setproctitle = importlib.import_module("setproctitle")
-    except ImportError:
-        return
-    setproctitle.setproctitle(" ".join(["python", *(argv if argv[0] == "-c" else ["-m", *argv])]))
+    if setproctitle := sys.modules.get("setproctitle"):
+        setproctitle.setproctitle(" ".join(["python", *(argv if argv[0] == "-c" else ["-m", *argv])]))
 
 
 def _execute(argv: list[str]) -> None:

@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> None:
     # While importing it cannot notice that the router is gone; afterwards it can, and must then
     # outlive it for a moment to end its children.
     child.die_with_parent(signal.SIGKILL)
+    child.prepare_titles()
     before = dict(os.environ)
     started = time.monotonic()
     for name in argv[3:]:

@@ -22,6 +22,18 @@ _NOT_A_CAUSE = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|cancelled|EngineDeadError|resource_tracker"
 )
 
+_SILENT_DEATH = "Engine core initialization failed"
+_MORE_MEMORY = (
+    ", most likely because the machine or its container ran out of memory; give it more, or set a smaller KV cache "
+    "(VLLM_CPU_KVCACHE_SPACE, gpu-memory-utilization) or max-model-len"
+)
+_SIGNALS = {
+    4: " (illegal instruction: this build of vLLM needs a newer CPU)",
+    6: " (abort)",
+    7: " (bus error: /dev/shm may be too small)",
+    11: " (segmentation fault)",
+}
+
 OUT_OF_MEMORY_EXITS = (-9, 137)
 """SIGKILL, as Popen and as a shell or a container report it: nobody but the kernel or the kubelet sends it."""
 
@@ -38,17 +50,14 @@ def diagnose(log_text: str, exit_code: int | None, args: Sequence[str] = ()) -> 
     for rule in RULES:
         match = rule.pattern.search(log.bare)
         if match is not None:
-            end = log.bare.find("\n", match.end())
-            return _failure(rule.reason, rule.sentence(match, log), log.tail(end if end >= 0 else None))
+            return _failure(rule.reason, rule.sentence(match, log), log, until=match.end())
     if exit_code in OUT_OF_MEMORY_EXITS:
-        return _failure(
-            FailureReason.ENGINE_OOM,
-            f"the engine was killed (SIGKILL, exit code {exit_code}), most likely because the machine or its container "
-            "ran out of memory; give it more memory, or set a smaller KV cache "
-            "(VLLM_CPU_KVCACHE_SPACE, --gpu-memory-utilization) or max-model-len",
-            log.tail(),
-        )
-    return _failure(FailureReason.ENGINE_LOAD_FAILED, _unknown_cause(log), log.tail())
+        return _failure(FailureReason.ENGINE_OOM, f"the engine was killed (exit code {exit_code}){_MORE_MEMORY}", log)
+    cause = _last_exception(log)
+    if cause is None and _SILENT_DEATH in log.bare:
+        what = "a process of the engine ended without a word while it started"
+        return _failure(FailureReason.ENGINE_OOM, f"{what}{_MORE_MEMORY}", log)
+    return _failure(FailureReason.ENGINE_LOAD_FAILED, _unknown_cause(log, cause), log)
 
 
 def did_not_start(log_text: str, limit_s: float) -> Failure:
@@ -58,21 +67,25 @@ def did_not_start(log_text: str, limit_s: float) -> Failure:
     return _failure(
         FailureReason.TIMEOUT,
         f"the engine did not answer /health within {limit_s:g} s; it was at: {loading_stage(log_text)[1]}. The last "
-        f"line "
-        f"of its log: {last}. Raise the start-up limit if the model is large or its disk slow",
-        log.tail(),
+        f"line of its log: {last}. Raise the start-up limit if the model is large or its disk slow",
+        log,
     )
 
 
-def _failure(reason: FailureReason, message: str, tail: tuple[str, ...]) -> Failure:
-    return Failure(reason=reason, message=" ".join(message.split())[:_MESSAGE_LIMIT], log_tail=tail)
+def _failure(reason: FailureReason, message: str, log: EngineLog, until: int | None = None) -> Failure:
+    return Failure(reason=reason, message=" ".join(message.split())[:_MESSAGE_LIMIT], log_tail=log.tail(until))
 
 
-def _unknown_cause(log: EngineLog) -> str:
+def _last_exception(log: EngineLog) -> str | None:
+    """The last line that names an exception, except those that only say that another process had one."""
+    causes = (line for line in reversed(log.lines) if _EXCEPTION.match(line) and not _NOT_A_CAUSE.search(line))
+    return next(causes, None)
+
+
+def _unknown_cause(log: EngineLog, cause: str | None) -> str:
     how = "ended" if log.exit_code is None else _exit_words(log.exit_code)
-    causes = [line for line in log.lines if _EXCEPTION.match(line) and not _NOT_A_CAUSE.search(line)]
-    if causes:
-        return f"the engine {how}: {causes[-1][:600]}; its log has the traceback"
+    if cause is not None:
+        return f"the engine {how}: {cause[:600]}; its log has the traceback"
     last = f"; the last line of its log: {log.lines[-1][:400]}" if log.lines else " before it wrote a line"
     return f"the engine {how} without saying why{last}"
 
@@ -80,6 +93,5 @@ def _unknown_cause(log: EngineLog) -> str:
 def _exit_words(exit_code: int) -> str:
     signal_number = -exit_code if exit_code < 0 else exit_code - 128
     if exit_code < 0 or 128 < exit_code <= 128 + 64:
-        known = {4: " (illegal instruction: this build needs a newer CPU)", 11: " (segmentation fault)", 6: " (abort)"}
-        return f"died of signal {signal_number}{known.get(signal_number, '')}"
+        return f"died of signal {signal_number}{_SIGNALS.get(signal_number, '')}"
     return f"ended with exit code {exit_code}"

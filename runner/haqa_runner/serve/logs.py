@@ -28,7 +28,8 @@ class EngineLog:
     @cached_property
     def lines(self) -> tuple[str, ...]:
         """Without vLLM's prefixes, carriage-return progress bars and blank lines."""
-        bare = (_PREFIX.sub("", line.rsplit("\r", 1)[-1]).rstrip() for line in self.text.splitlines())
+        last_drawn = (line.rstrip("\r").rpartition("\r")[-1] for line in self.text.split("\n"))
+        bare = (_PREFIX.sub("", line).rstrip() for line in last_drawn)
         return tuple(line for line in bare if line.strip())
 
     @cached_property
@@ -39,10 +40,11 @@ class EngineLog:
         """The value of the argument `--name`, None if it is not given."""
         return setting(self.args, name)
 
-    def tail(self, end: int | None = None) -> tuple[str, ...]:
-        """The last lines up to the character `end` of `bare`, shortened."""
-        lines = self.bare[:end].splitlines() if end is not None else list(self.lines)
-        return tuple(line[:LINE_LIMIT] for line in lines[-TAIL_LINES:])
+    def tail(self, until: int | None = None) -> tuple[str, ...]:
+        """The last lines, or those that end with the one at character `until` of `bare`; shortened."""
+        end = self.bare.find("\n", until) if until is not None else -1
+        text = self.bare[:end] if end >= 0 else self.bare
+        return tuple(line[:LINE_LIMIT] for line in text.splitlines()[-TAIL_LINES:])
 
 
 def setting(args: Sequence[str], name: str) -> str | None:

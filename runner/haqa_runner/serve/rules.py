@@ -39,7 +39,7 @@ def _rule(pattern: str, reason: FailureReason, sentence: str | Callable[[re.Matc
 
 def _no_kernel(match: re.Match[str], log: EngineLog) -> str:
     following = log.bare[match.end() :].splitlines()[1:]
-    reasons = [line.strip() for line in takewhile(_KERNEL_REASON.search, following)]
+    reasons = [line.strip(" .") for line in takewhile(_KERNEL_REASON.search, following)]
     more = "; …" if len(reasons) > _SHOWN_REASONS else ""
     why = f" ({'; '.join(reasons[:_SHOWN_REASONS])}{more})" if reasons else ""
     return (
@@ -65,6 +65,14 @@ def _too_long(match: re.Match[str], log: EngineLog) -> str:
     )
 
 
+def _capability_too_low(match: re.Match[str], log: EngineLog) -> str:
+    needed, present = (f"{number[:-1]}.{number[-1]}" for number in (match["needed"], match["present"]))
+    scheme = f"the quantization method {match['method']}" if match["method"] else "the quantization scheme"
+    return (
+        f"{scheme} needs compute capability {needed}, this GPU has {present}; take it out of the search for this pool"
+    )
+
+
 def _gated(match: re.Match[str], log: EngineLog) -> str:
     return (
         f"the model {log.setting('model') or ''} is gated or private and the hub refused it; accept its licence there "
@@ -75,8 +83,7 @@ def _gated(match: re.Match[str], log: EngineLog) -> str:
 def _not_on_hub(match: re.Match[str], log: EngineLog) -> str:
     return (
         f"the model {log.setting('model') or ''} was found neither as a folder nor on the hub "
-        f"({match[0].strip()[:200]}); "
-        "check model.uri, and HF_HUB_OFFLINE and the network if it is to be fetched"
+        f"({match[0].strip()[:200]}); check model.uri, and HF_HUB_OFFLINE and the network if it is to be fetched"
     )
 
 
@@ -121,13 +128,11 @@ RULES: tuple[Rule, ...] = (
         rf"Free memory on device \S+ \({_GB.format('free')}/{_GB.format('total')} GiB\) on startup is less than.*",
         _MEMORY,
         "only {free} of the accelerator's {total} GiB are free at start, less than gpu-memory-utilization asks for; "
-        "stop "
-        "what else runs on it or lower gpu-memory-utilization",
+        "stop what else runs on it or lower gpu-memory-utilization",
     ),
     _rule(
         rf"Available memory on node \d+ \({_GB.format('free')}/{_GB.format('total')} GiB\) on kv cache allocation is "
-        rf"less "
-        rf"than requested memory for kv \({_GB.format('asked')}",
+        rf"less than requested memory for kv \({_GB.format('asked')}",
         _MEMORY,
         "the KV cache is to have {asked} GiB but only {free} of the machine's {total} GiB are available; lower "
         "VLLM_CPU_KVCACHE_SPACE or gpu-memory-utilization, or free memory",
@@ -137,8 +142,7 @@ RULES: tuple[Rule, ...] = (
         rf"desired CPU memory utilization \({_GB.format('share')}, {_GB.format('asked')} GiB\)",
         _MEMORY,
         "vLLM wants {asked} GiB of memory (gpu-memory-utilization {share} of the machine) but only {free} of {total} "
-        "GiB "
-        "are available; set VLLM_CPU_KVCACHE_SPACE (GiB) or a lower gpu-memory-utilization, or free memory",
+        "GiB are available; set VLLM_CPU_KVCACHE_SPACE (GiB) or a lower gpu-memory-utilization, or free memory",
     ),
     _rule(
         r"To serve at least one request with the model's max seq len \((?P<length>\d+)\), "
@@ -164,8 +168,7 @@ RULES: tuple[Rule, ...] = (
         r"Failed core proc\(s\): \{[^}]*: -9\b|died unexpectedly \(exit code: -9\)",
         _MEMORY,
         "a process of the engine was killed (SIGKILL), most likely because the machine or its container ran out of "
-        "memory; "
-        "give it more memory, or lower VLLM_CPU_KVCACHE_SPACE or max-model-len",
+        "memory; give it more memory, or lower VLLM_CPU_KVCACHE_SPACE or max-model-len",
     ),
     _rule(r"Failed to find a kernel that can implement the (?P<layer>\S+) linear layer", _LOAD, _no_kernel),
     _rule(
@@ -192,11 +195,9 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         r"(?:quantization method (?P<method>\S+) is not supported|Quantization scheme is not supported) for the "
-        r"current "
-        r"GPU\. (?:Min\w*|Required) capability: (?P<needed>\d+)\. Current capability: (?P<present>\d+)",
+        r"current GPU\. (?:Min\w*|Required) capability: (?P<needed>\d+)\. Current capability: (?P<present>\d+)",
         _LOAD,
-        "the quantization scheme {method} needs compute capability {needed} (x10) and this GPU has {present}; take the "
-        "scheme out of the search for this pool",
+        _capability_too_low,
     ),
     _rule(
         r"Unknown quantization method: (?P<method>\S+?)\. Must be one of",
@@ -206,8 +207,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         r"Quantization method specified in the model config \((?P<model>[^)]+)\) does not match the quantization "
-        r"method "
-        r"specified in the `quantization` argument \((?P<argument>[^)]+)\)",
+        r"method specified in the `quantization` argument \((?P<argument>[^)]+)\)",
         _LOAD,
         "the model is quantized with {model} but the argument --quantization says {argument}; take --quantization out",
     ),
@@ -219,7 +219,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         r"User-specified max_model_len \((?P<asked>\d+)\) is greater than the derived max_model_len "
-        r"\([^=]*=(?P<longest>[\d.]+)",
+        r"\([^=]*=(?P<longest>\d+)",
         _LOAD,
         _too_long,
     ),
@@ -233,8 +233,7 @@ RULES: tuple[Rule, ...] = (
         r"World size \((?P<size>\d+)\) is larger than the number of available GPUs \((?P<gpus>\d+)\)",
         _LOAD,
         "the engine is to run on {size} GPUs but sees {gpus}; set gpusPerReplica (and tensor-parallel-size) to what "
-        "the "
-        "node has",
+        "the node has",
     ),
     _rule(
         r"You are trying to access a gated repo|GatedRepoError|is a gated repository|401 Client Error|403 Client Error",
@@ -243,8 +242,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         r"Couldn't instantiate the backend tokenizer[^\n]*|Can't load tokenizer for[^\n]*|Unable to load "
-        r"vocabulary[^\n]*"
-        r"|does not appear to have a file named tokenizer[^\n]*|Error no file named tokenizer[^\n]*",
+        r"vocabulary[^\n]*|does not appear to have a file named tokenizer[^\n]*|Error no file named tokenizer[^\n]*",
         _LOAD,
         _missing_tokenizer,
     ),
@@ -273,10 +271,9 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         r"Repo id must be in the form[^\n]*|is not a valid model identifier[^\n]*|is not a local folder and is "
-        r"not[^\n]*"
-        r"|Invalid repository ID or local directory specified[^\n]*|Repository Not Found[^\n]*|RepositoryNotFoundError"
-        r"|outgoing traffic has been disabled|[Cc]ouldn't connect to '[^']*' to load the files"
-        r"|OfflineModeIsEnabled[^\n]*",
+        r"not[^\n]*|Invalid repository ID or local directory specified[^\n]*|Repository Not "
+        r"Found[^\n]*|RepositoryNotFoundError|outgoing traffic has been disabled|[Cc]ouldn't connect to '[^']*' to "
+        r"load the files|OfflineModeIsEnabled[^\n]*",
         FailureReason.MODEL_FETCH,
         _not_on_hub,
     ),
@@ -287,21 +284,18 @@ RULES: tuple[Rule, ...] = (
         lambda match, log: (
             "vLLM compiles kernels for this model when it starts and found no "
             f"{match['tool'] or 'working C++ compiler'}; install build-essential, ninja-build and python3-dev in the "
-            f"engine's "
-            "image, or set enforce-eager"
+            "engine's image, or set enforce-eager"
         ),
     ),
     _rule(
         r"Failed to infer device type|No CUDA GPUs are available|Found no NVIDIA driver|CUDA driver version is "
-        r"insufficient"
-        r"|no kernel image is available for execution on the device",
+        r"insufficient|no kernel image is available for execution on the device",
         _LOAD,
-        "vLLM cannot use this machine's accelerator ({0}); check the driver, the device plugin and that the engine "
-        "image is "
-        "made for this hardware".replace("{0}", "no usable device found"),
+        "vLLM cannot use this machine's accelerator; check the driver, the device plugin, and that the engine image is "
+        "made for this hardware",
     ),
     _rule(
-        r"validation errors? for (?P<part>\w+)\n(?:[^\n]*\n){0,2}?\s*Value error, (?P<what>[^\[\n]+)",
+        r"validation errors? for (?P<part>\w+)\n(?:[^\n]*\n){0,2}?\s*Value error, (?P<what>[^\[\n]+?)[. ]*(?:\[|$)",
         _LOAD,
         "vLLM refuses the settings ({part}): {what}; fix search.engine or search.fixedEngine",
     ),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from haqa_operator.api import SpecError, load_tuning
 from haqa_operator.api.loading import parse_tuning
 from haqa_operator.api.paths import resolved
@@ -38,7 +39,10 @@ def test_a_minimal_tuning_is_valid() -> None:
         ({"budget": {"maxDuration": "0s"}}, "spec.budget.maxDuration: 0s leaves no time for a trial"),
         ({"budget": {"maxDuration": "soon"}}, "'soon' is not a duration; write one like 45s"),
         ({"nodepools": []}, "spec.nodepools: unknown field (value []); did you mean nodePools?"),
-        ({"workload": {"inputToken": 5}}, "spec.workload.inputToken: unknown field (value 5); did you mean inputTokens?"),
+        (
+            {"workload": {"inputToken": 5}},
+            "spec.workload.inputToken: unknown field (value 5); did you mean inputTokens?",
+        ),
         ({"workload": {"concurrency": []}}, "concurrency is empty"),
         ({"workload": {"concurrency": [4, 4]}}, "concurrency 4 is listed twice"),
         ({"model": {"uri": "/models/x"}}, "spec.model.uri: '/models/x' is not allowed"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from haqa_runner.contract import Algorithm, FailureReason, Scheme
 from haqa_runner.failures import TrialFailure
 from haqa_runner.progress import Phases
 from haqa_runner.store import Artifact, ArtifactKey, CalibrationKey, LocalStore, open_store
-from hypothesis import given
-from hypothesis import strategies as st
 
 KEY = ArtifactKey(
     model_digest="sha256-abc",
@@ -39,7 +39,9 @@ def write_model(folder: Path) -> None:
     (folder / "config.json").write_text("{}")
 
 
-def obtain(store: LocalStore, build: Callable[[Path], None] = write_model, key: ArtifactKey = KEY, **how: Any) -> Artifact:
+def obtain(
+    store: LocalStore, build: Callable[[Path], None] = write_model, key: ArtifactKey = KEY, **how: Any
+) -> Artifact:
     return store.obtain(key, build, **{"estimate_bytes": 1000, "phases": Phases(), **how})
 
 
@@ -125,10 +127,10 @@ def test_manifest_of_another_artifact_is_noticed(store: LocalStore, tmp_path: Pa
     assert store.find(KEY) is None
 
 
-def test_checksums_are_computed_on_first_use_and_when_asked(store: LocalStore) -> None:
+def test_checksums_are_computed_on_first_use_and_when_asked(store: LocalStore, tmp_path: Path) -> None:
     weights = obtain(store).path / "model.safetensors"
     assert store.find(KEY) is not None
-    _flip_a_byte_unnoticed(weights)
+    _flip_a_byte_unnoticed(weights, tmp_path / "store" / "checksums" / f"{KEY.digest}.json")
     assert store.find(KEY) is not None
     assert store.find(KEY, thorough=True) is None
 
@@ -232,7 +234,7 @@ def test_disk_that_fills_up_meanwhile_is_a_sentence(store: LocalStore, tmp_path:
 
 def test_store_that_is_a_file_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
-    with pytest.raises(TrialFailure, match="cannot be used .* check that it is a writable folder"):
+    with pytest.raises(TrialFailure, match=r"cannot be used .* check that it is a writable folder"):
         obtain(LocalStore(tmp_path / "store"))
 
 
@@ -277,13 +279,18 @@ def test_digest_does_not_depend_on_order_or_process() -> None:
     one = KEY.model_copy(update={"tool_versions": {"a": "1", "b": "2"}})
     other = KEY.model_copy(update={"tool_versions": {"b": "2", "a": "1"}})
     assert one.digest == other.digest
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(_digest, [one.model_dump_json()]) == one.digest
+    program = (
+        "import sys; from haqa_runner.store import ArtifactKey as K; print(K.model_validate_json(sys.argv[1]).digest)"
+    )
+    command = [sys.executable, "-c", program, one.model_dump_json()]
+    for seed in ("1", "2"):
+        told = subprocess.check_output(command, text=True, env={**os.environ, "PYTHONHASHSEED": seed}, timeout=30)
+        assert told.strip() == one.digest
 
 
-def _digest(key: str) -> str:
-    return ArtifactKey.model_validate_json(key).digest
-
-
-def _flip_a_byte_unnoticed(path: Path) -> None:
-    """Changes content but neither size nor modification time, as failing hardware does."""
+def _flip_a_byte_unnoticed(path: Path, memory: Path) -> None:
+    """Changes content and nothing that `stat` tells, as failing hardware does."""
+    before = path.stat()
+    path.write_bytes(b"W" + CONTENT[1:])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    memory.write_text(memory.read_text().replace(str(before.st_ctime_ns), str(path.stat().st_ctime_ns)))

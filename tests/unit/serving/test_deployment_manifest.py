@@ -7,7 +7,8 @@ from pathlib import Path
 import kubernetes.client
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as run
 from hypothesis import strategies as st
 
 from haqa_operator.api.tuning import Toleration
@@ -118,6 +119,7 @@ def as_kubernetes_passes_it(text: str) -> str:
     return text.replace("$$", "$")
 
 
+@run(deadline=None)
 @given(configuration=CONFIGURATIONS)
 def test_deployment_runs_exactly_the_command_that_the_trial_measured(configuration):
     pod = make_pod(configuration=configuration)
@@ -131,7 +133,7 @@ def test_deployment_runs_exactly_the_command_that_the_trial_measured(configurati
     assert pod.launch.env.items() <= env.items()
 
 
-@settings(max_examples=20)
+@run(max_examples=20, deadline=None)
 @given(configuration=CONFIGURATIONS)
 def test_yaml_gives_the_manifests_back(configuration):
     documents = manifests(make_pod(configuration=configuration))

@@ -2,6 +2,7 @@
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as run
 from hypothesis import strategies as st
 
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
@@ -149,12 +150,14 @@ def configured(settings) -> Configuration:
     return Configuration(engine=tuple(sorted(settings.items())))
 
 
+@run(deadline=None)
 @given(settings=SETTINGS)
 def test_arguments_do_not_depend_on_the_order_of_settings(settings):
     backwards = Configuration(engine=tuple(sorted(settings.items(), reverse=True)))
     assert launch(configured(settings)).args == launch(backwards).args
 
 
+@run(deadline=None)
 @given(settings=SETTINGS)
 def test_no_value_can_become_an_option(settings):
     names = {
@@ -165,6 +168,7 @@ def test_no_value_can_become_an_option(settings):
     assert {name for name in names if name not in settings} <= allowed
 
 
+@run(deadline=None)
 @given(settings=SETTINGS)
 def test_moving_the_model_changes_nothing_else(settings):
     made = launch(configured(settings))

@@ -2,6 +2,7 @@
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as run
 from hypothesis import strategies as st
 
 from haqa_operator.api.tuning import NodePool, Search
@@ -112,6 +113,7 @@ def test_of_vllms_own_variables_only_the_api_key_looks_like_a_secret():
     assert secret == ["VLLM_API_KEY"]
 
 
+@run(deadline=None)
 @given(name=st.text(min_size=1), value=st.one_of(st.booleans(), st.integers(), st.floats(), st.text()))
 def test_checking_never_fails_and_only_known_names_pass(name, value):
     problems = check_settings({name: value})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from haqa_operator.api import Proposal, Proposer, Trial, TrialPhase, TrialStatus
 from haqa_operator.tuning.journal import Journal, JournalBusyError, read_journal
 from haqa_runner.contract import Configuration

@@ -1,7 +1,7 @@
 """The report's plots as plotly figures: data and layout as plain JSON, drawn by the page.
 
-Colours of axes and text come from the page, which knows whether it is light or dark; colours of the data are Okabe and
-Ito's, which people with any colour vision can tell apart, and shapes repeat what colours say.
+Colours of axes and text come from the page, which knows whether it is light or dark; colours of the data are close to
+Okabe and Ito's, which people with any colour vision can tell apart, and shapes repeat what colours say.
 """
 
 from __future__ import annotations

@@ -18,13 +18,17 @@ from haqa_runner.contract import Estimate
 
 Json = dict[str, Any]
 
-GREEN, BLUE, VERMILION, GREY = "#009E73", "#0072B2", "#D55E00", "#8A8A8A"
+GREEN, BLUE, VERMILION, GREY = "#009E73", "#2F86C9", "#D55E00", "#8A8A8A"
 
-_MARKS: dict[Outcome, tuple[str, str, int]] = {
+_BROKEN_BASELINE = "baseline, breaks a limit"
+
+_MARKS: dict[str, tuple[str, str, int]] = {
+    Outcome.FAILED: ("x-thin-open", VERMILION, 9),
     Outcome.BREAKS_LIMIT: ("x-thin-open", VERMILION, 9),
     Outcome.KEEPS_LIMITS: ("circle-open", BLUE, 9),
     Outcome.FRONT: ("circle", BLUE, 10),
     Outcome.BASELINE: ("diamond", GREY, 12),
+    _BROKEN_BASELINE: ("diamond", VERMILION, 12),
     Outcome.WINNER: ("star", GREEN, 16),
 }
 """Shape, colour and size of a trial's mark, the least important first so that the winner is drawn on top."""
@@ -78,22 +82,26 @@ def marks(rows: Sequence[TrialRow], across: EstimateOf, up: EstimateOf, keys: Se
         keys: The metrics to name when a mark is pointed at.
     """
     return [
-        _mark_series(outcome, of_kind, across, up, keys)
-        for outcome in _MARKS
-        if (of_kind := [row for row in rows if row.outcome is outcome])
+        _mark_series(kind, of_kind, across, up, keys)
+        for kind in _MARKS
+        if (of_kind := [row for row in rows if _kind(row) == kind])
     ]
 
 
+def _kind(row: TrialRow) -> str:
+    return _BROKEN_BASELINE if row.trial.is_baseline and row.outcome is Outcome.BREAKS_LIMIT else row.outcome
+
+
 def _mark_series(
-    outcome: Outcome, rows: Sequence[TrialRow], across: EstimateOf, up: EstimateOf, keys: Sequence[MetricKey]
+    kind: str, rows: Sequence[TrialRow], across: EstimateOf, up: EstimateOf, keys: Sequence[MetricKey]
 ) -> Json:
-    symbol, colour, size = _MARKS[outcome]
+    symbol, colour, size = _MARKS[kind]
     horizontal = [estimate for row in rows if (estimate := across(row.trial))]
     vertical = [estimate for row in rows if (estimate := up(row.trial))]
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": outcome.value,
+        "name": str(kind),
         "x": [estimate.value for estimate in horizontal],
         "y": [estimate.value for estimate in vertical],
         "error_x": error_bars(horizontal, colour),

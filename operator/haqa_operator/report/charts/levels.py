@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial
@@ -25,7 +26,8 @@ from haqa_operator.report.charts.chart import (
 )
 from haqa_operator.report.trials import Outcome, TrialRow
 
-_COLOURS = (GREY, GREEN, BLUE, "#E69F00", "#CC79A7", "#56B4E9")
+_OTHERS = (BLUE, "#E69F00", "#CC79A7", "#56B4E9")
+_MOST = 2 + len(_OTHERS)
 
 
 def levels(spec: TuningSpec, rows: Sequence[TrialRow]) -> Chart | None:
@@ -46,7 +48,7 @@ def levels(spec: TuningSpec, rows: Sequence[TrialRow]) -> Chart | None:
         key="levels",
         title=f"{title} under load",
         summary=f"{title} with {counts} requests in flight, with 95 % intervals: {_who(shown)}.{relative}",
-        data=tuple(_series(row, keys, baseline, colour) for row, colour in zip(shown, _COLOURS, strict=False)),
+        data=tuple(_series(row, keys, baseline, colour) for row, colour in zip(shown, _colours(shown), strict=True)),
         layout={
             "barmode": "group",
             "bargap": 0.25,
@@ -66,7 +68,17 @@ def _most_telling(rows: Sequence[TrialRow], objective: Objective) -> list[TrialR
         if _scheme(row) not in seen:
             seen.add(_scheme(row))
             chosen.append(row)
-    return chosen[: len(_COLOURS)]
+    return chosen[:_MOST]
+
+
+def _colours(rows: Sequence[TrialRow]) -> Iterator[str]:
+    """The winner's green and the baseline's grey are theirs alone."""
+    others = cycle(_OTHERS)
+    for row in rows:
+        if row.outcome is Outcome.WINNER:
+            yield GREEN
+        else:
+            yield GREY if row.trial.is_baseline else next(others)
 
 
 def _scheme(row: TrialRow) -> object:

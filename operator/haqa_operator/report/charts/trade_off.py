@@ -53,8 +53,10 @@ class _Axis:
 
     def text(self, trial: Trial) -> str:
         estimate = self.estimate(trial)
+        if self.relative and estimate is not None and not trial.is_baseline:
+            return wording.change_text(estimate.value / 100)
         if self.relative:
-            return wording.change_text(estimate.value / 100) if estimate else wording.NOT_MEASURED
+            return wording.value_text(self.objective.key, value(trial, self.objective.key))
         return wording.value_text(self.objective.key, estimate.value if estimate else None)
 
     def limit_of(self, constraint: Constraint, baseline: Trial | None) -> Iterator[float]:

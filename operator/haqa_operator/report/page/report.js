@@ -33,15 +33,24 @@
       hovermode: "closest", dragmode: wide ? "zoom" : false,
       margin: { l: wide ? 60 : 44, r: wide ? 20 : 6, t: 12, b: 48 },
       legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", ...given.legend },
-      showlegend: true,
+      showlegend: true, uniformtext: { mode: "hide", minsize: 10 },
       xaxis: axis(given.xaxis, wide), yaxis: axis(given.yaxis, wide),
     };
   }
 
-  const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  // The interval over a bar has to be seen against the page, not against the bar.
+  const trace = (given) => given.type === "bar" && given.error_y
+    ? { ...given, error_y: { ...given.error_y, color: colour("--quiet") } } : given;
+
+  const options = { responsive: true, displayModeBar: false };
 
   function draw() {
-    const drawn = Object.entries(figures).map(([id, figure]) => Plotly.react(id, figure.data, layout(figure.layout), options));
+    const drawn = Object.entries(figures).map(([id, figure]) => {
+      // A narrow legend has a line for every entry: the plot itself keeps its height.
+      const legend = narrow.matches ? 15 * figure.data.length : 0;
+      document.getElementById(id).style.height = `${figure.height + legend}px`;
+      return Plotly.react(id, figure.data.map(trace), layout(figure.layout), options);
+    });
     return Promise.all(drawn).then(() => { root.dataset.plots = "drawn"; });
   }
 
@@ -84,6 +93,12 @@
       if (text) button.title = text.title;
       button.textContent = head.textContent.trim();
       head.replaceChildren(button);
+      if (head.dataset.unit) {
+        const unit = document.createElement("span");
+        unit.className = "note";
+        unit.textContent = head.dataset.unit;
+        head.append(unit);
+      }
       button.addEventListener("click", () => {
         const up = head.getAttribute("aria-sort") === "descending" || (head.getAttribute("aria-sort") === null && column < 3);
         for (const other of heads) other.removeAttribute("aria-sort");
@@ -108,7 +123,7 @@
     });
   }
 
-  // A link to a trial opens it; printing opens everything.
+  // A link to a trial opens it; printing opens everything, and makes the plots light for paper.
 
   function reveal() {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -116,7 +131,17 @@
   }
   addEventListener("hashchange", reveal);
   reveal();
-  addEventListener("beforeprint", () => { for (const each of document.querySelectorAll("details")) each.open = true; });
+  let onScreen;
+  addEventListener("beforeprint", () => {
+    for (const each of document.querySelectorAll("details")) each.open = true;
+    onScreen = root.dataset.theme;
+    root.dataset.theme = "light";
+    themed();
+  });
+  addEventListener("afterprint", () => {
+    if (onScreen) root.dataset.theme = onScreen; else delete root.dataset.theme;
+    themed();
+  });
 
   themed();
 })();

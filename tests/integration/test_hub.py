@@ -1,0 +1,165 @@
+"""hf:// models through the real huggingface_hub, against a local stand-in of the hub's HTTP interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from haqa_runner.contract import FailureReason, ModelSource
+from haqa_runner.failures import TrialFailure
+from haqa_runner.models import FetchedModel, fetch_model, hub
+from haqa_runner.progress import no_progress
+
+from tests.checkpoints import LLAMA_SHAPES, write_checkpoint
+from tests.fakes.hub_server import COMMIT, HubServer
+
+LARGE = {**LLAMA_SHAPES, "model.layers.0.mlp.up_proj.weight": (2048, 1024)}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    folder = write_checkpoint(tmp_path / "repository", LARGE)
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    (folder / "modeling_tiny.py").write_text("raise SystemExit")
+    (folder / "original").mkdir()
+    (folder / "original" / "params.json").write_text("{}")
+    monkeypatch.setattr(hub, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with HubServer(folder) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def fetched(cache: Path, uri: str = "hf://org/tiny", **source: object) -> FetchedModel:
+    return fetch_model(ModelSource(uri=uri, **source), cache, no_progress)  # type: ignore[arg-type]
+
+
+def refusal(cache: Path, uri: str = "hf://org/tiny", **source: object) -> str:
+    with pytest.raises(TrialFailure) as raised:
+        fetched(cache, uri, **source)
+    assert raised.value.reason is FailureReason.MODEL_FETCH
+    assert uri in raised.value.message
+    return raised.value.message
+
+
+def test_model_is_downloaded_and_identified_by_its_commit(server: HubServer, cache: Path) -> None:
+    model = fetched(cache)
+    assert model.digest == f"commit-{COMMIT}"
+    names = {path.name for path in model.path.iterdir()}
+    assert names == {"config.json", "tokenizer.json", "model.safetensors"}
+    assert (model.path / "model.safetensors").read_bytes() == (server.folder / "model.safetensors").read_bytes()
+    assert model.size_bytes == sum((server.folder / name).stat().st_size for name in names)
+
+
+def test_second_fetch_downloads_nothing(server: HubServer, cache: Path) -> None:
+    first = fetched(cache)
+    server.requests.clear()
+    assert fetched(cache) == first
+    assert not [path for command, path in server.requests if command == "GET" and "/resolve/" in path]
+
+
+def test_code_is_fetched_only_if_it_is_trusted(server: HubServer, cache: Path) -> None:
+    assert (fetched(cache, trust_remote_code=True).path / "modeling_tiny.py").exists()
+
+
+@pytest.mark.parametrize("source", [{"uri": f"hf://org/tiny@{COMMIT}"}, {"revision": COMMIT}])
+def test_revision_may_be_part_of_the_uri(server: HubServer, cache: Path, source: dict[str, str]) -> None:
+    assert fetched(cache, **source).digest == f"commit-{COMMIT}"  # type: ignore[arg-type]
+
+
+def test_token_comes_from_the_named_variable(server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.token = "hf_right"
+    monkeypatch.setenv("MY_TOKEN", "hf_right")
+    assert fetched(cache, token_env="MY_TOKEN").digest == f"commit-{COMMIT}"
+
+
+def test_wrong_token_is_refused_without_being_shown(
+    server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.token = "hf_right"
+    monkeypatch.setenv("MY_TOKEN", "hf_wrong")
+    said = refusal(cache, token_env="MY_TOKEN")
+    assert f"{server.url} refuses access (401)" in said
+    assert "the token in MY_TOKEN" in said
+    assert "hf_wrong" not in said
+
+
+def test_empty_token_variable_is_named(server: HubServer, cache: Path) -> None:
+    assert "environment variable MY_TOKEN is empty" in refusal(cache, token_env="MY_TOKEN")
+
+
+def test_unknown_model_is_not_retried(server: HubServer, cache: Path) -> None:
+    assert f"not found on {server.url}; check the name, HF_ENDPOINT" in refusal(cache, "hf://org/none")
+    assert len([path for _, path in server.requests if "/revision/" in path]) <= 2
+
+
+def test_unknown_revision_is_named(server: HubServer, cache: Path) -> None:
+    assert 'has no revision "v9"' in refusal(cache, "hf://org/tiny@v9")
+
+
+def test_server_error_that_passes_is_survived(server: HubServer, cache: Path) -> None:
+    server.failures = {"/revision/main": [500, 500], "model.safetensors": [503]}
+    assert fetched(cache).digest == f"commit-{COMMIT}"
+
+
+def test_server_error_that_stays_is_a_sentence(server: HubServer, cache: Path) -> None:
+    server.failures = {"/revision/main": [500] * 99}
+    assert f"{server.url} answered 500 three times" in refusal(cache)
+
+
+def test_broken_download_goes_on_where_it_stopped(server: HubServer, cache: Path) -> None:
+    size = (server.folder / "model.safetensors").stat().st_size
+    server.break_off = {"model.safetensors": [size // 2]}
+    model = fetched(cache)
+    assert (model.path / "model.safetensors").stat().st_size == size
+    assert server.bytes_sent["model.safetensors"] == size
+
+
+def test_hub_that_is_down_serves_from_a_complete_cache(
+    server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fetched(cache)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert fetched(cache) == first
+
+
+def test_hub_that_is_down_with_nothing_cached_is_a_sentence(
+    server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    said = refusal(cache)
+    assert "http://127.0.0.1:9 cannot be reached" in said
+    assert "name a file:/// model" in said
+
+
+def test_offline_with_nothing_cached_names_the_variable(
+    server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE forbids downloading" in refusal(cache)
+
+
+def test_full_disk_is_foreseen(server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("haqa_runner.disk.free_bytes", lambda path: 2**20)
+    said = refusal(cache)
+    assert "too little free space for model hf://org/tiny" in said
+    assert not [path for command, path in server.requests if command == "GET" and "/resolve/" in path]
+
+
+def test_repository_without_weights_of_a_safe_kind_is_refused(server: HubServer, cache: Path) -> None:
+    (server.folder / "model.safetensors").unlink()
+    assert "no weights" in refusal(cache)
+
+
+def test_download_reports_bytes_done(server: HubServer, cache: Path) -> None:
+    told: list[tuple[float, str]] = []
+    source = ModelSource(uri="hf://org/tiny")
+    fetch_model(source, cache, lambda phase, done, message="": told.append((done, message)))
+    assert any("downloading" in message for _, message in told)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)

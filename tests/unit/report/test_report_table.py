@@ -1,0 +1,50 @@
+"""The report on a terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+from tests import sample_results
+
+from haqa_operator.report.table import summary, trial_details
+
+
+def printed(renderable, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("name", sample_results.SAMPLES)
+@pytest.mark.parametrize("width", [80, 160])
+def test_every_answer_fits_the_terminal(name, width):
+    text = printed(summary(sample_results.SAMPLES[name]()), width)
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_answer_comes_first_then_the_trials():
+    text = printed(summary(sample_results.winner()))
+    assert text.index("Serve W8A8-INT8/rtn") < text.index("2.44×") < text.index("Trials of pool this-machine")
+    assert "EngineOOM" in text
+
+
+def test_every_pool_is_there():
+    text = printed(summary(sample_results.two_pools()))
+    assert "pool avx512: Winner" in text
+    assert "pool avx2: Winner" in text
+
+
+def test_one_trial_in_full():
+    report = sample_results.winner()
+    text = printed(trial_details(report, report.pools[0].trials[4], "results/demo/trials/4"))
+    assert "bayesian (the agent proposed candidate 99" in text
+    assert "candidate 99 does not exist" in text
+    assert "throughput@32" in text
+    assert "results/demo/trials/4" in text
+
+
+def test_text_from_outside_cannot_steer_the_terminal_or_use_its_markup():
+    report = sample_results.hostile()
+    text = printed(summary(report)) + printed(trial_details(report, report.pools[0].trials[1]))
+    assert "\x1b" not in text
+    assert "[red]not markup[/red]" in text

@@ -1,0 +1,135 @@
+"""Scheme, algorithm and group size: what cannot be quantized or loaded, and the sentence for it."""
+
+import pytest
+from tests.unit.search.builders import LLAMA_SMALL, case, cpu, gpu_of, model, nvidia
+
+from haqa_operator.search.algorithms import APPLICABLE, DEFAULT
+from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES
+from haqa_operator.search.cases import first_violation
+from haqa_runner.contract import Algorithm, Scheme
+
+
+def reason(accelerator, *args, **kwargs):
+    violation = first_violation(case(accelerator, *args, **kwargs), ARTIFACT_POLICIES)
+    return violation.reason if violation else None
+
+
+@pytest.mark.parametrize(
+    ("scheme", "algorithm", "allowed"),
+    [
+        ("BF16", "none", True),
+        ("BF16", "rtn", False),
+        ("W4A16", "none", False),
+        ("W4A16", "rtn", True),
+        ("W4A16", "gptq", True),
+        ("W4A16", "awq", True),
+        ("W4A16", "autoround", True),
+        ("W4A16", "smoothquant", False),
+        ("W8A8-INT8", "smoothquant", True),
+        ("W8A8-INT8", "smoothquant-gptq", True),
+        ("W8A8-INT8", "awq", False),
+        ("FP8-DYNAMIC", "rtn", True),
+        ("FP8-DYNAMIC", "gptq", False),
+        ("FP8-BLOCK", "rtn", True),
+        ("FP8-BLOCK", "smoothquant-gptq", False),
+        ("NVFP4", "gptq", True),
+    ],
+)
+def test_algorithm_goes_with_scheme(scheme, algorithm, allowed):
+    assert (
+        reason(nvidia("NVIDIA-B200" if scheme == "NVFP4" else "NVIDIA-H100-80GB-HBM3"), scheme, algorithm) is None
+    ) == allowed
+
+
+def test_every_quantized_scheme_can_be_made_by_rounding():
+    assert {s for s in Scheme if Algorithm.RTN in APPLICABLE[s]} == set(Scheme) - {Scheme.BF16}
+    assert all(set(DEFAULT[s]) <= set(APPLICABLE[s]) and DEFAULT[s] for s in Scheme)
+
+
+def test_wrong_algorithm_comes_with_the_right_ones():
+    assert reason(cpu(), "W4A16", "smoothquant") == (
+        "algorithm smoothquant does nothing for W4A16; use one of rtn, gptq, awq, autoround"
+    )
+    assert reason(cpu(), "BF16", "gptq").startswith("BF16 is the unquantized model")
+    assert "needs an algorithm that makes it; use one of rtn" in reason(cpu(), "W8A8-INT8", "none")
+
+
+def test_awq_needs_an_accelerator():
+    assert "fails on a machine without an accelerator" in reason(cpu(), "W4A16", "awq")
+    assert reason(nvidia("NVIDIA-L4"), "W4A16", "awq") is None
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "scheme", "group", "sentence"),
+    [
+        (nvidia(), "W4A16", 64, None),
+        (nvidia(), "W4A16", -1, None),
+        (nvidia(), "W4A16", 256, "vLLM's CUDA kernels take group sizes -1, 32, 64, 128, not 256"),
+        (cpu(), "W4A16", 256, None),
+        (cpu(), "W4A16", 33, "group size 33 is odd"),
+        (cpu(), "W4A16", 0, "group size 0 is not a number of weights"),
+        (cpu(), "W8A8-INT8", 64, "W8A8-INT8 has a fixed layout of scales"),
+        (nvidia("NVIDIA-H200"), "W4AFP8", 64, "W4AFP8 kernel takes group size 128 only, not 64"),
+        (nvidia("NVIDIA-B200"), "NVFP4", 32, "NVFP4 has a fixed layout of scales"),
+    ],
+)
+def test_group_size_goes_with_scheme_and_kernel(accelerator, scheme, group, sentence):
+    found = reason(accelerator, scheme, None, group)
+    assert found is None if sentence is None else sentence in found
+
+
+@pytest.mark.parametrize(
+    ("intermediate", "group", "sentence"),
+    [
+        (2816, 128, None),
+        (
+            704,
+            128,
+            "does not divide down_proj's 704 columns; group sizes that divide every layer: 16, 32, 64",
+        ),
+        (704, 64, None),
+        (704, -1, None),
+        (704, None, "group size 128 does not divide down_proj's 704 columns"),
+        (1001, 128, "no usual group size divides every layer; use -1"),
+    ],
+)
+def test_group_divides_the_columns_of_every_linear(intermediate, group, sentence):
+    profile = model(LLAMA_SMALL, intermediate_size=intermediate)
+    found = reason(nvidia(), "W4A16", "gptq", group, profile=profile)
+    assert found is None if sentence is None else sentence in found
+
+
+def test_scheme_with_fixed_groups_that_do_not_divide_is_out():
+    profile = model(LLAMA_SMALL, intermediate_size=1000)
+    found = reason(nvidia("NVIDIA-B200"), "NVFP4", profile=profile)
+    assert found == (
+        "group size 16 does not divide down_proj's 1000 columns; NVFP4 has no other group size, so use another scheme"
+    )
+
+
+def test_channelwise_schemes_take_any_columns():
+    profile = model(LLAMA_SMALL, intermediate_size=1001)
+    assert reason(nvidia(), "W8A8-INT8", profile=profile) is None
+
+
+def test_four_bit_kernel_for_cpus_takes_multiples_of_32():
+    profile = model(LLAMA_SMALL, hidden_size=1024, intermediate_size=2832)
+    found = reason(cpu(), "W4A16", "gptq", 16, profile=profile)
+    assert "vLLM's 4-bit kernel for CPUs takes multiples of 32; gate_proj has 2832 x 1024; use W8A8-INT8" in found
+
+
+def test_fp8_blocks_are_whole_where_matrices_are_stacked():
+    profile = model(LLAMA_SMALL, num_key_value_heads=1)
+    found = reason(nvidia(), "FP8-BLOCK", profile=profile)
+    assert found is None or "k_proj has 64 x 1024; use FP8-DYNAMIC" in found
+    assert found is not None
+
+
+def test_device_is_looked_at_before_the_model():
+    """The first violation is the reason: a scheme that the device lacks is not blamed on group sizes."""
+    profile = model(LLAMA_SMALL, intermediate_size=1000)
+    assert "needs compute capability 7.5" in reason(gpu_of(7, 0), "NVFP4", profile=profile)
+
+
+def test_unknown_model_is_left_to_its_trial():
+    assert reason(nvidia(), "W4A16", "gptq", 128) is None

@@ -1,0 +1,127 @@
+"""The design that comes first, and what TPE makes of the observations after it."""
+
+import random
+from itertools import product
+from statistics import mean
+
+import optuna
+from tests.unit.search.builders import observed, space_of
+
+from haqa_operator.search.bayesian import MAX_DESIGN, Bayesian
+from haqa_operator.search.random_search import RandomSearch
+from haqa_runner.contract import Configuration
+
+SCHEMES = ("W8A8-INT8", "W4A16", "FP8-DYNAMIC", "W4A16-ASYM")
+SEQUENCES = (1, 4, 16, 64, 256)
+CACHES = ("auto", "fp8")
+
+
+def grid_space(schemes=SCHEMES):
+    return space_of(
+        *(
+            Configuration.of(scheme, "rtn", max_num_seqs=n, kv_cache_dtype=cache)
+            for scheme, n, cache in product(schemes, SEQUENCES, CACHES)
+        )
+    )
+
+
+def search(strategy, space, answer, steps):
+    """`answer` maps a configuration to (score, violation)."""
+    observations = []
+    for number in range(1, steps + 1):
+        proposal = strategy.propose(space, observations)
+        observations.append(observed(number, proposal.configuration, *answer(proposal.configuration)))
+    return observations
+
+
+def test_first_proposals_see_each_scheme_once_in_the_priors_order():
+    observations = search(Bayesian(0), grid_space(), lambda c: (1.0, 0.0), 4)
+    assert [o.trial.configuration.scheme.value for o in observations] == list(SCHEMES)
+
+
+def test_first_look_is_at_the_middle_of_the_settings():
+    first = Bayesian(0).propose(grid_space(), [])
+    assert first.configuration.settings["max-num-seqs"] == 16
+    assert first.reasoning == "First look: the middle of the settings of W8A8-INT8, which has not been tried yet."
+
+
+def test_schemes_are_compared_at_the_same_settings():
+    observations = search(Bayesian(0), grid_space(), lambda c: (1.0, 0.0), 4)
+    assert len({o.trial.configuration.engine for o in observations}) == 1
+
+
+def test_design_ends_even_with_many_schemes():
+    many = space_of(*(Configuration.of(engine_scheme, "rtn", x=n) for engine_scheme in SCHEMES for n in range(9)))
+    wide = space_of(*(Configuration(engine=(("scheme", f"S{n}"), ("x", m))) for n in range(12) for m in range(4)))
+    for space, design in ((many, 4), (wide, MAX_DESIGN)):
+        observations = search(Bayesian(0), space, lambda c: (1.0, 0.0), design)
+        assert "First look" not in Bayesian(0).propose(space, observations).reasoning
+
+
+def test_scheme_of_a_replayed_table_counts_as_one():
+    """A table's own scheme sits among the engine settings and is a dimension like any other."""
+    table = space_of(*(Configuration(engine=(("batch", b), ("scheme", s))) for s in ("AWQ", "QuIP") for b in (1, 2, 4)))
+    observations = search(Bayesian(0), table, lambda c: (1.0, 0.0), 2)
+    assert [o.trial.configuration.settings["scheme"] for o in observations] == ["AWQ", "QuIP"]
+
+
+def throughput(configuration):
+    """Best at 64 sequences, W4A16 ahead of the others, fp8 cache a little better."""
+    by_scheme = {"W4A16": 3.0, "W4A16-ASYM": 2.5, "W8A8-INT8": 2.0, "FP8-DYNAMIC": 1.0}
+    by_sequences = {1: 1, 4: 3, 16: 8, 64: 10, 256: 6}
+    settings = configuration.settings
+    score = by_scheme[configuration.scheme.value] * by_sequences[settings["max-num-seqs"]]
+    return score * (1.1 if settings["kv-cache-dtype"] == "fp8" else 1.0), 0.0
+
+
+def best_after(strategy, steps, answer=throughput):
+    observations = search(strategy, grid_space(), answer, steps)
+    return max((o.score for o in observations if o.violation == 0), default=0.0)
+
+
+def test_what_was_learnt_beats_chance():
+    tpe = mean(best_after(Bayesian(seed), 10) for seed in range(12))
+    chance = mean(best_after(RandomSearch(seed), 10) for seed in range(12))
+    assert tpe > chance
+
+
+def test_constraint_is_learnt_too():
+    """The fastest schemes break a constraint: after the design they are asked for no more than need be."""
+
+    def constrained(configuration):
+        return throughput(configuration)[0], 0.5 if configuration.scheme.value.startswith("W4A16") else 0.0
+
+    observations = search(Bayesian(1), grid_space(), constrained, 14)
+    broken = [o for o in observations[4:] if o.violation > 0]
+    assert len(broken) <= 4, "half of the space breaks it"
+    assert best_after(Bayesian(1), 14, constrained) >= 20
+
+
+def test_neighbourhood_of_failures_is_avoided():
+    def half_fails(configuration):
+        fails = configuration.settings["kv-cache-dtype"] == "fp8"
+        return (None, 0.0) if fails else throughput(configuration)
+
+    observations = search(Bayesian(2), grid_space(), half_fails, 16)
+    later = observations[6:]
+    assert sum(o.score is None for o in later) <= len(later) / 3
+
+
+def test_everything_failing_is_survived():
+    observations = search(Bayesian(0), grid_space(), lambda c: (None, 0.0), 12)
+    assert len({o.trial.configuration for o in observations}) == 12
+
+
+def test_seeds_differ_once_tpe_asks():
+    def noisy(seed):
+        source = random.Random(seed)
+        return search(Bayesian(seed), grid_space(), lambda c: (source.random(), 0.0), 8)[-1].trial.configuration
+
+    assert len({noisy(seed) for seed in range(6)}) > 1
+
+
+def test_optuna_keeps_quiet(capsys):
+    search(Bayesian(0), grid_space(), throughput, 6)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+    assert optuna.logging.get_verbosity() >= optuna.logging.WARNING

@@ -1,0 +1,105 @@
+"""A bound that a search may end on: never below what can be, and none where it would not hold."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.search.builders import LLAMA_SMALL, case, cpu, model, nvidia
+
+from haqa_operator.api.tuning import Objective
+from haqa_operator.search.bounds import best_of_untried, best_possible
+from haqa_operator.search.prior import estimate
+from haqa_runner.contract import Configuration, Workload
+
+ONE = Workload(input_tokens=512, output_tokens=256, concurrency=(1,))
+H100 = nvidia("NVIDIA-H100-80GB-HBM3")
+
+
+def bound(objective="throughput", scheme="BF16", workload=ONE, accelerator=H100, profile=None, **engine):
+    chosen = objective if isinstance(objective, Objective) else Objective(metric=objective)
+    return best_possible(chosen, case(accelerator, scheme, profile=profile or model(), workload=workload, **engine))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "scheme", "latency_s"),
+    [
+        ("NVIDIA-RTX-A6000", "BF16", 23.6),
+        ("NVIDIA-RTX-A6000", "W8A8-INT8", 15.2),
+        ("NVIDIA-RTX-A6000", "W4A16", 9.1),
+        ("NVIDIA-A100-SXM4-80GB", "BF16", 12.1),
+        ("NVIDIA-A100-SXM4-80GB", "W4A16", 6.4),
+        ("NVIDIA-H100-80GB-HBM3", "BF16", 7.6),
+        ("NVIDIA-H100-80GB-HBM3", "FP8-DYNAMIC", 5.7),
+        ("NVIDIA-H100-80GB-HBM3", "W4A16", 5.6),
+    ],
+)
+def test_measured_throughput_stays_below_the_bound(gpu, scheme, latency_s):
+    """Red Hat's model cards of R1-Distill-Llama-8B: latency of 1024 output tokens after 256, vLLM 0.7.2."""
+    workload = Workload(input_tokens=256, output_tokens=1024, concurrency=(1,))
+    assert 1024 / latency_s < bound(scheme=scheme, accelerator=nvidia(gpu), workload=workload)
+
+
+def test_weights_are_read_once_a_step():
+    # 7.5e9 parameters of Linear layers and output, 2 bytes, at 3350 GB/s, and the prompt's KV cache.
+    assert bound() == pytest.approx(3350e9 / (2 * 7.505e9 + 512 * 131072), rel=0.001)
+
+
+def test_levels_weigh_alike():
+    levels = Workload(input_tokens=512, output_tokens=256, concurrency=(1, 16))
+    one, sixteen = bound(Objective(concurrency=1), workload=levels), bound(Objective(concurrency=16), workload=levels)
+    assert bound(workload=levels) == pytest.approx((one * sixteen) ** 0.5)
+
+
+def test_rates_that_count_something_else_scale():
+    assert bound("requestRate") == pytest.approx(bound() / 256)
+    assert bound("totalThroughput") == pytest.approx(bound() * 3)
+
+
+def test_latency_is_bounded_from_below():
+    assert bound("itl") == pytest.approx(-1000 / bound(), rel=0.01)
+    assert bound("e2e") == pytest.approx(255 * bound("itl"))
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"accelerator": cpu()},
+        {"accelerator": nvidia("Quadro-P2000")},
+        {"profile": model(LLAMA_SMALL)},
+        {"objective": "ttft"},
+        {"objective": "throughputPerCost"},
+        {"speculative_config": '{"method": "ngram"}'},
+    ],
+    ids=["cpu", "unknown device", "weights in the cache", "prompt only", "cost", "several tokens a step"],
+)
+def test_no_bound_where_it_would_not_hold(kwargs):
+    assert bound(**kwargs) is None
+
+
+def test_shared_beginnings_of_a_data_set_are_not_counted():
+    shared = Workload(input_tokens=4096, output_tokens=256, concurrency=(64,), dataset="file:///prompts.jsonl")
+    alone = shared.model_copy(update={"dataset": None})
+    assert bound(workload=shared) > bound(workload=alone)
+
+
+def test_best_of_untried_is_the_best_of_what_is_left():
+    base = case(H100, profile=model(), workload=ONE)
+    four, eight = Configuration.of("W4A16", "gptq"), Configuration.of("FP8-DYNAMIC", "rtn")
+    objective = Objective()
+    assert best_of_untried(objective, base, (four, eight), ()) == bound(scheme="W4A16")
+    assert best_of_untried(objective, base, (four, eight), (four,)) == bound(scheme="FP8-DYNAMIC")
+    assert best_of_untried(objective, base, (four, eight), (four, eight)) is None
+
+
+def test_one_candidate_without_a_bound_leaves_none():
+    base = case(H100, profile=model(), workload=ONE)
+    drafted = Configuration.of("W4A16", "gptq", speculative_config='{"method": "ngram"}')
+    assert best_of_untried(Objective(), base, (Configuration.of("FP8-DYNAMIC", "rtn"), drafted), ()) is None
+
+
+@given(level=st.integers(1, 512), scheme=st.sampled_from(["BF16", "FP8-DYNAMIC", "W4A16"]))
+def test_bound_grows_with_concurrency_and_is_above_the_guess(level, scheme):
+    workload = Workload(input_tokens=512, output_tokens=256, concurrency=(level,))
+    more = workload.model_copy(update={"concurrency": (level + 1,)})
+    own = bound(scheme=scheme, workload=workload)
+    assert own <= bound(scheme=scheme, workload=more) * (1 + 1e-9)
+    assert own > estimate(case(H100, scheme, profile=model(), workload=workload))

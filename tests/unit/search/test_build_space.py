@@ -1,0 +1,206 @@
+"""The space of a pool: everything named is a candidate, the baseline or excluded with a reason."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.search.builders import LLAMA_SMALL, VLLM, amd, cpu, gaudi, gpu_of, model, nvidia
+
+from haqa_operator.api.tuning import Search
+from haqa_operator.search.algorithms import DEFAULT
+from haqa_operator.search.build import MAX_CANDIDATES, SpaceError, build_space
+from haqa_operator.search.number_formats import FORMATS
+from haqa_runner.contract import Algorithm, Configuration, Scheme, Workload
+
+SMALL = model(LLAMA_SMALL)
+
+
+def space(accelerator, profile=SMALL, workload=None, vllm=VLLM, **search):
+    return build_space(Search(**search), accelerator, profile, workload or Workload(), vllm)
+
+
+def schemes(found):
+    return {candidate.scheme.value for candidate in found.candidates}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "expected"),
+    [
+        (cpu(), {"W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8", "FP8-DYNAMIC"}),
+        (cpu("amx"), {"W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8", "FP8-DYNAMIC", "FP8-BLOCK"}),
+        (nvidia("Tesla-T4"), {"W8A8-INT8", "W4A16"}),
+        (nvidia("NVIDIA-A100-SXM4-80GB"), {"W8A8-INT8", "W4A16"}),
+        (nvidia("NVIDIA-L40S"), {"W8A8-INT8", "W4A16", "FP8-DYNAMIC"}),
+        (nvidia("NVIDIA-B200"), {"W4A16", "FP8-DYNAMIC", "NVFP4"}),
+        (amd("MI210"), {"W8A8-INT8", "W4A16"}),
+        (amd("MI300X"), {"W8A8-INT8", "W4A16", "FP8-DYNAMIC"}),
+        (amd("MI355X"), {"W8A8-INT8", "W4A16", "FP8-DYNAMIC", "MXFP4"}),
+        (gaudi(), {"W8A8-INT8", "W4A16", "FP8-DYNAMIC"}),
+    ],
+    ids=lambda value: getattr(value, "product", ""),
+)
+def test_default_schemes_are_those_that_the_hardware_computes_in(accelerator, expected):
+    assert schemes(space(accelerator)) == expected
+
+
+def test_default_schemes_that_the_hardware_lacks_are_on_record():
+    excluded = {e.parameters["scheme"]: e.reason for e in space(cpu()).exclusions}
+    assert "W8A16" in excluded
+    assert "does not load W8A16 on CPUs" in excluded["W8A16"]
+    assert set(excluded) | schemes(space(cpu())) | {"BF16"} == {scheme.value for scheme in Scheme}
+
+
+def test_weight_only_fallback_may_be_asked_for_and_is_noted():
+    found = space(nvidia("NVIDIA-A100-SXM4-80GB"), schemes=("BF16", "FP8-DYNAMIC"))
+    assert schemes(found) == {"FP8-DYNAMIC"}
+    assert any("FP8-DYNAMIC runs weight-only here" in note for note in found.notes)
+
+
+def test_baseline_is_unquantized_with_the_fixed_settings_and_not_a_candidate():
+    found = space(cpu(), fixed_engine={"block-size": 64}, engine={"max-num-seqs": (8, 16)})
+    assert found.baseline == Configuration.of(block_size=64)
+    assert found.baseline not in found.candidates
+    assert all(candidate.settings["block-size"] == 64 for candidate in found.candidates)
+
+
+def test_unquantized_model_with_other_settings_is_a_rival():
+    found = space(cpu(), engine={"max-num-seqs": ("default", 8)})
+    assert Configuration.of(max_num_seqs=8) in found.candidates
+    assert Configuration.of("W8A8-INT8", "rtn") in found.candidates
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"enforce-eager": (False,)},
+        {"kv-cache-dtype": ("auto",)},
+        {"max-num-seqs": ("default",)},
+        {"enable-prefix-caching": (True,)},
+        {"optimization-level": (2,)},
+        {"enforce-eager": ("default", False)},
+    ],
+)
+def test_what_vllm_does_anyway_is_left_out(engine):
+    found = space(cpu(), schemes=("BF16", "W8A8-INT8"), algorithms=("rtn",), engine=engine)
+    assert found.candidates == (Configuration.of("W8A8-INT8", "rtn"),)
+
+
+def test_true_is_not_one_and_one_is_not_true():
+    found = space(cpu(), schemes=("BF16",), engine={"enforce-eager": (True, False), "optimization-level": (1, 2)})
+    assert len(found.candidates) == 3
+    assert Configuration.of(enforce_eager=True, optimization_level=1) in found.candidates
+
+
+def test_algorithms_and_group_sizes_multiply_where_they_apply():
+    found = space(cpu(), schemes=("W4A16", "W8A8-INT8"), algorithms=("rtn", "gptq"), group_sizes=(32, 64))
+    assert {candidate.describe() for candidate in found.candidates} == {
+        "W4A16/rtn g32",
+        "W4A16/rtn g64",
+        "W4A16/gptq g32",
+        "W4A16/gptq g64",
+        "W8A8-INT8/rtn",
+        "W8A8-INT8/gptq",
+    }
+
+
+def test_named_algorithm_that_does_nothing_for_a_scheme_is_excluded_with_the_reason():
+    found = space(cpu(), schemes=("W4A16", "W8A8-INT8"), algorithms=("smoothquant-gptq",))
+    assert [e.parameters for e in found.exclusions] == [{"scheme": "W4A16", "algorithm": "smoothquant-gptq"}]
+    assert "does nothing for W4A16" in found.exclusions[0].reason
+
+
+def test_exclusions_are_grouped_by_cause_and_counted():
+    found = space(
+        cpu(), schemes=("W4A16", "NVFP4"), engine={"max-num-seqs": (4, 8, 16), "max-num-batched-tokens": (8, 64)}
+    )
+    counts = {tuple(e.parameters.items()): e.configurations for e in found.exclusions}
+    assert counts == {
+        (("scheme", "NVFP4"),): 2 * 6,
+        (("max-num-batched-tokens", 8), ("max-num-seqs", 16)): 2,
+    }
+
+
+def test_baseline_that_does_not_fit_says_so_and_the_quantized_go_on():
+    found = space(nvidia("Tesla-T4"), model())
+    assert "weights under BF16 take 15.0 GiB" in found.baseline_problem
+    assert schemes(found) == {"W8A8-INT8", "W4A16"}
+    assert space(nvidia("NVIDIA-L4"), model()).baseline_problem is None
+
+
+def test_every_scheme_is_seen_before_any_is_seen_twice():
+    found = space(cpu(), engine={"max-num-seqs": ("default", 2, 4, 8)})
+    first = [candidate.scheme for candidate in found.candidates[:6]]
+    assert len(set(first)) == 6
+    assert first[0] is Scheme.W8A8_INT8, "the fastest on a CPU with VNNI"
+
+
+def test_without_vnni_four_bits_come_first():
+    assert space(cpu("avx2")).candidates[0].scheme is Scheme.W4A16
+
+
+def test_order_depends_on_the_inputs_alone():
+    search = {"engine": {"max-num-seqs": (2, 4, 8), "enforce-eager": (True, False)}}
+    turned = {"engine": {"enforce-eager": (False, True), "max-num-seqs": (8, 2, 4)}}
+    assert space(nvidia(), **search).candidates == space(nvidia(), **search).candidates
+    assert set(space(nvidia(), **search).candidates) == set(space(nvidia(), **turned).candidates)
+
+
+def test_too_large_a_space_says_what_to_cut():
+    engine = {
+        "max-num-seqs": tuple(range(1, 301)),
+        "max-num-batched-tokens": tuple(range(2048, 2148)),
+        "block-size": (16,),
+    }
+    with pytest.raises(
+        SpaceError, match=r"more than 50,000 candidates; leave out values, first of search.engine.max-num-seqs"
+    ):
+        space(cpu(), engine=engine)
+    assert MAX_CANDIDATES == 50_000
+
+
+def test_model_that_could_not_be_read_leaves_its_checks_to_the_trials():
+    assert space(nvidia("Tesla-T4"), None).baseline_problem is None
+
+
+def test_space_without_candidates_that_are_being_measured():
+    found = space(cpu())
+    running = found.candidates[:2]
+    assert found.without(running).candidates == found.candidates[2:]
+
+
+SETTINGS = st.dictionaries(
+    st.sampled_from(["max-num-seqs", "max-num-batched-tokens", "kv-cache-dtype", "enforce-eager", "max-model-len"]),
+    st.lists(st.sampled_from([16, 256, 2048, 8192]), min_size=1, max_size=3, unique=True).map(tuple),
+    max_size=3,
+)
+TYPED = {"kv-cache-dtype": ("auto", "fp8", "nvfp4"), "enforce-eager": (True, False)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    chosen=st.lists(st.sampled_from(list(Scheme)), min_size=1, max_size=5, unique=True).map(tuple),
+    algorithms=st.none() | st.lists(st.sampled_from(list(Algorithm)), min_size=1, max_size=3, unique=True).map(tuple),
+    groups=st.lists(st.sampled_from([-1, 32, 48, 128]), max_size=3, unique=True).map(tuple),
+    engine=SETTINGS,
+    accelerator=st.sampled_from([cpu(), nvidia("Tesla-T4"), nvidia("NVIDIA-H200"), amd("MI300X"), gpu_of(7, 0, 16)]),
+)
+def test_candidates_baseline_and_exclusions_are_the_whole_product(chosen, algorithms, groups, engine, accelerator):
+    """Nothing is lost, nothing is counted twice, and every exclusion has a reason."""
+    engine = engine | {name: values for name, values in TYPED.items() if name in engine}
+    found = space(accelerator, schemes=chosen, algorithms=algorithms, group_sizes=groups, engine=engine)
+    whole = 0
+    for scheme in chosen:
+        own = (Algorithm.NONE,) if scheme is Scheme.BF16 else algorithms or DEFAULT[scheme]
+        sizes = groups if groups and FORMATS[scheme].groups_chosen else (None,)
+        whole += len(own) * len(sizes) * len(list(product(*engine.values())))
+    excluded = sum(e.configurations for e in found.exclusions)
+    baseline = int(Scheme.BF16 in chosen and _has_defaults(engine) and not found.baseline_problem)
+    assert len(found.candidates) + excluded + baseline == whole
+    assert len(set(found.candidates)) == len(found.candidates)
+    assert all(e.reason and e.configurations > 0 for e in found.exclusions)
+
+
+def _has_defaults(engine):
+    defaults = {"kv-cache-dtype": "auto", "enforce-eager": False}
+    return all(defaults.get(name, object()) in values for name, values in engine.items())

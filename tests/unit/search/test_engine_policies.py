@@ -1,0 +1,205 @@
+"""Engine settings: what vLLM refuses to start with, and what does not fit the memory."""
+
+import pytest
+from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, case, cpu, gaudi, gpu_of, model, nvidia
+
+from haqa_operator.search.cases import first_violation
+from haqa_operator.search.engine_policies import ENGINE_POLICIES
+from haqa_operator.search.feasibility import infeasibility
+from haqa_operator.search.memory import memory_of
+from haqa_runner.contract import Workload
+
+LLAMA_70B = LLAMA_8B | {
+    "hidden_size": 8192,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "intermediate_size": 28672,
+}
+
+
+def reason(accelerator, *args, **kwargs):
+    violation = first_violation(case(accelerator, *args, **kwargs), ENGINE_POLICIES)
+    return violation.reason if violation else None
+
+
+@pytest.mark.parametrize(
+    ("gpu", "scheme", "fits"),
+    [
+        ("Tesla-T4", "BF16", False),
+        ("Tesla-T4", "W8A8-INT8", True),
+        ("Tesla-T4", "W4A16", True),
+        ("NVIDIA-L4", "BF16", True),
+        ("NVIDIA-L40S", "BF16", True),
+    ],
+)
+def test_llama_8b_fits_by_scheme(gpu, scheme, fits):
+    assert (reason(nvidia(gpu), scheme, profile=model()) is None) == fits
+
+
+@pytest.mark.parametrize(
+    ("count", "scheme", "fits"),
+    [
+        (1, "BF16", False),
+        (1, "FP8-DYNAMIC", True),
+        (1, "W4A16", True),
+        (2, "BF16", True),
+    ],
+)
+def test_llama_70b_on_h100s_fits_by_scheme_and_number(count, scheme, fits):
+    accelerator = nvidia("NVIDIA-H100-80GB-HBM3", count=count)
+    assert (reason(accelerator, scheme, profile=model(LLAMA_70B)) is None) == fits
+
+
+def test_weights_that_do_not_fit_are_told_with_the_numbers():
+    assert reason(nvidia("Tesla-T4"), profile=model()) == (
+        "weights under BF16 take 15.0 GiB, more than the 13.8 GiB that gpu-memory-utilization 0.92 leaves of "
+        "Tesla-T4's 15 GiB; use a scheme with fewer bits, more accelerators or more memory"
+    )
+
+
+def test_utilization_is_the_share_that_counts():
+    tight = reason(nvidia("NVIDIA-L4"), profile=model(), gpu_memory_utilization=0.6)
+    assert "gpu-memory-utilization 0.6 leaves of NVIDIA-L4" in tight
+
+
+def test_model_length_needs_its_cache_before_anything_runs():
+    """vLLM does not start when the KV cache is smaller than one sequence of max-model-len."""
+    accelerator, profile = nvidia("NVIDIA-L4"), model()
+    assert reason(accelerator, profile=profile, max_model_len=8192) is None
+    found = reason(accelerator, profile=profile, max_model_len=131072)
+    assert found.startswith("one sequence of 131072 tokens need 16.0 GiB of KV cache; weights under BF16 leave")
+    assert reason(accelerator, "W4A16", profile=profile, max_model_len=65536) is None
+    assert reason(accelerator, "W4A16", profile=profile, max_model_len=131072, kv_cache_dtype="fp8") is None
+
+
+def test_lightest_load_has_to_fit_and_the_heaviest_may_wait():
+    profile, accelerator = model(), nvidia("NVIDIA-L4")
+    light = Workload(input_tokens=4000, output_tokens=96, concurrency=(1, 256))
+    heavy = Workload(input_tokens=4000, output_tokens=96, concurrency=(256,))
+    assert reason(accelerator, profile=profile, workload=light) is None
+    assert "256 concurrent requests of 4096 tokens need 128.0 GiB" in reason(
+        accelerator, profile=profile, workload=heavy
+    )
+
+
+def test_cache_shrinks_with_its_type_and_the_window():
+    memory = memory_of(case(nvidia("NVIDIA-L40S"), profile=model()))
+    narrow = memory_of(case(nvidia("NVIDIA-L40S"), profile=model(), kv_cache_dtype="fp8"))
+    assert narrow.sequences(1024) == pytest.approx(2 * memory.sequences(1024))
+
+
+def test_cpu_keeps_the_cache_that_its_variable_says():
+    profile = model(LLAMA_SMALL)
+    assert memory_of(case(cpu(memory_gib=64), profile=profile)).kv_gib == 16
+    assert memory_of(case(cpu(memory_gib=64), profile=profile, VLLM_CPU_KVCACHE_SPACE=4)).kv_gib == 4
+    assert memory_of(case(cpu(memory_gib=64), profile=profile, env={"VLLM_CPU_KVCACHE_SPACE": "8"})).kv_gib == 8
+
+
+def test_cache_that_is_set_too_small_says_so():
+    found = reason(cpu(), profile=model(), max_model_len=131072, VLLM_CPU_KVCACHE_SPACE=4)
+    assert "need 16.0 GiB of KV cache; it is set to 4.0 GiB" in found
+
+
+def test_weights_and_cache_share_the_memory_of_a_cpu_machine():
+    assert "more than the 12.0 GiB that Xeon has beside 4 GiB of KV cache" in reason(
+        cpu(memory_gib=16), profile=model()
+    )
+    assert reason(cpu(memory_gib=32), profile=model()) is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "sentence"),
+    [
+        ({"max_num_seqs": 256, "max_num_batched_tokens": 256}, None),
+        (
+            {"max_num_seqs": 512, "max_num_batched_tokens": 256},
+            "batched-tokens 256 is less than max-num-seqs 512",
+        ),
+        ({"max_num_seqs": 512}, None),
+        (
+            {"max_model_len": 100},
+            "100 is less than the 384 tokens of one request (input 256 + output 128)",
+        ),
+        ({"max_model_len": 200_000}, "max-model-len 200000 is more than the 131072 tokens that the model takes"),
+        ({"max_model_len": "auto"}, None),
+        (
+            {"enable_chunked_prefill": False, "max_num_batched_tokens": 256},
+            "max-num-batched-tokens 256 is less than the 384 tokens of the longest sequence",
+        ),
+        ({"enable_chunked_prefill": False, "max_num_batched_tokens": 2048}, None),
+    ],
+)
+def test_settings_go_together(engine, sentence):
+    found = reason(nvidia(), profile=model(), **engine)
+    assert found is None if sentence is None else sentence in found
+
+
+def test_workload_longer_than_the_model_takes():
+    workload = Workload(input_tokens=2000, output_tokens=100)
+    found = reason(nvidia(), profile=model(LLAMA_SMALL), workload=workload)
+    assert found.startswith(
+        "the model takes 2048 tokens, less than the 2100 tokens of one request (input 2000 + output"
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "engine", "sentence"),
+    [
+        (4, {}, None),
+        (4, {"tensor_parallel_size": 4}, None),
+        (4, {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}, None),
+        (4, {"tensor_parallel_size": 8}, "tensor-parallel-size 8 do not fit nodePools[].gpusPerReplica 4"),
+        (3, {}, "tensor parallelism over 3 does not divide the model's 32 attention heads"),
+        (16, {}, None),
+    ],
+)
+def test_parallelism_fits_the_replica_and_the_heads(count, engine, sentence):
+    found = reason(nvidia("NVIDIA-H100-80GB-HBM3", count=count), profile=model(), **engine)
+    assert found is None if sentence is None else sentence in found
+
+
+def test_group_may_not_lie_on_both_sides_of_a_cut():
+    profile = model(LLAMA_SMALL, intermediate_size=2816)
+    accelerator = nvidia("NVIDIA-H100-80GB-HBM3", count=4)
+    found = reason(accelerator, "W4A16", "gptq", 128, profile=profile)
+    assert "group size 128 does not divide the 2816/4 columns of down_proj" in found
+    assert reason(accelerator, "W4A16", "gptq", 64, profile=profile) is None
+
+
+def test_block_may_not_lie_on_both_sides_of_a_cut():
+    profile = model(LLAMA_SMALL, num_key_value_heads=4, intermediate_size=4096)
+    found = reason(nvidia("NVIDIA-H100-80GB-HBM3", count=4), "FP8-BLOCK", profile=profile)
+    assert "blocks of 128 rows do not divide the 256/4 rows of k_proj" in found
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "dtype", "sentence"),
+    [
+        (cpu(), "fp8", None),
+        (cpu(), "int8_per_token_head", "vLLM on CPU takes kv-cache-dtype auto, fp8, fp8_e4m3, fp8_e5m2, not int8_per"),
+        (gaudi(), "fp8_inc", None),
+        (gaudi(), "fp8_e5m2", "vLLM on Gaudi takes kv-cache-dtype"),
+        (nvidia("Tesla-T4"), "nvfp4", "kv-cache-dtype nvfp4 needs compute capability 8.0 or more; Tesla-T4 has 7.5"),
+        (nvidia("NVIDIA-B200"), "nvfp4", None),
+    ],
+)
+def test_cache_type_has_a_kernel(accelerator, dtype, sentence):
+    found = reason(accelerator, profile=model(LLAMA_SMALL), kv_cache_dtype=dtype)
+    assert found is None if sentence is None else sentence in found
+
+
+def test_head_size_has_a_kernel_on_cpu():
+    odd = model(LLAMA_SMALL, head_dim=48)
+    assert "the model's is 48" in reason(cpu(), profile=odd)
+    assert reason(nvidia(), profile=odd) is None
+
+
+def test_unknown_memory_and_unknown_model_rule_nothing_out():
+    assert reason(cpu(memory_gib=None), profile=model()) is None
+    assert reason(gpu_of(8, 0, memory_gib=1)) is None
+
+
+def test_all_policies_together_give_one_reason():
+    assert infeasibility(case(nvidia("Tesla-T4"), profile=model())).startswith("weights under BF16")
+    assert "compute capability" in infeasibility(case(nvidia("Tesla-V100-SXM2-16GB"), profile=model()))
+    assert infeasibility(case(nvidia("NVIDIA-L4"), "W4A16", "gptq", profile=model())) is None

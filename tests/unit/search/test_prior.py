@@ -1,0 +1,88 @@
+"""The guess that orders candidates: right about what is known, silent about the rest."""
+
+import pytest
+from tests.unit.search.builders import LLAMA_8B, case, cpu, model, nvidia
+
+from haqa_operator.search.prior import estimate, promise
+from haqa_operator.search.roofline import roofline_of
+from haqa_runner.contract import Workload
+
+ONE_STREAM = Workload(input_tokens=512, output_tokens=256, concurrency=(1,))
+MANY = Workload(input_tokens=1024, output_tokens=64, concurrency=(256,))
+
+
+def guess(accelerator, scheme, workload=ONE_STREAM, **engine):
+    return estimate(case(accelerator, scheme, profile=model(), workload=workload, **engine))
+
+
+def test_fewer_bits_are_faster_for_one_stream():
+    h100 = nvidia("NVIDIA-H100-80GB-HBM3")
+    assert guess(h100, "W4A16") > guess(h100, "FP8-DYNAMIC") > guess(h100, "BF16")
+
+
+def test_arithmetic_decides_for_many_streams_of_long_prompts():
+    h100 = nvidia("NVIDIA-H100-80GB-HBM3")
+    assert guess(h100, "FP8-DYNAMIC", MANY) > guess(h100, "W4A16", MANY)
+
+
+def test_weight_only_fallback_has_the_arithmetic_of_bf16():
+    a100 = roofline_of(case(nvidia("NVIDIA-A100-SXM4-80GB"), "FP8-DYNAMIC", profile=model()))
+    h100 = roofline_of(case(nvidia("NVIDIA-H100-80GB-HBM3"), "FP8-DYNAMIC", profile=model()))
+    assert a100.flops == 312e12
+    assert h100.flops == 1979e12
+
+
+@pytest.mark.parametrize(
+    ("gpu", "scheme", "latency_s"),
+    [
+        ("NVIDIA-RTX-A6000", "BF16", 23.6),
+        ("NVIDIA-RTX-A6000", "W8A8-INT8", 15.2),
+        ("NVIDIA-RTX-A6000", "W4A16", 9.1),
+        ("NVIDIA-A100-SXM4-80GB", "BF16", 12.1),
+        ("NVIDIA-A100-SXM4-80GB", "W8A8-INT8", 9.0),
+        ("NVIDIA-A100-SXM4-80GB", "W4A16", 6.4),
+        ("NVIDIA-H100-80GB-HBM3", "BF16", 7.6),
+        ("NVIDIA-H100-80GB-HBM3", "FP8-DYNAMIC", 5.7),
+        ("NVIDIA-H100-80GB-HBM3", "W4A16", 5.6),
+    ],
+)
+def test_guess_for_one_stream_is_within_a_fifth_of_what_is_published(gpu, scheme, latency_s):
+    """Red Hat's model cards of R1-Distill-Llama-8B: latency of 1024 output tokens after 256, vLLM 0.7.2."""
+    workload = Workload(input_tokens=256, output_tokens=1024, concurrency=(1,))
+    assert guess(nvidia(gpu), scheme, workload) == pytest.approx(1024 / latency_s, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("isa", "first"),
+    [("avx512_vnni", "W8A8-INT8"), ("amx", "W8A8-INT8"), ("avx2", "W4A16"), (None, "W4A16")],
+)
+def test_cpu_prior_follows_the_instruction_set(isa, first):
+    guesses = {scheme: guess(cpu(isa), scheme) for scheme in ("BF16", "W8A8-INT8", "W4A16", "FP8-DYNAMIC")}
+    assert max(guesses, key=guesses.get) == first
+
+
+def test_limits_on_running_sequences_cost_throughput():
+    h100 = nvidia("NVIDIA-H100-80GB-HBM3")
+    assert guess(h100, "BF16", MANY, max_num_seqs=16) < guess(h100, "BF16", MANY)
+    assert guess(cpu(), "BF16", MANY, max_num_seqs=16) < guess(cpu(), "BF16", MANY)
+
+
+def test_eager_execution_is_guessed_slower():
+    assert guess(cpu(), "BF16", enforce_eager=True) < guess(cpu(), "BF16")
+
+
+def test_mixture_reads_more_experts_the_more_sequences_choose():
+    mixtral = model(LLAMA_8B | {"num_local_experts": 8, "num_experts_per_tok": 2})
+    roofline = roofline_of(case(nvidia("NVIDIA-H200"), profile=mixtral, workload=ONE_STREAM))
+    assert roofline.usual_step_s(1) == roofline.least_step_s(1)
+    assert roofline.usual_step_s(8) > roofline.least_step_s(8)
+
+
+def test_calibrated_algorithm_goes_first_where_speed_is_the_same():
+    rtn, gptq = (case(cpu(), "W4A16", algorithm, profile=model()) for algorithm in ("rtn", "gptq"))
+    assert promise(gptq) < promise(rtn)
+
+
+def test_unknown_device_and_unknown_model_get_a_guess_all_the_same():
+    assert estimate(case(nvidia("Quadro-P2000", memory_gib=5.0), "W4A16")) > 0
+    assert estimate(case(nvidia("NVIDIA-L4"), "W4A16")) > 0

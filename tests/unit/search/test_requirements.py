@@ -1,0 +1,144 @@
+"""The table: compute capability x scheme x vLLM release, and what other platforms load."""
+
+import pytest
+from tests.unit.search.builders import amd, cpu, gaudi, gpu_of, nvidia
+
+from haqa_operator.hardware.accelerators import Platform
+from haqa_operator.search.requirements import TABLE, note, parse_version, requirement, unmet
+from haqa_runner.contract import Scheme
+
+CAPABILITIES = ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+
+# What vLLM 0.32 runs, in the order of CAPABILITIES: y = yes, w = weight-only, - = no.
+VLLM_0_32 = {
+    "BF16": "-yyyyyyy",
+    "W8A8-INT8": "-yyyyy--",
+    "W4A16": "-yyyyyyy",
+    "W4A16-ASYM": "-yyyyyyy",
+    "W8A16": "-yyyyyyy",
+    "W4A8": "--------",
+    "W4AFP8": "-----y--",
+    "FP8-DYNAMIC": "-wwwyyyy",
+    "FP8-BLOCK": "-wwwyyyy",
+    "NVFP4": "-wwwwwyy",
+    "NVFP4A16": "-yyyyyyy",
+    "MXFP4": "--wwwwyy",
+    "MXFP4A16": "--yyyyyy",
+    "MXFP8": "-wwwwwyy",
+}
+
+
+def answer(accelerator, scheme, vllm="0.32.0"):
+    version = parse_version(vllm)
+    if unmet(accelerator, Scheme(scheme), version):
+        return "-"
+    return "w" if "weight-only" in (note(accelerator, Scheme(scheme), version) or "") else "y"
+
+
+@pytest.mark.parametrize("scheme", VLLM_0_32)
+def test_scheme_by_compute_capability(scheme):
+    answers = "".join(answer(gpu_of(*map(int, c.split("."))), scheme) for c in CAPABILITIES)
+    assert answers == VLLM_0_32[scheme]
+
+
+@pytest.mark.parametrize(
+    ("capability", "scheme", "vllm", "expected"),
+    [
+        ((7, 0), "BF16", "0.22.1", "y"),
+        ((7, 0), "BF16", "0.23.0", "-"),
+        ((7, 5), "W4A16", "0.12.0", "-"),
+        ((7, 5), "W4A16", "0.13.0", "y"),
+        ((8, 0), "W4A16", "0.12.0", "y"),
+        ((9, 0), "W4AFP8", "0.9.2", "-"),
+        ((9, 0), "W4AFP8", "0.10.2", "y"),
+        ((9, 0), "FP8-BLOCK", "0.10.2", "-"),
+        ((9, 0), "FP8-BLOCK", "0.11.0", "y"),
+        ((10, 0), "NVFP4", "0.8.5", "-"),
+        ((10, 0), "NVFP4", "0.9.0", "y"),
+        ((9, 0), "MXFP4", "0.14.0", "-"),
+        ((9, 0), "MXFP4", "0.15.1", "w"),
+        ((9, 0), "MXFP8", "0.21.0", "-"),
+        ((9, 0), "MXFP8", "0.22.1", "w"),
+        ((9, 0), "W8A8-INT8", "0.6.0", "y"),
+        ((9, 0), "FP8-DYNAMIC", "v0.33.0rc1", "y"),
+    ],
+)
+def test_scheme_by_release(capability, scheme, vllm, expected):
+    assert answer(gpu_of(*capability), scheme, vllm) == expected
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "scheme", "sentence"),
+    [
+        (nvidia("Tesla-T4"), "MXFP4", "MXFP4 needs compute capability 8.0 or more; Tesla-T4 has 7.5"),
+        (nvidia("NVIDIA-B200"), "W8A8-INT8", "does not run on compute capability 10.0 and above; NVIDIA-B200 has 10.0"),
+        (nvidia("NVIDIA-L4"), "W4AFP8", "W4AFP8 runs on compute capability 9.0 only; NVIDIA-L4 has 8.9"),
+        (nvidia("NVIDIA-H200"), "W4A8", "take FP8 activations; use W4AFP8"),
+        (amd("MI210"), "FP8-DYNAMIC", "FP8-DYNAMIC needs gfx1200, gfx1201, gfx942, gfx950; MI210 is gfx90a"),
+        (amd("MI300X"), "MXFP4", "MXFP4 needs gfx950; MI300X is gfx942"),
+        (amd("MI300X"), "NVFP4", "vLLM only emulates NVFP4 on AMD"),
+        (gaudi(), "NVFP4", "vllm-gaudi does not load NVFP4"),
+        (cpu(), "W8A16", "Failed to find a kernel that can implement the WNA16 linear layer"),
+        (cpu(), "NVFP4", "vLLM has no NVFP4 kernel for CPUs"),
+        (cpu("avx512_bf16"), "FP8-BLOCK", "FP8-BLOCK needs AMX on a CPU; this one has avx512_bf16"),
+        (cpu(None), "FP8-BLOCK", "this one has none known"),
+    ],
+)
+def test_reason_has_the_numbers_and_what_to_do(accelerator, scheme, sentence):
+    assert sentence in unmet(accelerator, Scheme(scheme), (0, 32, 0))
+
+
+def test_release_that_is_too_old_is_named_with_the_one_that_will_do():
+    reason = unmet(gpu_of(9, 0), Scheme.MXFP8, parse_version("0.20.0"))
+    assert reason == ("MXFP8 is known to run on CUDA from vLLM 0.22.0 on; the engine is 0.20.0, so use a newer image")
+
+
+TRIED_ON_CPU = {"BF16", "W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8", "FP8-DYNAMIC"}
+
+
+@pytest.mark.parametrize("scheme", [scheme.value for scheme in Scheme])
+def test_cpu_with_avx512_loads_what_was_tried(scheme):
+    assert (unmet(cpu(), Scheme(scheme), (0, 32, 0)) is None) == (scheme in TRIED_ON_CPU)
+
+
+def test_amx_adds_fp8_blocks():
+    assert unmet(cpu("amx"), Scheme.FP8_BLOCK, (0, 32, 0)) is None
+
+
+@pytest.mark.parametrize(
+    ("product", "scheme"), [("MI300X", "FP8-DYNAMIC"), ("MI355X", "MXFP4"), ("MI210", "W8A8-INT8"), ("MI210", "W4A16")]
+)
+def test_amd_runs_what_its_chip_has(product, scheme):
+    assert unmet(amd(product), Scheme(scheme), (0, 32, 0)) is None
+
+
+def test_unknown_compute_capability_rules_nothing_out_by_it():
+    unknown = nvidia("Quadro-P2000")
+    assert unknown.compute_capability is None
+    assert unmet(unknown, Scheme.FP8_DYNAMIC, (0, 32, 0)) is None
+
+
+def test_table_has_an_answer_for_everything():
+    for platform in Platform:
+        for scheme in Scheme:
+            assert requirement(platform, scheme, (0, 32, 0)).source
+            assert requirement(platform, scheme, (0, 1, 0)).source
+            assert TABLE[platform][scheme][-1].until is None, "the last row holds for every later release"
+
+
+def test_int8_without_vnni_is_noted():
+    assert "without it slower" in note(cpu("avx2"), Scheme.W8A8_INT8, (0, 32, 0))
+    assert note(cpu("avx512_vnni"), Scheme.W8A8_INT8, (0, 32, 0)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [("0.32.0", (0, 32, 0)), ("v0.32.1+cpu", (0, 32, 1)), ("0.33.0rc1", (0, 33, 0)), ("1.2", (1, 2, 0))],
+)
+def test_versions(text, version):
+    assert parse_version(text) == version
+
+
+def test_text_without_a_version_is_an_error():
+    with pytest.raises(ValueError, match="'latest' is not a version of vLLM"):
+        parse_version("latest")
