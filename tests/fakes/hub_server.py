@@ -1,7 +1,7 @@
 """A stand-in for the Hugging Face Hub: the part of its HTTP interface that downloading a model uses.
 
-Written after huggingface_hub 1.33's requests: revision lookup, tree listing, HEAD and ranged GET of files. It can refuse
-tokens, fail a number of times and break off in the middle of a file, as the real one does now and then.
+Written after huggingface_hub 1.33's requests: revision lookup, tree listing, HEAD and ranged GET of files. It can
+refuse tokens, fail a number of times and break off in the middle of a file, as the real one does now and then.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.checkpoints import LLAMA_SHAPES, write_checkpoint, write_safetensors
+from tests.fakes.hub_server import COMMIT, HubServer
+
 from haqa_runner.contract import FailureReason, ModelSource
 from haqa_runner.failures import TrialFailure
 from haqa_runner.models import FetchedModel, fetch_model, hub
 from haqa_runner.progress import no_progress
-
-from tests.checkpoints import LLAMA_SHAPES, write_checkpoint
-from tests.fakes.hub_server import COMMIT, HubServer
 
 LARGE = {**LLAMA_SHAPES, "model.layers.0.mlp.up_proj.weight": (2048, 1024)}
 
@@ -114,11 +114,13 @@ def test_server_error_that_stays_is_a_sentence(server: HubServer, cache: Path) -
 
 
 def test_broken_download_goes_on_where_it_stopped(server: HubServer, cache: Path) -> None:
-    size = (server.folder / "model.safetensors").stat().st_size
-    server.break_off = {"model.safetensors": [size // 2]}
+    # huggingface_hub writes and resumes in chunks of 10 MiB.
+    weights = write_safetensors(server.folder / "model.safetensors", {"model.layers.0.up.weight": (8192, 1024)})
+    size, broken_at = weights.stat().st_size, 12 * 2**20
+    server.break_off = {weights.name: [broken_at]}
     model = fetched(cache)
-    assert (model.path / "model.safetensors").stat().st_size == size
-    assert server.bytes_sent["model.safetensors"] == size
+    assert (model.path / weights.name).read_bytes() == weights.read_bytes()
+    assert server.bytes_sent[weights.name] == broken_at + size - 10 * 2**20
 
 
 def test_hub_that_is_down_serves_from_a_complete_cache(

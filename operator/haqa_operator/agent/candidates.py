@@ -105,11 +105,14 @@ def _groups(rows: Sequence[Row], axis: int) -> list[list[Row]]:
     remainders: dict[str, set[Row]] = {}
     for row in rows:
         remainders.setdefault(row[axis], set()).add(row[:axis] + row[axis + 1 :])
-    alike = {value: frozenset(rest) for value, rest in remainders.items()}
-    groups: dict[frozenset[Row], list[Row]] = {}
+    alike: dict[frozenset[Row], list[str]] = {}
+    for value, rest in remainders.items():
+        alike.setdefault(frozenset(rest), []).append(value)
+    group_of = {value: number for number, values in enumerate(alike.values()) for value in values}
+    groups: list[list[Row]] = [[] for _ in alike]
     for row in rows:
-        groups.setdefault(alike[row[axis]], []).append(row)
-    return list(groups.values())
+        groups[group_of[row[axis]]].append(row)
+    return groups
 
 
 def shortlist(rows: Sequence[Row], untried: Sequence[int], best: Sequence[int]) -> tuple[int, ...]:

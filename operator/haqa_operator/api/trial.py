@@ -83,6 +83,10 @@ class TrialStatus(ResourceModel):
     warnings: tuple[str, ...] = ()
     machine: dict[str, str] = Field(default_factory=dict)
     engine_version: str | None = None
+    engine_args: tuple[str, ...] = ()
+    """vLLM's arguments as they were measured, `--model` among them; host and port excepted"""
+    engine_env: dict[str, str] = Field(default_factory=dict)
+    """Variables that the engine was given"""
 
 
 class Trial(ResourceModel):

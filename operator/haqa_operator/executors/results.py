@@ -44,6 +44,8 @@ def trial_status(
         warnings=report.warnings,
         machine=report.machine,
         engine_version=report.engine.version if report.engine else None,
+        engine_args=report.engine.args if report.engine else (),
+        engine_env=report.engine.env if report.engine else {},
     )
 
 

@@ -21,13 +21,15 @@ from haqa_operator.executors.processes import Launcher, PlainLauncher, Preforkin
 from haqa_operator.executors.requests import model_source
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.hardware.this_machine import detect
-from haqa_operator.search.build import build_space
+from haqa_operator.search.build import SpaceError, build_space
 from haqa_operator.search.factory import make_strategy
 from haqa_operator.search.model_profile import ModelProfile, ModelProfileError
+from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Strategy
-from haqa_operator.serving.launch import engine_launch
+from haqa_operator.serving.launch import default_max_model_len, engine_launch
+from haqa_operator.serving.settings import catalogue
 from haqa_operator.tuning.fingerprint import fingerprint
-from haqa_operator.tuning.journal import Journal, JournalBusyError, read_journal
+from haqa_operator.tuning.journal import Journal, JournalBusyError
 from haqa_operator.tuning.loop import Observer, PoolRun
 from haqa_operator.tuning.preflight import local_problems, read_config
 from haqa_operator.tuning.workspace import Workspace
@@ -127,10 +129,10 @@ class LocalTuning:
 
     def _tune(self, pool: Pool, model: FetchedModel, runner: Launcher, spawn: Spawn) -> PoolResult:
         name = pool.spec.name
-        version = engine_version(serving_environment()) or "unknown"
+        version = engine_version(serving_environment()) or catalogue().version
         print_of = fingerprint(self.spec, pool.spec, pool.accelerator, model.digest, version)
         profile = self._profile(model)
-        space = build_space(self.spec.search, pool.accelerator, profile, self.spec.workload, version)
+        space = self._space(pool, profile, version)
         if not space.candidates:
             reasons = sorted({exclusion.reason for exclusion in space.exclusions})
             raise SpecError([f'nodePools "{name}": no configuration can be tried: {"; ".join(reasons)}'])
@@ -169,6 +171,24 @@ class LocalTuning:
         finally:
             journal.close()
 
+    def _space(self, pool: Pool, profile: ModelProfile, version: str) -> SearchSpace:
+        name = pool.spec.name
+        try:
+            space = build_space(
+                self.spec.search,
+                pool.accelerator,
+                profile,
+                self.spec.workload,
+                version,
+                env=pool.spec.env,
+                max_model_len=default_max_model_len(self.spec.workload, self.spec.evaluation, profile.max_positions),
+            )
+        except SpaceError as error:
+            raise SpecError([f"spec.search: {error}"]) from None
+        for note in (*space.notes, *([space.baseline_problem] if space.baseline_problem else [])):
+            self._observer.on_note(name, note)
+        return space
+
     def _strategy(self, pool: Pool, profile: ModelProfile, version: str, folder: Path) -> tuple[Strategy, str | None]:
         search = self.spec.search
         asked = SearchStrategy.BAYESIAN if search.strategy is SearchStrategy.AGENT else search.strategy
@@ -186,7 +206,7 @@ class LocalTuning:
 
     def _profile(self, model: FetchedModel) -> ModelProfile:
         try:
-            return ModelProfile.from_config(model.config)
+            return ModelProfile.from_config(model.config, weight_bytes(model.path))
         except ModelProfileError as error:
             raise SpecError([f"spec.model.uri: {self.spec.model.uri}: {error}"]) from None
 
@@ -267,8 +287,6 @@ class _Exchanges:
         (self.folder / f"{number:04d}-{exchange.prompt_hash[:12]}.json").write_text(json.dumps(body, indent=1))
 
 
-def latest_journal(workspace: Workspace, pool: str) -> Path | None:
-    """The journal of a pool that was written last, None where the pool was never tuned."""
-    journals = sorted((workspace.root / pool).glob("*/journal.jsonl"), key=lambda path: path.stat().st_mtime)
-    found = [path for path in journals if read_journal(path).trials]
-    return found[-1] if found else None
+def weight_bytes(path: Path) -> int | None:
+    """Size of a checkpoint's tensors; None where it has no safetensors files."""
+    return sum(file.stat().st_size for file in path.glob("*.safetensors")) or None

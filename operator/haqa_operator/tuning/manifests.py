@@ -10,9 +10,10 @@ from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.hardware.this_machine import detect
 from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name, render_yaml
 from haqa_operator.serving.images import engine_image
-from haqa_operator.serving.launch import default_max_model_len, engine_launch
+from haqa_operator.serving.launch import ENGINE_PORT, relocated
 from haqa_operator.serving.pod import EnginePod
 from haqa_operator.serving.volumes import MODEL_MOUNT, ClaimVolume
+from haqa_runner.contract import EngineLaunch
 
 LOCAL_CLAIM = "haqa-artifacts"
 """Claim that a manifest made on one machine names; the artifact has to be copied into it."""
@@ -23,19 +24,16 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
     winner = next((trial for trial in result.trials if trial.name == result.decision.winner), None)
     pool = next((pool for pool in tuning.spec.node_pools if pool.name == result.pool), None)
     served = result.decision.verdict in (Verdict.WINNER, Verdict.BASELINE_BEST)
-    if winner is None or pool is None or not served:
+    if winner is None or pool is None or not served or not winner.status.engine_args:
         return None
     accelerator = pool_accelerator(pool)
-    launch = engine_launch(
-        winner.configuration,
-        accelerator,
-        model_path=MODEL_MOUNT,
+    measured = EngineLaunch(
+        args=winner.status.engine_args,
+        env=winner.status.engine_env,
         served_model_name=tuning.metadata.name,
-        pool_env=pool.env,
-        max_model_len=default_max_model_len(tuning.spec.workload, tuning.spec.evaluation),
-        trust_remote_code=tuning.spec.model.trust_remote_code,
-        seed=tuning.spec.search.seed,
+        port=ENGINE_PORT,
     )
+    launch = relocated(measured, MODEL_MOUNT)
     claim = tuning.spec.artifacts.pvc if tuning.spec.artifacts and tuning.spec.artifacts.pvc else LOCAL_CLAIM
     digest = winner.status.artifact_digest
     pod = EnginePod(

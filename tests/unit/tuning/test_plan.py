@@ -1,0 +1,120 @@
+"""The next step follows from what is known, wherever a process was stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from haqa_operator.api import Proposal, Proposer, Trial, TrialPhase, TrialStatus, TuningSpec
+from haqa_operator.decision.results import Confirmation, Verdict
+from haqa_operator.search.space import SearchSpace
+from haqa_operator.tuning.plan import Ask, Confirm, Finish, Measure, PoolState, plan
+from haqa_runner.contract import Configuration, Estimate, Failure, FailureReason
+
+BASELINE = Configuration()
+INT8 = Configuration.of("W8A8-INT8", "rtn")
+INT4 = Configuration.of("W4A16", "rtn")
+
+
+def exact(value: float) -> Estimate:
+    return Estimate(value=value, low=value, high=value, n=3)
+
+
+def spec(**more: object) -> TuningSpec:
+    return TuningSpec.model_validate({"model": {"uri": "file:///m"}, "nodePools": [{"name": "a"}], **more})
+
+
+def trial(number: int, configuration: Configuration, throughput: float | None = None, **status: object) -> Trial:
+    proposer = Proposer.BASELINE if number == 0 else Proposer.GRID
+    if throughput is not None:
+        metrics = {"throughput": exact(throughput)}
+        status = {"phase": TrialPhase.SUCCEEDED, "metrics": metrics, **status}
+    return Trial(
+        name=f"t-a-{number:03d}",
+        tuning="t",
+        pool="a",
+        number=number,
+        proposal=Proposal(configuration=configuration, proposer=proposer),
+        status=TrialStatus.model_validate(status),
+    )
+
+
+def state(*trials: Trial, **more: object) -> PoolState:
+    space = SearchSpace(BASELINE, (INT8, INT4))
+    known = PoolState(tuning="t", pool="a", spec=spec(), space=space, trials=trials, started=0, now=1)
+    return replace(known, **more)  # type: ignore[arg-type]
+
+
+def failed(reason: FailureReason) -> dict[str, object]:
+    return {"phase": TrialPhase.FAILED, "failure": Failure(reason=reason, message="it did not work")}
+
+
+def test_the_baseline_comes_first() -> None:
+    action = plan(state())
+    assert isinstance(action, Measure)
+    assert action.trial.is_baseline
+    assert action.trial.name == "t-a-000"
+
+
+def test_a_proposed_trial_is_measured_before_anything_else_is_asked() -> None:
+    waiting = trial(1, INT8)
+    assert plan(state(trial(0, BASELINE, 10), waiting)) == Measure(waiting)
+
+
+def test_the_strategy_is_asked_while_there_is_budget_and_space() -> None:
+    assert plan(state(trial(0, BASELINE, 10))) == Ask(number=1)
+
+
+def test_a_winner_is_confirmed_before_it_is_believed() -> None:
+    trials = (trial(0, BASELINE, 10), trial(1, INT8, 20), trial(2, INT4, 5))
+    action = plan(state(*trials))
+    assert action == Confirm(winner=trials[1], baseline=trials[0])
+
+
+def test_a_confirmed_winner_ends_the_pool() -> None:
+    trials = (trial(0, BASELINE, 10), trial(1, INT8, 20), trial(2, INT4, 5))
+    seen = Confirmation(winner="t-a-001", baseline="t-a-000", metric="throughput", ratio=exact(1.9))
+    action = plan(state(*trials, confirmations=(seen,)))
+    assert isinstance(action, Finish)
+    assert action.decision.verdict is Verdict.WINNER
+    assert action.decision.speedup == exact(1.9)
+
+
+def test_a_winner_that_does_not_hold_up_loses_to_the_baseline() -> None:
+    trials = (trial(0, BASELINE, 10), trial(1, INT8, 20), trial(2, INT4, 5))
+    seen = Confirmation(winner="t-a-001", baseline="t-a-000", metric="throughput", ratio=exact(0.9))
+    action = plan(state(*trials, confirmations=(seen,)))
+    assert isinstance(action, Finish)
+    assert action.decision.verdict is Verdict.BASELINE_BEST
+
+
+def test_without_confirmation_rounds_the_trials_decide() -> None:
+    trials = (trial(0, BASELINE, 10), trial(1, INT8, 20), trial(2, INT4, 5))
+    action = plan(state(*trials, spec=spec(confirmation={"rounds": 0})))
+    assert isinstance(action, Finish)
+    assert action.decision.winner == "t-a-001"
+
+
+@pytest.mark.parametrize("reason", [FailureReason.MODEL_FETCH, FailureReason.ENGINE_LOAD_FAILED])
+def test_a_model_that_cannot_be_served_at_all_ends_the_pool_at_once(reason: FailureReason) -> None:
+    action = plan(state(trial(0, BASELINE, **failed(reason))))
+    assert isinstance(action, Finish)
+    assert "the baseline cannot be served" in action.why
+
+
+def test_a_baseline_too_big_for_memory_does_not_stop_quantized_ones() -> None:
+    assert plan(state(trial(0, BASELINE, **failed(FailureReason.ENGINE_OOM)))) == Ask(number=1)
+
+
+def test_a_limit_relative_to_a_failed_baseline_ends_the_pool_with_the_remedy() -> None:
+    relative = spec(constraints=[{"metric": "perplexity", "maxDegradationPercent": 1}])
+    action = plan(state(trial(0, BASELINE, **failed(FailureReason.ENGINE_OOM)), spec=relative))
+    assert isinstance(action, Finish)
+    assert "give absolute limits (min, max)" in action.why
+
+
+def test_the_budget_ends_the_search() -> None:
+    few = spec(budget={"maxTrials": 1}, confirmation={"rounds": 0})
+    action = plan(state(trial(0, BASELINE, 10), trial(1, INT8, 20), spec=few))
+    assert isinstance(action, Finish)
+    assert "budget.maxTrials 1" in action.why
