@@ -173,9 +173,9 @@ def hold(place: S3Place, timing: LeaseTiming = QUICK, **how: Any) -> Any:
 
 
 def test_living_holder_keeps_its_lease_beyond_expiry(s3: Any) -> None:
-    place, timing = S3Place(BUCKET, "leases/x.json"), LeaseTiming(expiry_s=1.0, renewal_s=0.1, poll_s=0.05)
+    place, timing = S3Place(BUCKET, "leases/x.json"), LeaseTiming(expiry_s=4.0, renewal_s=0.5, poll_s=0.1)
     with hold(place, timing) as lease:
-        with pytest.raises(TrialFailure) as raised, hold(place, timing, limit_s=2.5):
+        with pytest.raises(TrialFailure) as raised, hold(place, timing, limit_s=6.0):
             pytest.fail("held twice")
         assert raised.value.reason is FailureReason.TIMEOUT
         assert str(place) in raised.value.message

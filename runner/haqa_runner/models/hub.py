@@ -62,8 +62,8 @@ def fetch_from_hub(
 def _download(
     source: ModelSource, name: str, revision: str | None, cache: Path, progress: ProgressSink
 ) -> tuple[Path, str]:
+    import tqdm.std
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
     options: dict[str, Any] = {
         "revision": revision,
@@ -74,15 +74,18 @@ def _download(
         "ignore_patterns": list(IGNORED_PATTERNS),
         "etag_timeout": _ETAG_TIMEOUT_S,
         "max_workers": _WORKERS,
+        # The hub's own class is silent where there is no terminal.
+        "tqdm_class": tqdm.std.tqdm,
     }
-    # Bars of the dry run count files, not bytes, and it takes a second.
-    disable_progress_bars()
-    try:
+    missing = 0
+
+    def listen(bar: Bar) -> None:
+        if bar.unit == "B" and missing:
+            progress("fetch", min(0.99, bar.done / missing), f"downloading {source.uri}")
+
+    with heard_bars(listen):
         missing = _bytes_to_download(snapshot_download, name, options)
-    finally:
-        enable_progress_bars()
-    require_space(cache, missing, f"model {source.uri}", FailureReason.MODEL_FETCH)
-    with heard_bars(_bytes_only(source.uri, progress)):
+        require_space(cache, missing, f"model {source.uri}", FailureReason.MODEL_FETCH)
         folder = Path(snapshot_download(name, **options))
     return folder, folder.name
 
@@ -99,14 +102,6 @@ def _bytes_to_download(snapshot_download: Any, name: str, options: dict[str, Any
             log.info("dry run: %s", cause_of(error.__cause__))
         return 0
     return sum(file.file_size for file in plan if file.will_download)
-
-
-def _bytes_only(uri: str, progress: ProgressSink) -> Callable[[Bar], None]:
-    def listen(bar: Bar) -> None:
-        if bar.unit == "B" and bar.total:
-            progress("fetch", min(0.99, bar.share), f"downloading {uri}")
-
-    return listen
 
 
 def _endpoint() -> str:
