@@ -93,6 +93,8 @@ def s3_sentence(place: S3Place, error: BaseException) -> str:
         return f"{place} does not exist ({code}); check bucket and path"
     if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"):
         return f"{place}: access denied ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the pod's role"
+    if code in ("NotImplemented", "501"):
+        return f"{place}: this S3 server lacks conditional writes, which keep two runners apart; use a newer one"
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
         return f"{place}: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or give the pod a role"
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS's own endpoint"

@@ -51,6 +51,7 @@ _DEFAULTS: dict[str, Scalar] = {
     "performance-mode": "balanced",
     "pipeline-parallel-size": 1,
     "data-parallel-size": 1,
+    "VLLM_CPU_OMP_THREADS_BIND": "auto",
 }
 _ATTENTION_DEFAULTS: dict[str, Scalar] = {"enable-prefix-caching": True, "enable-chunked-prefill": True}
 """vLLM 0.32's defaults that are the same on every device (vllm/config); the second table where all layers are

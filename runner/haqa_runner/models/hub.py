@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,7 @@ _ETAG_TIMEOUT_S = 15.0
 _WORKERS = 4
 
 
-def fetch_from_hub(
-    source: ModelSource,
-    cache: Path,
-    progress: ProgressSink,
-    *,
-    pause: Callable[[float], None] = time.sleep,
-) -> tuple[Path, str]:
+def fetch_from_hub(source: ModelSource, cache: Path, progress: ProgressSink) -> tuple[Path, str]:
     """The model's snapshot folder and its commit.
 
     `hf://org/name` or `hf://org/name@revision`. Server errors and broken connections are retried; an interrupted
@@ -55,7 +48,7 @@ def fetch_from_hub(
             if attempt == len(_PAUSES_S) or not _may_pass(error):
                 raise _refused(source, _sentence(error, source, name)) from error
             log.warning("%s: attempt %d failed (%s), trying again", source.uri, attempt + 1, cause_of(error))
-            pause(_PAUSES_S[attempt])
+            time.sleep(_PAUSES_S[attempt])
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 

@@ -38,7 +38,7 @@ from haqa_runner.datasets import token_windows
 from haqa_runner.models.checkpoint import model_files
 from haqa_runner.progress import ProgressSink
 from haqa_runner.quantize.machine import usable_cores
-from haqa_runner.quantize.recipes import CHANNELWISE, Modifier, ModifierPlan
+from haqa_runner.quantize.recipes import CHANNELWISE, Modifier, ModifierPlan, is_artifacts_own
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,6 @@ _CLASSES: dict[Modifier, Any] = {
     Modifier.SMOOTHQUANT: SmoothQuantModifier,
 }
 _FP8_KV_CACHE = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
-_MADE_HERE = (".safetensors", ".safetensors.index.json", "config.json")
-"""Files that are the artifact's own; all others are the model's."""
-
 _AUTOROUND_BATCH = 8
 _LAYER_BAR = re.compile(r"^\((\d+)/(\d+)\): (Calibrating|Propagating)$")
 _LOADED, _ROUNDED = 0.05, 0.9
@@ -95,7 +92,7 @@ def compress(job: Job, target: Path, progress: ProgressSink) -> None:
             reset_session()
     # As they are: transformers would write the tokenizer in its own newest form, which other readers may not know.
     for path in model_files(job.source, code=job.trust_remote_code):
-        if not path.name.endswith(_MADE_HERE):
+        if not is_artifacts_own(path.name):
             shutil.copyfile(path, target / path.name)
 
 

@@ -226,3 +226,8 @@ def _misfit_sentence(size: int, misfits: Sequence[LinearShape], linears: Sequenc
 
 def _impossible(configuration: Configuration, why: str) -> TrialFailure:
     return TrialFailure(FailureReason.QUANTIZATION_FAILED, f"{configuration.describe()}: {why}")
+
+
+def is_artifacts_own(name: str) -> bool:
+    """Whether quantizing writes a file of this name itself; all others are copied from the model as they are."""
+    return name == "config.json" or name.endswith((".safetensors", ".safetensors.index.json"))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
 from haqa_operator.cli import app
 from haqa_operator.cli.doctor import Level, examine
 from haqa_operator.executors.table_export import export_table
-from typer.testing import CliRunner
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 TABLE = """scheme,algorithm,throughput,perplexity

@@ -13,6 +13,7 @@ from haqa_runner.quantize.recipes import (
     Modifier,
     ModifierPlan,
     calibrated_kv_cache,
+    is_artifacts_own,
     reads_calibration,
     recipe,
 )
@@ -209,3 +210,13 @@ def test_kv_cache_scales_are_calibrated_where_data_is_read_anyway(
 def test_plans_know_whether_they_pass_over_the_data() -> None:
     assert [plan.calibrates for plan in made(Scheme.W8A8_INT8, Algorithm.SMOOTHQUANT)] == [True, False]
     assert [plan.calibrates for plan in made(Scheme.NVFP4, Algorithm.RTN)] == [True]
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json", "generation_config.json", "a.jinja"])
+def test_tokenizer_and_generation_files_are_the_models_own(name: str) -> None:
+    assert not is_artifacts_own(name)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model-00001-of-2.safetensors", "model.safetensors.index.json"])
+def test_weights_and_configuration_are_the_artifacts_own(name: str) -> None:
+    assert is_artifacts_own(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from haqa_operator.api import Proposal, Proposer, Trial, TrialPhase, TrialStatus, TuningSpec
 from haqa_operator.decision.results import Confirmation, Verdict
 from haqa_operator.search.space import SearchSpace

@@ -1,0 +1,346 @@
+"""The quantize step with the real llm-compressor, on a small Llama, through the command that a trial runs.
+
+Processes are forked from one that has imported llm-compressor, as `haqa tune` does it: the import takes longer than
+everything else here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from haqa_runner.contract import (
+    PROGRESS_PREFIX,
+    Algorithm,
+    ArtifactReport,
+    Calibration,
+    Configuration,
+    EngineLaunch,
+    Failure,
+    FailureReason,
+    ModelSource,
+    Progress,
+    Scheme,
+    TrialReport,
+    TrialRequest,
+)
+from haqa_runner.failures import TrialFailure
+from haqa_runner.prefork import PreforkedLauncher, PreforkedProcess
+from haqa_runner.progress import Phases
+from haqa_runner.quantize import PRELOAD
+from haqa_runner.store import ArtifactKey, LocalStore
+
+ROOT = Path(__file__).parents[2]
+RUNNER_PYTHON = Path(os.environ.get("HAQA_RUNNER_PYTHON", ROOT / ".venvs" / "runner" / "bin" / "python"))
+LIMIT_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[PreforkedLauncher]:
+    with PreforkedLauncher(RUNNER_PYTHON, PRELOAD) as running:
+        running.warm(dict(os.environ))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small Llamas: `tiny`, `odd` whose 704 columns no group of 128 divides, and `mini` for slow algorithms."""
+    folder = tmp_path_factory.mktemp("models")
+    sizes = {"tiny": {}, "odd": {"intermediate": 704}, "mini": {"hidden": 64, "layers": 1, "intermediate": 128}}
+    program = (
+        "import json, sys; from pathlib import Path; from tests.tiny_model import make_tiny_llama\n"
+        "for name, size in json.loads(sys.argv[2]).items(): make_tiny_llama(Path(sys.argv[1]) / name, **size)"
+    )
+    command = [str(RUNNER_PYTHON), "-c", program, str(folder), json.dumps(sizes)]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=LIMIT_S, capture_output=True)
+    return {name: folder / name for name in sizes}
+
+
+@dataclass
+class Bench:
+    """Runs quantize steps that share a store; each trial has a folder of its own."""
+
+    launcher: PreforkedLauncher
+    folder: Path
+    model: Path
+    trials: int = 0
+    store: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = self.folder / "store"
+
+    def request(
+        self, scheme: Scheme | str, algorithm: Algorithm | str, group_size: int | None = None, **changes: Any
+    ) -> TrialRequest:
+        self.trials += 1
+        engine = changes.pop("settings", {})
+        return TrialRequest(
+            tuning="test",
+            trial=f"trial-{self.trials}",
+            pool="here",
+            model=ModelSource(uri=f"file://{self.model}"),
+            configuration=Configuration.of(scheme, algorithm, group_size, **engine),
+            calibration=Calibration(samples=8, sequence_length=64),
+            engine=EngineLaunch(args=(), served_model_name="tiny", port=8000),
+            store=str(self.store),
+            directory=str(self.folder / f"trial-{self.trials}"),
+            cache=str(self.folder / "cache"),
+        ).model_copy(update=changes)
+
+    def start(self, request: TrialRequest) -> PreforkedProcess:
+        directory = Path(request.directory)
+        directory.mkdir(parents=True)
+        (directory / "request.json").write_text(request.model_dump_json())
+        command = ["haqa_runner", "quantize", "--request", str(directory / "request.json")]
+        return self.launcher.launch(command, dict(os.environ), directory, directory / "log")
+
+    def run(self, request: TrialRequest) -> TrialReport:
+        code = self.start(request).wait(LIMIT_S)
+        report = left(request)
+        assert code == (0 if report.failure is None else 3), log_of(request)
+        return report
+
+    def make(self, *configuration: Any, **changes: Any) -> ArtifactReport:
+        request = self.request(*configuration, **changes)
+        report = self.run(request)
+        assert report.failure is None, f"{report.failure}\n{log_of(request)}"
+        assert report.artifact is not None
+        return report.artifact
+
+    def fail(self, *configuration: Any, **changes: Any) -> Failure:
+        failure = self.run(self.request(*configuration, **changes)).failure
+        assert failure is not None
+        return failure
+
+
+def left(request: TrialRequest) -> TrialReport:
+    return TrialReport.model_validate_json((Path(request.directory) / "quantize.json").read_bytes())
+
+
+def log_of(request: TrialRequest) -> str:
+    return (Path(request.directory) / "log").read_text()
+
+
+def progress_of(request: TrialRequest) -> list[Progress]:
+    lines = [line for line in log_of(request).splitlines() if line.startswith(PROGRESS_PREFIX)]
+    return [Progress.model_validate_json(line.removeprefix(PROGRESS_PREFIX)) for line in lines]
+
+
+def wait_until(condition: Callable[[], bool], process: PreforkedProcess) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert process.poll() is None, "it ended too early"
+        assert time.monotonic() < deadline, "it never came to that"
+        os.sched_yield()
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def shared(launcher: PreforkedLauncher, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(launcher, tmp_path_factory.mktemp("shared"), models["tiny"])
+
+
+@pytest.fixture
+def bench(launcher: PreforkedLauncher, models: dict[str, Path], tmp_path: Path) -> Bench:
+    return Bench(launcher, tmp_path, models["tiny"])
+
+
+ROUNDED = [scheme for scheme in Scheme if scheme is not Scheme.BF16]
+CALIBRATED = [
+    (Scheme.W4A16, Algorithm.GPTQ),
+    (Scheme.W8A8_INT8, Algorithm.SMOOTHQUANT),
+    (Scheme.W8A8_INT8, Algorithm.SMOOTHQUANT_GPTQ),
+    (Scheme.FP8_BLOCK, Algorithm.GPTQ),
+]
+
+
+@pytest.mark.parametrize(("scheme", "algorithm"), [*((scheme, Algorithm.RTN) for scheme in ROUNDED), *CALIBRATED])
+def test_scheme_becomes_an_artifact_that_stands_by_itself(
+    shared: Bench, models: dict[str, Path], scheme: Scheme, algorithm: Algorithm
+) -> None:
+    artifact = shared.make(scheme, algorithm)
+    made = Path(artifact.path)
+    assert json.loads((made / "config.json").read_text())["quantization_config"]["quant_method"] == "compressed-tensors"
+    for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        assert (made / name).read_bytes() == (models["tiny"] / name).read_bytes()
+    assert artifact.size_bytes < sum(path.stat().st_size for path in models["tiny"].iterdir())
+    assert artifact.peak_rss_bytes is not None
+    assert artifact.peak_rss_bytes > 2**20
+    assert not artifact.reused
+
+
+def test_autoround_makes_an_artifact(bench: Bench, models: dict[str, Path]) -> None:
+    bench.model = models["mini"]
+    artifact = bench.make(Scheme.W4A16, Algorithm.AUTOROUND, 64)
+    assert "auto-round" in artifact.tool_versions
+
+
+def test_unquantized_model_is_linked_as_it_is(bench: Bench) -> None:
+    request = bench.request(Scheme.BF16, Algorithm.NONE)
+    report = bench.run(request)
+    assert report.artifact is not None
+    assert (Path(request.directory) / "model").resolve() == bench.model
+    assert [phase.name for phase in report.phases] == ["fetch"]
+
+
+def test_trial_s_folder_links_to_the_artifact(bench: Bench) -> None:
+    request = bench.request(Scheme.W8A8_INT8, Algorithm.RTN)
+    report = bench.run(request)
+    assert report.artifact is not None
+    assert (Path(request.directory) / "model").resolve() == Path(report.artifact.path)
+    assert [phase.name for phase in report.phases] == ["fetch", "quantize", "publish"]
+
+
+def test_same_request_makes_the_same_bytes(
+    launcher: PreforkedLauncher, models: dict[str, Path], tmp_path: Path
+) -> None:
+    one, other = (
+        Bench(launcher, tmp_path / name, models["tiny"]).make(Scheme.W4A16, Algorithm.GPTQ) for name in ("one", "other")
+    )
+    assert one.digest == other.digest
+    assert checksums(Path(one.path)) == checksums(Path(other.path))
+
+
+def test_second_trial_reuses_the_artifact_whatever_its_engine_settings(bench: Bench) -> None:
+    first = bench.make(Scheme.W8A8_INT8, Algorithm.RTN)
+    request = bench.request(Scheme.W8A8_INT8, Algorithm.RTN, settings={"max_num_seqs": 64})
+    second = bench.run(request)
+    assert second.artifact is not None
+    assert second.artifact.reused
+    assert (second.artifact.path, second.artifact.digest) == (first.path, first.digest)
+    assert [phase.name for phase in second.phases] == ["fetch"]
+
+
+def test_calibration_makes_another_artifact_only_where_it_is_read(bench: Bench) -> None:
+    other = Calibration(samples=4, sequence_length=64, seed=1)
+    assert bench.make("W8A8-INT8", "rtn").digest == bench.make("W8A8-INT8", "rtn", calibration=other).digest
+    assert bench.make("W4A16", "gptq").digest != bench.make("W4A16", "gptq", calibration=other).digest
+
+
+def test_kv_cache_scales_come_with_calibration(bench: Bench) -> None:
+    artifact = bench.make("W8A8-INT8", "smoothquant", settings={"kv_cache_dtype": "fp8"})
+    config = json.loads((Path(artifact.path) / "config.json").read_text())
+    assert config["quantization_config"]["kv_cache_scheme"]["num_bits"] == 8
+
+
+def test_progress_rises_layer_by_layer(bench: Bench) -> None:
+    request = bench.request(Scheme.W4A16, Algorithm.GPTQ)
+    bench.run(request)
+    told = [line for line in progress_of(request) if line.phase == "quantize"]
+    assert [line.done for line in told] == sorted(line.done for line in told)
+    assert any("layer 1 of" in line.message for line in told)
+    assert told[-1].done == 1.0
+
+
+def test_killed_quantization_leaves_nothing_and_the_next_one_is_good(bench: Bench, shared: Bench) -> None:
+    request = bench.request(Scheme.W4A16, Algorithm.GPTQ)
+    process = bench.start(request)
+    wait_until(lambda: any(line.done > 0.05 for line in progress_of(request)), process)
+    process.kill()
+    process.wait(LIMIT_S)
+    assert not (Path(request.directory) / "quantize.json").exists()
+    assert not list((bench.store).glob("artifacts/*"))
+    assert len(list((bench.store / "partial").iterdir())) == 1
+    again = bench.make(Scheme.W4A16, Algorithm.GPTQ)
+    assert not list((bench.store / "partial").iterdir())
+    assert checksums(Path(again.path)) == checksums(Path(shared.make(Scheme.W4A16, Algorithm.GPTQ).path))
+
+
+def test_two_trials_at_once_make_it_once(bench: Bench) -> None:
+    requests = [bench.request(Scheme.W4A16, Algorithm.GPTQ) for _ in range(2)]
+    processes = [bench.start(request) for request in requests]
+    assert [process.wait(LIMIT_S) for process in processes] == [0, 0]
+    reports = [left(request) for request in requests]
+    assert sorted(report.artifact.reused for report in reports if report.artifact) == [False, True]
+    assert sum(phase.name == "quantize" for report in reports for phase in report.phases) == 1
+
+
+def test_time_limit_is_a_report_and_leaves_nothing(bench: Bench, models: dict[str, Path]) -> None:
+    bench.model = models["mini"]
+    failure = bench.fail(Scheme.W4A16, Algorithm.AUTOROUND, 64, quantize_timeout_s=1.0)
+    assert failure.reason is FailureReason.TIMEOUT
+    assert "limit of 1 s; raise budget.trialTimeout" in failure.message
+    assert not list(bench.store.glob("artifacts/*"))
+    assert not list((bench.store / "partial").iterdir())
+
+
+def test_group_size_that_does_not_divide_is_refused_before_work(bench: Bench, models: dict[str, Path]) -> None:
+    bench.model = models["odd"]
+    request = bench.request(Scheme.W4A16, Algorithm.GPTQ, 128)
+    report = bench.run(request)
+    assert report.failure is not None
+    assert report.failure.reason is FailureReason.QUANTIZATION_FAILED
+    assert "group size 128 does not divide the 704 columns of model.layers.0.mlp.down_proj" in report.failure.message
+    assert "group sizes that fit: 16, 32, 64, -1" in report.failure.message
+    assert [phase.name for phase in report.phases] == ["fetch"]
+    bench.make(Scheme.W4A16, Algorithm.RTN, 64)
+
+
+def test_quantized_model_is_not_quantized_again(bench: Bench, shared: Bench) -> None:
+    bench.model = Path(shared.make(Scheme.W8A8_INT8, Algorithm.RTN).path)
+    failure = bench.fail(Scheme.W4A16, Algorithm.RTN)
+    assert "quantized already (compressed-tensors)" in failure.message
+
+
+def test_too_little_calibration_text_is_a_sentence(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "few.txt").write_text("def few(): pass\n")
+    few = Calibration(dataset=f"file://{tmp_path}/few.txt", samples=8, sequence_length=64)
+    failure = bench.fail(Scheme.W4A16, Algorithm.GPTQ, calibration=few)
+    assert failure.reason is FailureReason.QUANTIZATION_FAILED
+    assert f"calibration dataset file://{tmp_path}/few.txt has" in failure.message
+
+
+def test_damaged_weights_are_a_sentence_about_the_model(bench: Bench, models: dict[str, Path], tmp_path: Path) -> None:
+    bench.model = tmp_path / "damaged"
+    subprocess.run(["cp", "-r", models["tiny"], bench.model], check=True)
+    with (bench.model / "model.safetensors").open("r+b") as stream:
+        stream.truncate(10_000)
+    failure = bench.fail(Scheme.W8A8_INT8, Algorithm.RTN)
+    assert failure.reason is FailureReason.MODEL_FETCH
+    assert "model.safetensors is cut short (10000 of" in failure.message
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "haqa-test", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_disk_without_room_is_refused_before_work(bench: Bench, small_disk: Path) -> None:
+    bench.store = small_disk / "store"
+    request = bench.request(Scheme.W8A8_INT8, Algorithm.RTN)
+    report = bench.run(request)
+    assert report.failure is not None
+    assert report.failure.reason is FailureReason.QUANTIZATION_FAILED
+    assert f"{small_disk}/store has too little free space for artifact" in report.failure.message
+    assert [phase.name for phase in report.phases] == ["fetch"]
+
+
+def test_disk_that_fills_up_while_publishing_is_a_sentence_and_is_cleared(small_disk: Path, shared: Bench) -> None:
+    made = Path(shared.make(Scheme.W8A8_INT8, Algorithm.RTN).path)
+    key = ArtifactKey.model_validate(json.loads((made.parent / "manifest.json").read_text())["key"])
+
+    def build(folder: Path) -> None:
+        with (folder / "model.safetensors").open("wb") as stream:
+            for _ in range(64):
+                stream.write(bytes(2**20))
+
+    with pytest.raises(TrialFailure, match="too little free space for the artifact"):
+        LocalStore(small_disk / "store").obtain(key, build, estimate_bytes=2**20, phases=Phases())
+    assert sum(path.stat().st_size for path in small_disk.rglob("*") if path.is_file()) < 1000
