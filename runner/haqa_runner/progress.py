@@ -12,7 +12,7 @@ from typing import Protocol, TextIO
 from haqa_runner.contract import PROGRESS_PREFIX, Phase, Progress
 
 _QUIET_S = 0.25
-"""Shortest time between two lines of the same phase; a progress bar may tick thousands of times a second."""
+"""Shortest time between two lines that differ in the figure alone; a progress bar may tick thousands of times a second."""
 
 
 class ProgressSink(Protocol):
@@ -33,7 +33,7 @@ class ProgressLines:
         self._clock = clock
         self._lock = threading.Lock()
         self._has_reader = True
-        self._last_phase = ""
+        self._last_said = ("", "")
         self._last_at = float("-inf")
 
     def __call__(self, phase: str, done: float, message: str = "") -> None:
@@ -42,9 +42,9 @@ class ProgressLines:
             now = self._clock()
             if not self._has_reader:
                 return
-            if phase == self._last_phase and done < 1 and now - self._last_at < _QUIET_S:
+            if (phase, message) == self._last_said and done < 1 and now - self._last_at < _QUIET_S:
                 return
-            self._last_phase, self._last_at = phase, now
+            self._last_said, self._last_at = (phase, message), now
             line = Progress(phase=phase, done=round(done, 4), message=message).model_dump_json()
             try:
                 self._stream.write(f"{PROGRESS_PREFIX}{line}\n")

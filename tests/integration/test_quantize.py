@@ -52,16 +52,16 @@ def launcher() -> Iterator[PreforkedLauncher]:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Small Llamas: `tiny`, `odd` whose 704 columns no group of 128 divides, and `mini` for slow algorithms."""
+def models(launcher: PreforkedLauncher, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small Llamas: `tiny`, `odd` whose 704 columns no group of 128 divides, and `mini` for what is slow."""
     folder = tmp_path_factory.mktemp("models")
-    sizes = {"tiny": {}, "odd": {"intermediate": 704}, "mini": {"hidden": 64, "layers": 1, "intermediate": 128}}
+    sizes = {"tiny": {}, "odd": {"intermediate": 704}, "mini": {"hidden": 128, "layers": 1, "intermediate": 128}}
     program = (
         "import json, sys; from pathlib import Path; from tests.tiny_model import make_tiny_llama\n"
         "for name, size in json.loads(sys.argv[2]).items(): make_tiny_llama(Path(sys.argv[1]) / name, **size)"
     )
-    command = [str(RUNNER_PYTHON), "-c", program, str(folder), json.dumps(sizes)]
-    subprocess.run(command, check=True, cwd=ROOT, timeout=LIMIT_S, capture_output=True)
+    maker = launcher.launch(["-c", program, str(folder), json.dumps(sizes)], dict(os.environ), ROOT, folder / "log")
+    assert maker.wait(LIMIT_S) == 0, (folder / "log").read_text()
     return {name: folder / name for name in sizes}
 
 
@@ -157,12 +157,16 @@ def bench(launcher: PreforkedLauncher, models: dict[str, Path], tmp_path: Path) 
     return Bench(launcher, tmp_path, models["tiny"])
 
 
+@pytest.fixture
+def mini(launcher: PreforkedLauncher, models: dict[str, Path], tmp_path: Path) -> Bench:
+    return Bench(launcher, tmp_path, models["mini"])
+
+
 ROUNDED = [scheme for scheme in Scheme if scheme is not Scheme.BF16]
 CALIBRATED = [
     (Scheme.W4A16, Algorithm.GPTQ),
     (Scheme.W8A8_INT8, Algorithm.SMOOTHQUANT),
     (Scheme.W8A8_INT8, Algorithm.SMOOTHQUANT_GPTQ),
-    (Scheme.FP8_BLOCK, Algorithm.GPTQ),
 ]
 
 
@@ -181,9 +185,8 @@ def test_scheme_becomes_an_artifact_that_stands_by_itself(
     assert not artifact.reused
 
 
-def test_autoround_makes_an_artifact(bench: Bench, models: dict[str, Path]) -> None:
-    bench.model = models["mini"]
-    artifact = bench.make(Scheme.W4A16, Algorithm.AUTOROUND, 64)
+def test_autoround_makes_an_artifact(mini: Bench) -> None:
+    artifact = mini.make(Scheme.W4A16, Algorithm.AUTOROUND, calibration=Calibration(samples=2, sequence_length=16))
     assert "auto-round" in artifact.tool_versions
 
 
@@ -207,7 +210,7 @@ def test_same_request_makes_the_same_bytes(
     launcher: PreforkedLauncher, models: dict[str, Path], tmp_path: Path
 ) -> None:
     one, other = (
-        Bench(launcher, tmp_path / name, models["tiny"]).make(Scheme.W4A16, Algorithm.GPTQ) for name in ("one", "other")
+        Bench(launcher, tmp_path / name, models["mini"]).make(Scheme.W4A16, Algorithm.GPTQ) for name in ("one", "other")
     )
     assert one.digest == other.digest
     assert checksums(Path(one.path)) == checksums(Path(other.path))
@@ -223,21 +226,21 @@ def test_second_trial_reuses_the_artifact_whatever_its_engine_settings(bench: Be
     assert [phase.name for phase in second.phases] == ["fetch"]
 
 
-def test_calibration_makes_another_artifact_only_where_it_is_read(bench: Bench) -> None:
+def test_calibration_makes_another_artifact_only_where_it_is_read(mini: Bench) -> None:
     other = Calibration(samples=4, sequence_length=64, seed=1)
-    assert bench.make("W8A8-INT8", "rtn").digest == bench.make("W8A8-INT8", "rtn", calibration=other).digest
-    assert bench.make("W4A16", "gptq").digest != bench.make("W4A16", "gptq", calibration=other).digest
+    assert mini.make("W8A8-INT8", "rtn").digest == mini.make("W8A8-INT8", "rtn", calibration=other).digest
+    assert mini.make("W4A16", "gptq").digest != mini.make("W4A16", "gptq", calibration=other).digest
 
 
-def test_kv_cache_scales_come_with_calibration(bench: Bench) -> None:
-    artifact = bench.make("W8A8-INT8", "smoothquant", settings={"kv_cache_dtype": "fp8"})
+def test_kv_cache_scales_come_with_calibration(mini: Bench) -> None:
+    artifact = mini.make("W8A8-INT8", "smoothquant", settings={"kv_cache_dtype": "fp8"})
     config = json.loads((Path(artifact.path) / "config.json").read_text())
     assert config["quantization_config"]["kv_cache_scheme"]["num_bits"] == 8
 
 
-def test_progress_rises_layer_by_layer(bench: Bench) -> None:
-    request = bench.request(Scheme.W4A16, Algorithm.GPTQ)
-    bench.run(request)
+def test_progress_rises_layer_by_layer(mini: Bench) -> None:
+    request = mini.request(Scheme.W4A16, Algorithm.GPTQ)
+    mini.run(request)
     told = [line for line in progress_of(request) if line.phase == "quantize"]
     assert [line.done for line in told] == sorted(line.done for line in told)
     assert any("layer 1 of" in line.message for line in told)
@@ -247,7 +250,7 @@ def test_progress_rises_layer_by_layer(bench: Bench) -> None:
 def test_killed_quantization_leaves_nothing_and_the_next_one_is_good(bench: Bench, shared: Bench) -> None:
     request = bench.request(Scheme.W4A16, Algorithm.GPTQ)
     process = bench.start(request)
-    wait_until(lambda: any(line.done > 0.05 for line in progress_of(request)), process)
+    wait_until(lambda: any("layer" in line.message for line in progress_of(request)), process)
     process.kill()
     process.wait(LIMIT_S)
     assert not (Path(request.directory) / "quantize.json").exists()
@@ -267,13 +270,12 @@ def test_two_trials_at_once_make_it_once(bench: Bench) -> None:
     assert sum(phase.name == "quantize" for report in reports for phase in report.phases) == 1
 
 
-def test_time_limit_is_a_report_and_leaves_nothing(bench: Bench, models: dict[str, Path]) -> None:
-    bench.model = models["mini"]
-    failure = bench.fail(Scheme.W4A16, Algorithm.AUTOROUND, 64, quantize_timeout_s=1.0)
+def test_time_limit_is_a_report_and_leaves_nothing(mini: Bench) -> None:
+    failure = mini.fail(Scheme.W4A16, Algorithm.AUTOROUND, quantize_timeout_s=1.0)
     assert failure.reason is FailureReason.TIMEOUT
     assert "limit of 1 s; raise budget.trialTimeout" in failure.message
-    assert not list(bench.store.glob("artifacts/*"))
-    assert not list((bench.store / "partial").iterdir())
+    assert not list(mini.store.glob("artifacts/*"))
+    assert not list(mini.store.glob("partial/*"))
 
 
 def test_group_size_that_does_not_divide_is_refused_before_work(bench: Bench, models: dict[str, Path]) -> None:

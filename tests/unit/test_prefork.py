@@ -262,7 +262,7 @@ def test_a_killed_caller_leaves_nothing(env: dict[str, str], tmp_path: Path) -> 
         launcher.start()
         here = Path({str(tmp_path)!r})
         process = launcher.launch(["program", "sleep"], {env!r}, here, here / "log")
-        print(launcher._router.pid, flush=True)
+        print(launcher._router.pid, launcher._socket_path, flush=True)
         time.sleep(60)
     """
     runner = Path(__file__).parents[2] / "runner"
@@ -273,10 +273,11 @@ def test_a_killed_caller_leaves_nothing(env: dict[str, str], tmp_path: Path) -> 
     )
     with caller:
         assert caller.stdout is not None
-        router = int(caller.stdout.readline())
+        router, socket = caller.stdout.readline().split()
         [found] = eventually(lambda: reports(tmp_path / "log"))
         caller.kill()
-    eventually(lambda: all(gone(pid) for pid in (router, found["pid"], found["image"], found["child"])))
+    eventually(lambda: all(gone(pid) for pid in (int(router), found["pid"], found["image"], found["child"])))
+    assert not Path(socket.decode()).parent.exists()
 
 
 def test_the_least_recently_used_image_gives_way(env: dict[str, str], tmp_path: Path) -> None:

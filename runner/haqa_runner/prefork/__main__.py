@@ -1,6 +1,7 @@
 """`python -m haqa_runner.prefork --socket PATH --preload MODULE`: serve until standard input closes."""
 
 import argparse
+import shutil
 from pathlib import Path
 
 from haqa_runner.prefork.router import Router
@@ -13,8 +14,11 @@ def main() -> None:
     parser.add_argument("--preload", action="append", default=[], help="module to import; repeat")
     parser.add_argument("--max-images", type=int, default=6, help="interpreters kept at most")
     parser.add_argument("--linger-s", type=float, default=2.0, help="how long a group may outlive its leader")
+    parser.add_argument("--own-folder", action="store_true", help="remove the socket's folder at the end")
     arguments = parser.parse_args()
     Router(arguments.socket, arguments.preload, arguments.max_images, arguments.linger_s).serve()
+    if arguments.own_folder:  # of a caller that was killed, too
+        shutil.rmtree(arguments.socket.parent, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ class PreforkedLauncher:
         self._directory = tempfile.TemporaryDirectory(prefix="haqa-prefork-", dir="/tmp")
         command = [os.fspath(self.python), "-m", "haqa_runner.prefork", "--socket", self._socket_path]
         command += ["--max-images", str(self.max_images), "--linger-s", str(self.linger_s)]
+        command.append("--own-folder")
         for name in self.preload:
             command += ["--preload", name]
         with open(self._log_path, "wb") as log:

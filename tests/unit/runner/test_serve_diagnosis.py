@@ -38,7 +38,6 @@ REAL = [
     ("missing_tokenizer", LOAD, "there is no usable tokenizer in /models/tiny; copy tokenizer.json"),
     ("missing_tool", LOAD, "CalledProcessError: Command 'lscpu"),
     ("missing_weights", LOAD, "/models/noweights holds no weights"),
-    ("no_compiler", LOAD, "found no working C++ compiler; install build-essential"),
     ("no_kernel_fp8_block", LOAD, "ScaledMM linear layers cannot run here (CPUFp8W8A8BlockScaledMMKernel requires AMX"),
     ("no_kernel_nvfp4", LOAD, "NVFP4 linear layers cannot run here; take the scheme out"),
     ("no_kernel_w8a16", LOAD, "WNA16 linear layers cannot run here (Dynamic4bitLinearKernel cannot implement"),
