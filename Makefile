@@ -6,7 +6,7 @@ VENV := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: help envs demo demo-pools test unit integration lint format lock generate verify clean
+.PHONY: help envs demo demo-pools test unit integration engines lint format lock clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -42,10 +42,15 @@ demo-pools: envs  ## the same model on two node types: this machine, and its ins
 unit: .venv/.ready  ## fast tests, no engine
 	$(VENV)/python -m pytest tests/unit
 
-integration: envs .cache/chromium.ready  ## the runner against real llm-compressor and real vLLM
-	$(VENV)/python -m pytest tests/integration
+INTEGRATION := tests/integration/test_settings_of_installed_vllm.py tests/integration/test_report_in_chromium.py
 
-test: lint unit integration  ## everything
+integration: envs .cache/chromium.ready  ## against the installed vLLM and a real browser
+	$(VENV)/python -m pytest $(INTEGRATION)
+
+engines: envs  ## the runner against real llm-compressor and real vLLM engines: takes long, not part of `test` yet
+	$(VENV)/python -m pytest $(filter-out $(INTEGRATION),$(wildcard tests/integration/test_*.py))
+
+test: lint unit integration  ## what has to pass before a change lands
 
 # The report is opened in a real browser.
 .cache/chromium.ready:

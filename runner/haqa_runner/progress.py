@@ -12,7 +12,7 @@ from typing import Protocol, TextIO
 from haqa_runner.contract import PROGRESS_PREFIX, Phase, Progress
 
 _QUIET_S = 0.25
-"""Shortest time between two lines that differ in the figure alone; a progress bar may tick thousands of times a second."""
+"""Shortest time between two lines that differ in the figure alone: a progress bar ticks thousands of times a second."""
 
 
 class ProgressSink(Protocol):

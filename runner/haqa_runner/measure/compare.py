@@ -30,6 +30,7 @@ from haqa_runner.durable import write_atomically
 from haqa_runner.failures import TrialFailure, cause_of
 from haqa_runner.measure.endpoint import connect
 from haqa_runner.measure.load import LoadTest
+from haqa_runner.measure.placement import beside_the_engine
 from haqa_runner.measure.prompts import prompt_source
 from haqa_runner.measure.tokens import load_tokenizer
 from haqa_runner.progress import ProgressLines, ProgressSink, no_progress
@@ -62,7 +63,9 @@ def compare(request: CompareRequest, progress: ProgressSink = no_progress) -> Co
     began = time.monotonic()
     try:
         winner, baseline = _side(request.winner, request.workload), _side(request.baseline, request.workload)
-        rounds = asyncio.run(asyncio.wait_for(measure_rounds(request, winner, baseline, progress), request.timeout_s))
+        with beside_the_engine():
+            measuring = measure_rounds(request, winner, baseline, progress)
+            rounds = asyncio.run(asyncio.wait_for(measuring, request.timeout_s))
         report = summarize(request, rounds, tuple(winner.warnings + baseline.warnings))
     except TrialFailure as failure:
         report = _failed(request, failure.failure)

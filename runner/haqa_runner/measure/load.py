@@ -17,6 +17,7 @@ from haqa_runner.contract import FailureReason, LoadReport, Phase, Window, Workl
 from haqa_runner.failures import TrialFailure
 from haqa_runner.measure.endpoint import Endpoint, EngineRefused
 from haqa_runner.measure.engine_metrics import Metrics, MetricsReader, Reading, difference
+from haqa_runner.measure.placement import Placement, beside_the_engine
 from haqa_runner.measure.prompts import PromptSource
 from haqa_runner.measure.traffic import OpenTraffic, Traffic
 from haqa_runner.measure.window import Observed, Plan, observe, prefix_cache_share, window_of
@@ -25,6 +26,9 @@ from haqa_runner.progress import Phases, ProgressSink, no_progress
 ERROR_RATE_LIMIT = 0.01
 _BUSY_LIMIT = 0.8
 """Share of one core from which on the load generator itself may be what limits the figures."""
+_WAITED_LIMIT = 0.2
+_LATE_FACTOR, _LATE_MS = 1.5, 20.0
+"""How much later than in the engine's own histogram the first token may come at the client: factor and milliseconds."""
 _CACHED_LIMIT = 0.05
 _IDLE_S = 30.0
 _IDLE_POLL_S = 0.02
@@ -60,6 +64,7 @@ class LoadTest:
     open_traffic: OpenTraffic = guidellm_traffic
     open_metrics: Callable[[Endpoint], Metrics] = MetricsReader
     clock: Callable[[], float] = time.time
+    placement: Placement | None = field(default=None, init=False)
     _first_reading: Reading | None = field(default=None, init=False)
 
     def run(self, progress: ProgressSink = no_progress) -> LoadReport:
@@ -68,7 +73,9 @@ class LoadTest:
         Raises:
             TrialFailure: more than 1 % of a window's requests failed, the engine restarted, or its metrics are missing.
         """
-        return asyncio.run(self.windows(progress))
+        with beside_the_engine() as placement:
+            self.placement = placement
+            return asyncio.run(self.windows(progress))
 
     async def windows(self, progress: ProgressSink = no_progress) -> LoadReport:
         """As `run`, inside an event loop."""
@@ -159,6 +166,15 @@ class LoadTest:
                 f"{where}: the load generator used {observed.client_busy:.0%} of a core and may have limited the "
                 "figures; give the measuring container more CPU, or lower the concurrency"
             )
+        if observed.client_waited > _WAITED_LIMIT:
+            self.warnings.append(
+                f"{where}: the load generator had to wait for a CPU for {observed.client_waited:.0%} of the time; "
+                f"latencies "
+                "came out too long and throughput too low: leave the machine alone, or give the measuring container "
+                "more CPU"
+            )
+        if late := _seen_late(window):
+            self.warnings.append(f"{where}: {late}")
         cached = prefix_cache_share(observed)
         if cached > _CACHED_LIMIT and not self.prompts.cacheable:
             self.warnings.append(
@@ -166,6 +182,16 @@ class LoadTest:
             )
         if window.failed:
             self.warnings.append(f"{where}: {window.failed} of {window.completed + window.failed} requests failed")
+
+
+def _seen_late(window: Window) -> str | None:
+    engine_ms = window.engine_mean_ms.get("ttft")
+    if engine_ms is None or window.ttft_ms.mean <= _LATE_FACTOR * engine_ms + _LATE_MS:
+        return None
+    return (
+        f"the first token came after {window.ttft_ms.mean:.0f} ms at the client and {engine_ms:.0f} ms in the engine; "
+        "something between them is slow, or the machine is busy with something else"
+    )
 
 
 def _require_valid(windows: Sequence[Window]) -> None:

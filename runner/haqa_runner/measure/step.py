@@ -100,6 +100,8 @@ class _Measuring:
             self._update(load=test.run(self._progress))
         finally:
             self._warn(tuple(test.warnings))
+            if test.placement is not None:
+                self._update(machine={**self.report.machine, "load generator": str(test.placement)})
         if self._request.scrape_grace_s > 0:
             with self._phases.measure("overhead"):
                 self._progress("overhead", 0.0, "waiting for the last scrape")

@@ -33,6 +33,7 @@ from typing import Self
 from haqa_runner.contract import Latency, Window
 from haqa_runner.failures import TrialFailure
 from haqa_runner.measure.engine_metrics import Metrics, Reading, difference
+from haqa_runner.measure.placement import seconds_waited
 from haqa_runner.measure.traffic import SentRequest, Traffic
 from haqa_runner.statistics import quantile
 
@@ -62,7 +63,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that was recorded of one window."""
+    """Everything that was recorded of one window.
+
+    Attributes:
+        began: When the traffic did.
+        before, after: The engine's counters at the window's edges.
+        sent: All requests, those of the ramp and the cancelled ones too.
+        gauges: Looks at the engine in between.
+        client_busy, client_waited: Shares of the time that the load generator used a CPU, and waited for one.
+    """
 
     plan: Plan
     began: float
@@ -71,6 +80,7 @@ class Observed:
     sent: tuple[SentRequest, ...]
     gauges: tuple[Reading, ...] = ()
     client_busy: float = 0.0
+    client_waited: float = 0.0
 
     @property
     def inside(self) -> tuple[SentRequest, ...]:
@@ -96,6 +106,7 @@ async def observe(traffic: Traffic, metrics: Metrics, plan: Plan, clock: Callabl
     async with traffic, _Gauges(metrics) as gauges:
         await traffic.until(plan.ramp_rounds * plan.streams, plan.tolerated_failures)
         before = await metrics.read()
+        waited_s = seconds_waited()
         target = traffic.answered
         for played in count():
             if played >= plan.rounds and (plan.duration_s is None or clock() - before.at >= plan.duration_s):
@@ -105,9 +116,10 @@ async def observe(traffic: Traffic, metrics: Metrics, plan: Plan, clock: Callabl
             target += plan.streams
             await traffic.until(target, plan.tolerated_failures)
         after = await metrics.read()
-        busy = traffic.busy
+        busy, waited_s = traffic.busy, seconds_waited() - waited_s
     seen = tuple(reading for reading in gauges.readings if before.at <= reading.at <= after.at)
-    return Observed(plan, began, before, after, tuple(traffic.sent), seen, busy)
+    waited = waited_s / max(after.at - before.at, 1e-9)
+    return Observed(plan, began, before, after, tuple(traffic.sent), seen, busy, waited)
 
 
 def window_of(observed: Observed, repeat: int) -> Window:
