@@ -33,6 +33,8 @@ from haqa_runner.progress import Phases, ProgressSink, no_progress
 log = logging.getLogger(__name__)
 
 EXIT_DONE = 0
+EXIT_UNREPORTED = 1
+"""There is no report: its folder cannot be written."""
 EXIT_UNREADABLE_REQUEST = 2
 """There is no report: nobody knows where to write one."""
 EXIT_REPORTED_FAILURE = 3
@@ -156,22 +158,26 @@ def failure_of(step: Step, error: BaseException, recent: deque[str]) -> Failure:
     return Failure(reason=_UNEXPECTED[step], message=message, log_tail=tuple(recent))
 
 
-def failure_of_death(step: Step, signal_number: int, peak_rss_bytes: int) -> Failure:
-    """What to report for a step whose process died of a signal: of SIGKILL, in practice, when memory ran out."""
-    name = signal.Signals(signal_number).name
+def failure_of_death(step: Step, exit_code: int, peak_rss_bytes: int) -> Failure:
+    """What to report for a step whose process ended without a report; a negative code is the signal it died of.
+
+    SIGKILL means, in practice, that memory ran out.
+    """
     memory = f"its largest resident memory was {peak_rss_bytes / 2**30:.1f} GiB"
-    if signal_number == signal.SIGKILL:
-        return Failure(
-            reason=_OUT_OF_MEMORY[step],
-            message=f"{step} was killed ({name}), most likely because the machine or the container ran out of memory; "
-            f"{memory}. Give it more memory, or fewer calibration samples",
+    if exit_code >= 0:
+        message = f"{step} ended with exit code {exit_code} and no report; its log has the last lines"
+        return Failure(reason=_UNEXPECTED[step], message=message)
+    name = signal.Signals(-exit_code).name
+    if name == "SIGKILL":
+        message = (
+            f"{step} was killed ({name}), most likely because the machine or the container ran out of memory; "
+            f"{memory}. Give it more memory, or fewer calibration samples"
         )
-    if signal_number in _INTERRUPTING:
+        return Failure(reason=_OUT_OF_MEMORY[step], message=message)
+    if -exit_code in _INTERRUPTING:
         return Failure(reason=FailureReason.TIMEOUT, message=f"{step} was stopped from outside ({name})")
-    return Failure(
-        reason=_UNEXPECTED[step],
-        message=f"{step} died of {name}; {memory}. A library crashed: its log has the last lines",
-    )
+    message = f"{step} died of {name}; {memory}. A library crashed: its log has the last lines"
+    return Failure(reason=_UNEXPECTED[step], message=message)
 
 
 class _Interruptions:

@@ -10,15 +10,15 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from haqa_runner.contract import Failure, TrialReport, TrialRequest
+from haqa_runner.contract import TrialReport, TrialRequest
 from haqa_runner.progress import ProgressLines
 from haqa_runner.steps import (
     EXIT_DONE,
     EXIT_REPORTED_FAILURE,
+    EXIT_UNREPORTED,
     GRACE_S,
     Step,
     failure_of_death,
@@ -30,28 +30,37 @@ from haqa_runner.steps import (
 
 log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+PerformStep = Callable[[Step, TrialRequest, ProgressLines], TrialReport]
 
 
-def supervise(
-    step: Step,
-    request: TrialRequest,
-    *,
-    perform_step: Callable[[Step, TrialRequest, ProgressLines], TrialReport] = perform,
-) -> int:
-    """Runs `step` in a child process; returns the exit code, and the step's report is there in every case.
+def supervise(step: Step, request: TrialRequest, *, perform_step: PerformStep = perform) -> int:
+    """Runs `step` in a child process; returns the exit code.
 
-    SIGTERM and SIGINT are passed on to the child. A child that outlives its own time limit is killed.
+    The step's report is there afterwards, unless its folder cannot be written: then the exit code says so. SIGTERM and
+    SIGINT are passed on to the child. A child that outlives its own time limit is killed.
     """
-    Path(request.directory).mkdir(parents=True, exist_ok=True)
-    report_path(request, step).unlink(missing_ok=True)
+    try:
+        Path(request.directory).mkdir(parents=True, exist_ok=True)
+        report_path(request, step).unlink(missing_ok=True)
+        status, peak_rss_bytes = _run_in_child(step, request, perform_step)
+        if not report_path(request, step).exists():
+            failure = failure_of_death(step, os.waitstatus_to_exitcode(status), peak_rss_bytes)
+            write_report(request, step, TrialReport(trial=request.trial, failure=failure))
+            return EXIT_REPORTED_FAILURE
+    except OSError as error:
+        log.error("%s cannot leave its report in %s (%s); check space and permissions", step, request.directory, error)
+        return EXIT_UNREPORTED
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else EXIT_REPORTED_FAILURE
+
+
+def _run_in_child(step: Step, request: TrialRequest, perform_step: PerformStep) -> tuple[int, int]:
+    """The child's wait status and the peak of its resident memory in bytes."""
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _die_with(parent)
-        code = _exit_code(perform_step(step, request, ProgressLines()))
-        sys.stdout.flush()
-        os._exit(code)
+        os._exit(_as_child(parent, step, request, perform_step))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: _send(child, received))
     limit_s = time_limit_s(request, step)
@@ -59,22 +68,20 @@ def supervise(
         # The child keeps its limit itself; this catches one that is too stuck for that.
         signal.signal(signal.SIGALRM, lambda *_: _send(child, signal.SIGKILL))
         signal.setitimer(signal.ITIMER_REAL, limit_s + 3 * GRACE_S)
-    began = time.monotonic()
     _, status, usage = os.wait4(child, 0)
-    log.info("%s ended after %.1f s, status %d", step, time.monotonic() - began, status)
-    if report_path(request, step).exists():
-        return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else EXIT_REPORTED_FAILURE
-    failure = _failure_of_status(step, status, usage.ru_maxrss * 1024)
-    write_report(request, step, TrialReport(trial=request.trial, failure=failure))
-    return EXIT_REPORTED_FAILURE
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return status, usage.ru_maxrss * 1024
 
 
-def _failure_of_status(step: Step, status: int, peak_rss_bytes: int) -> Failure:
-    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else signal.SIGABRT
-    return failure_of_death(step, number, peak_rss_bytes)
-
-
-def _exit_code(report: TrialReport) -> int:
+def _as_child(parent: int, step: Step, request: TrialRequest, perform_step: PerformStep) -> int:
+    try:
+        _die_with(parent)
+        report = perform_step(step, request, ProgressLines())
+        sys.stdout.flush()
+    except BaseException:
+        # Nothing may travel up the parent's stack from here. A missing report tells the parent.
+        log.exception("%s left no report", step)
+        return EXIT_UNREPORTED
     return EXIT_DONE if report.failure is None else EXIT_REPORTED_FAILURE
 
 
@@ -90,4 +97,4 @@ def _die_with(parent: int) -> None:
     """The child ends when its parent is killed, instead of quantizing on for nobody."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(EXIT_REPORTED_FAILURE)
+        os._exit(EXIT_UNREPORTED)

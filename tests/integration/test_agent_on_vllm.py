@@ -161,28 +161,28 @@ def past(space: SearchSpace) -> list[Observation]:
 @pytest.mark.parametrize("space", [make_space(), make_large_space()], ids=["listed", "factored"])
 def test_a_proposal_is_an_untried_candidate_with_its_whole_record(space: SearchSpace, endpoint: Endpoint) -> None:
     observations = past(space)
+    tried = {observation.trial.configuration for observation in observations}
     proposal, replies = propose(endpoint, space, observations)
     assert proposal.configuration in space.candidates
-    assert proposal.configuration not in {observation.trial.configuration for observation in observations}
-    assert len(replies) == len(proposal.exchanges)
-    for exchange in proposal.exchanges:
+    assert proposal.configuration not in tried
+    for exchange, reply in zip(proposal.exchanges, replies, strict=True):
         assert len(exchange.prompt_hash) == 64
         assert exchange.model.endswith(endpoint.model)
         assert exchange.prompt_tokens > 500
         assert 0 < exchange.completion_tokens <= 2048
         assert exchange.latency_seconds > 0
+        Draft202012Validator(reply_schema(space, tried)).validate(json.loads(reply))
     by_agent = proposal.proposer is Proposer.AGENT
     assert (proposal.note is None) == by_agent
     assert (proposal.exchanges[-1].error is None) == by_agent
 
 
-def test_the_schema_makes_even_noise_a_valid_choice_at_the_first_attempt(endpoint: Endpoint) -> None:
-    space = make_space()
-    observations = past(space)
-    proposal, (reply,) = propose(endpoint, space, observations)
+def test_the_schema_makes_even_noise_a_choice_at_the_first_attempt_where_candidates_are_numbered(
+    endpoint: Endpoint,
+) -> None:
+    proposal, replies = propose(endpoint, make_space(), past(make_space()))
     assert proposal.proposer is Proposer.AGENT
-    schema = reply_schema(space, {observation.trial.configuration for observation in observations})
-    Draft202012Validator(schema).validate(json.loads(reply))
+    assert len(replies) == 1
 
 
 def test_a_search_can_be_carried_to_its_end(endpoint: Endpoint) -> None:

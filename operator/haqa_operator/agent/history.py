@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from haqa_operator.agent.candidates import Catalogue
 from haqa_operator.agent.limits import Limit, percent
-from haqa_operator.agent.quoting import quoted
+from haqa_operator.agent.quoting import prompt_line, quoted
 from haqa_operator.agent.replies import expected_percent
 from haqa_operator.api.metrics import MetricKey, higher_is_better, is_accuracy
 from haqa_operator.api.trial import Proposer, Trial
@@ -51,7 +51,8 @@ def columns(
 
     A replayed table may have none of HAQA's own metrics; then its own fill up the columns.
     """
-    present = dict.fromkeys(MetricKey.parse(key) for o in observations for key in o.trial.status.metrics)
+    names = dict.fromkeys(name for o in observations for name in o.trial.status.metrics)
+    present = [key for name in names if (key := _key(name)) is not None]
     levels = workload.concurrency
     wanted = [objective.key for objective in objectives] + [limit.key for limit in limits]
     wanted += [objective.key.at(level) for objective in objectives for level in levels]
@@ -64,13 +65,22 @@ def columns(
     return tuple(shown[:MAX_COLUMNS])
 
 
+def _key(name: str) -> MetricKey | None:
+    """The metric of this name; None for a name that a replayed table made up and that no key can be read from."""
+    try:
+        return MetricKey.parse(name)
+    except ValueError:
+        return None
+
+
 def heading(key: MetricKey, objectives: Sequence[Objective]) -> str:
     """`throughput [tokens/s, more is better]`."""
     objective = next((o for o in objectives if o.key == key), None)
     higher = objective.maximize if objective else higher_is_better(key.metric)
     direction = {True: "more is better", False: "less is better", None: ""}[higher]
     details = ", ".join(part for part in (unit(key.metric), direction) if part)
-    return f"{key} [{details}]" if details else str(key)
+    name = prompt_line(str(key))
+    return f"{name} [{details}]" if details else name
 
 
 def trial_rows(

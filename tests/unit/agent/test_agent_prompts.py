@@ -151,6 +151,7 @@ def test_a_failed_baseline_is_no_anchor() -> None:
 
 def test_metrics_of_a_replayed_table_fill_the_columns_where_haqas_own_are_missing() -> None:
     space = make_space()
-    baseline = make_trial(0, space.baseline, {"throughput": 10.0, "queries per dollar": 3.0})
+    baseline = make_trial(0, space.baseline, {"throughput": 10.0, "queries per dollar": 3.0, "(odd)": 1.0})
     text = opening(make_context(constraints=()), space, observe_all([baseline], ())).messages[1].content
     assert "| queries per dollar |" in text
+    assert "(odd)" not in text

@@ -198,15 +198,16 @@ def in_a_process(request: TrialRequest, body: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize(
-    ("number", "reason", "said"),
+    ("exit_code", "reason", "said"),
     [
-        (signal.SIGKILL, FailureReason.QUANTIZATION_OOM, "ran out of memory; its largest resident memory was 2.0 GiB"),
-        (signal.SIGSEGV, FailureReason.QUANTIZATION_FAILED, "died of SIGSEGV"),
-        (signal.SIGTERM, FailureReason.TIMEOUT, "stopped from outside (SIGTERM)"),
+        (-signal.SIGKILL, FailureReason.QUANTIZATION_OOM, "ran out of memory; its largest resident memory was 2.0 GiB"),
+        (-signal.SIGSEGV, FailureReason.QUANTIZATION_FAILED, "died of SIGSEGV"),
+        (-signal.SIGTERM, FailureReason.TIMEOUT, "stopped from outside (SIGTERM)"),
+        (1, FailureReason.QUANTIZATION_FAILED, "ended with exit code 1 and no report"),
     ],
 )
-def test_death_by_signal_is_read_as_what_it_means(number: signal.Signals, reason: FailureReason, said: str) -> None:
-    failure = failure_of_death(Step.QUANTIZE, number, 2 * 2**30)
+def test_death_is_read_as_what_it_means(exit_code: int, reason: FailureReason, said: str) -> None:
+    failure = failure_of_death(Step.QUANTIZE, exit_code, 2 * 2**30)
     assert failure.reason is reason
     assert said in failure.message
 
@@ -266,6 +267,17 @@ def test_killed_step_is_reported_by_its_supervisor(tmp_path: Path) -> None:
     assert failure is not None
     assert failure.reason is FailureReason.QUANTIZATION_OOM
     assert "SIGKILL" in failure.message
+
+
+def test_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    request = trial_request(tmp_path / "file" / "trial")
+    (tmp_path / "request.json").write_text(request.model_dump_json())
+    command = [sys.executable, "-m", "haqa_runner", "quantize", "--request", str(tmp_path / "request.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "quantize cannot leave its report in" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_child_ends_with_its_killed_supervisor(tmp_path: Path) -> None:
