@@ -249,6 +249,6 @@ def test_an_engine_that_loses_its_worker_is_diagnosed(folder: Path, engine: Engi
     os.kill(int(worker.partition("pid=")[2].partition(")")[0]), 9)
     report = measure(request(folder, engine, "orphaned", reference=None), code=3)
     assert report.failure is not None
-    failure = engine.failure()
+    failure = engine.failure(wait_s=60)
     assert failure is not None
     assert failure.reason is FailureReason.ENGINE_OOM

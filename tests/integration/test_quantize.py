@@ -347,3 +347,43 @@ def test_disk_that_fills_up_while_publishing_is_a_sentence_and_is_cleared(small_
     with pytest.raises(TrialFailure, match="too little free space for the artifact"):
         LocalStore(small_disk / "store").obtain(key, build, estimate_bytes=2**20, phases=Phases())
     assert sum(path.stat().st_size for path in small_disk.rglob("*") if path.is_file()) < 1000
+
+
+SAME_AS_EAGER = """
+import sys
+import torch
+import llmcompressor.modifiers.gptq.gptq_quantize as gptq
+from compressed_tensors.quantization import QuantizationArgs
+from haqa_runner.quantize.on_cpu import gptq_block_update_by_rows, linear_in_float32
+
+def quantized(update, symmetric, batch):
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(batch, 96, 256, generator=generator)
+    inputs = torch.randn(1024, 256, generator=generator) * torch.rand(256, generator=generator)
+    hessians = (inputs.T @ inputs / 1024).repeat(batch, 1, 1)
+    scale = (weights.view(batch, 96, 2, 128).abs().amax(-1) / 7).to(torch.bfloat16)
+    zero = torch.full_like(scale, 0 if symmetric else 2).to(torch.int8)
+    args = QuantizationArgs(num_bits=4, group_size=128, strategy="group", symmetric=symmetric, actorder="static")
+    gptq.gptq_block_update = update
+    return gptq.quantize_weight(weights, hessians, scale, zero, None, args)
+
+eager = gptq.gptq_block_update.__wrapped__
+for symmetric in (True, False):
+    for batch in (1, 3):
+        one, other = (quantized(update, symmetric, batch) for update in (eager, gptq_block_update_by_rows))
+        assert (one[0] != other[0]).float().mean() < 1e-3, (symmetric, batch)
+        torch.testing.assert_close(one[1], other[1], rtol=1e-4, atol=1e-4)
+
+layer, inputs = torch.nn.Linear(256, 64).bfloat16(), torch.randn(8, 256).bfloat16()
+with linear_in_float32():
+    fast = layer(inputs)
+torch.testing.assert_close(fast, layer(inputs), rtol=1e-2, atol=1e-2)
+assert fast.dtype == torch.bfloat16
+"""
+
+
+def test_faster_computation_on_cpu_gives_what_llm_compressor_s_own_gives(
+    launcher: PreforkedLauncher, tmp_path: Path
+) -> None:
+    process = launcher.launch(["-c", SAME_AS_EAGER], dict(os.environ), tmp_path, tmp_path / "log")
+    assert process.wait(LIMIT_S) == 0, (tmp_path / "log").read_text()

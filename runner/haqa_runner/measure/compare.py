@@ -28,7 +28,7 @@ from haqa_runner.contract import (
 )
 from haqa_runner.durable import write_atomically
 from haqa_runner.failures import TrialFailure, cause_of
-from haqa_runner.measure.endpoint import connect
+from haqa_runner.measure.endpoint import connect, keep_requests_out_of_the_log
 from haqa_runner.measure.load import LoadTest
 from haqa_runner.measure.placement import beside_the_engine
 from haqa_runner.measure.prompts import prompt_source
@@ -60,6 +60,7 @@ def compare_file(path: Path) -> int:
 
 def compare(request: CompareRequest, progress: ProgressSink = no_progress) -> CompareReport:
     """Measures the pair; never raises. The report, a failure in it, is also written to `compare.json`."""
+    keep_requests_out_of_the_log()
     began = time.monotonic()
     try:
         winner, baseline = _side(request.winner, request.workload), _side(request.baseline, request.workload)

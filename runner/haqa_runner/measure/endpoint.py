@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,11 @@ class Endpoint:
             raise EngineRefused(f"HTTP {response.status_code}: {error_text(response)}")
         answer: dict[str, Any] = response.json()
         return answer
+
+
+def keep_requests_out_of_the_log() -> None:
+    """httpx logs a line for every request at level INFO; a load test has thousands."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def connect(base_url: str, model: str) -> Endpoint:

@@ -110,5 +110,5 @@ def _compare(first: Answer, second: Answer) -> tuple[str, ...]:
 def _garbage(what: str) -> TrialFailure:
     return TrialFailure(
         FailureReason.ACCURACY_GATE,
-        f"{what}: the quantized weights or a kernel are broken for this scheme on this device; leave the scheme out",
+        f"{what}: the weights or a kernel are broken for this configuration on this device; take it out of the search",
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from haqa_runner.contract import AccuracyReport, TrialReport, TrialRequest
 from haqa_runner.failures import TrialFailure
 from haqa_runner.measure.accuracy import check_gates, measure_text_accuracy
-from haqa_runner.measure.endpoint import Endpoint, connect
+from haqa_runner.measure.endpoint import Endpoint, connect, keep_requests_out_of_the_log
 from haqa_runner.measure.load import LoadTest
 from haqa_runner.measure.machine import describe_machine
 from haqa_runner.measure.prompts import PromptSource, prompt_source
@@ -23,6 +23,7 @@ from haqa_runner.serve.engine import base_url
 from haqa_runner.serve.logs import setting
 
 _SANITY_PROMPTS = 3
+_SANITY_TOKENS = 64
 
 
 def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialReport:
@@ -31,6 +32,7 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
     Raises:
         TrialFailure: the engine cannot be reached at all, or the request asks for what it cannot do.
     """
+    keep_requests_out_of_the_log()
     with phases.measure("overhead"):
         endpoint = connect(base_url(request.engine), request.engine.served_model_name)
         tokenizer = load_tokenizer(model_folder(request))
@@ -70,7 +72,8 @@ class _Measuring:
         self._progress("sanity", 0.0, "asking the model something")
         source = self._prompts.window("sanity")
         with self._phases.measure("sanity"):
-            self._warn(check_sanity(self._endpoint, [next(source) for _ in range(_SANITY_PROMPTS)]))
+            prompts = [next(source)[:_SANITY_TOKENS] for _ in range(_SANITY_PROMPTS)]
+            self._warn(check_sanity(self._endpoint, prompts))
 
     def accuracy(self) -> None:
         evaluation = self._request.evaluation
@@ -101,7 +104,7 @@ class _Measuring:
         finally:
             self._warn(tuple(test.warnings))
             if test.placement is not None:
-                self._update(machine={**self.report.machine, "load generator": str(test.placement)})
+                self._update(machine={**self.report.machine, "load-generator": str(test.placement)})
         if self._request.scrape_grace_s > 0:
             with self._phases.measure("overhead"):
                 self._progress("overhead", 0.0, "waiting for the last scrape")

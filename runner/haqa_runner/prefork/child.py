@@ -96,7 +96,7 @@ def _renew_secrets() -> None:
 def prepare_titles() -> None:
     """In the image, before the environment changes: setproctitle looks for the title beside it."""
     with contextlib.suppress(ImportError):
-        importlib.import_module("setproctitle").getproctitle()
+        importlib.import_module("setproctitle").setproctitle("python -m haqa_runner.prefork (image)")
 
 
 def _show(argv: Sequence[str]) -> None:

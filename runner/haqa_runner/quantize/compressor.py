@@ -11,6 +11,7 @@ import random
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ from haqa_runner.contract import Calibration
 from haqa_runner.datasets import token_windows
 from haqa_runner.models.checkpoint import model_files
 from haqa_runner.progress import ProgressSink
-from haqa_runner.quantize.machine import usable_cores
+from haqa_runner.quantize.machine import multiplies_bfloat16, usable_cores
+from haqa_runner.quantize.on_cpu import linear_in_float32
 from haqa_runner.quantize.recipes import CHANNELWISE, Modifier, ModifierPlan, is_artifacts_own
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ def compress(job: Job, target: Path, progress: ProgressSink) -> None:
     """
     _prepare(job.calibration.seed)
     passes = sum(plan.calibrates for plan in job.plans)
-    with heard_bars(_Stages(passes, progress)):
+    with heard_bars(_Stages(passes, progress)), _fast_products():
         options = {"trust_remote_code": job.trust_remote_code, "local_files_only": True}
         tokenizer = AutoTokenizer.from_pretrained(job.source, **options)
         model = AutoModelForCausalLM.from_pretrained(job.source, dtype="auto", **options)
@@ -94,6 +96,11 @@ def compress(job: Job, target: Path, progress: ProgressSink) -> None:
     for path in model_files(job.source, code=job.trust_remote_code):
         if not is_artifacts_own(path.name):
             shutil.copyfile(path, target / path.name)
+
+
+def _fast_products() -> AbstractContextManager[None]:
+    slow = not torch.accelerator.is_available() and not multiplies_bfloat16()
+    return linear_in_float32() if slow else nullcontext()
 
 
 def _prepare(seed: int) -> None:

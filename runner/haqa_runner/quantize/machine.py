@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+"""As Linux names them, on x86 and on Arm."""
 _UNLIMITED = 2**60
 """cgroup v1 says "no limit" with a number that no machine has."""
 
@@ -30,6 +32,12 @@ def usable_cores(cgroup: Path = _CGROUP) -> int:
     if quota.isdigit() and period.isdigit():
         cores = min(cores, max(1, int(quota) // int(period)))
     return cores
+
+
+def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor has instructions for bfloat16 products; without them they are emulated, slowly."""
+    flags = next((line for line in _read(cpuinfo).splitlines() if line.lower().startswith(("flags", "features"))), "")
+    return not _BFLOAT16_FLAGS.isdisjoint(flags.split())
 
 
 def reset_peak_rss() -> None:

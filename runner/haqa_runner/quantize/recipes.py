@@ -113,7 +113,7 @@ _AUTOROUND_STEPS = 200
 """Its authors' default (arXiv 2309.05516, 4)."""
 
 _OUTPUT_HEAD = "lm_head"
-_ROUTERS = (r"re:.*mlp\.gate$", r"re:.*\.router(\..*)?$", r"re:.*shared_expert_gate$")
+_ROUTERS = (r"re:.*\.gate$", r"re:.*\.router(\..*)?$", r"re:.*shared_expert_gate$")
 """Tiny and decisive: which expert a token goes to is never rounded."""
 
 _CALIBRATED_KV_CACHES = ("fp8", "fp8_e4m3")

@@ -19,10 +19,11 @@ _EXCEPTION = re.compile(
     r"^(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failure))(?:: (?P<text>.*))?$"
 )
 _NOT_A_CAUSE = re.compile(
-    r"Engine core initialization failed|WorkerProc initialization failed|cancelled|EngineDeadError|resource_tracker"
+    r"Engine core initialization failed|WorkerProc initialization failed|Executor failed|cancelled|EngineDeadError"
+    r"|resource_tracker"
 )
 
-_SILENT_DEATH = "Engine core initialization failed"
+_SILENT_DEATH = re.compile(r"Engine core initialization failed|Worker proc \S+ died unexpectedly")
 _MORE_MEMORY = (
     ", most likely because the machine or its container ran out of memory; give it more, or set a smaller KV cache "
     "(VLLM_CPU_KVCACHE_SPACE, gpu-memory-utilization) or max-model-len"
@@ -54,8 +55,8 @@ def diagnose(log_text: str, exit_code: int | None, args: Sequence[str] = ()) -> 
     if exit_code in OUT_OF_MEMORY_EXITS:
         return _failure(FailureReason.ENGINE_OOM, f"the engine was killed (exit code {exit_code}){_MORE_MEMORY}", log)
     cause = _last_exception(log)
-    if cause is None and _SILENT_DEATH in log.bare:
-        what = "a process of the engine ended without a word while it started"
+    if cause is None and _SILENT_DEATH.search(log.bare):
+        what = "a process of the engine ended without a word"
         return _failure(FailureReason.ENGINE_OOM, f"{what}{_MORE_MEMORY}", log)
     return _failure(FailureReason.ENGINE_LOAD_FAILED, _unknown_cause(log, cause), log)
 

@@ -123,12 +123,20 @@ class EngineProcess:
             child.kill()
             child.wait(_KILL_S)
 
-    def failure(self) -> Failure | None:
-        """Why the engine is not running any more; None while it runs."""
-        code = self._child.poll() if self._child is not None else None
-        if code is None:
-            return None
-        return diagnose(self.log_text(), code, self._arguments())
+    def failure(self, wait_s: float = 0.0) -> Failure | None:
+        """Why the engine is not running any more; None while it runs.
+
+        A client notices a dying engine seconds before its process is gone: give those seconds in `wait_s` to learn why.
+        """
+        deadline = time.monotonic() + wait_s
+        while self._child is not None:
+            code = self._child.poll()
+            if code is not None:
+                return diagnose(self.log_text(), code, self._arguments())
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(_POLL_S)
+        return None
 
     def log_text(self) -> str:
         """The log as far as it is written, its last few megabytes."""

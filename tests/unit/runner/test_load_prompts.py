@@ -44,8 +44,7 @@ def test_a_prompt_of_one_token_has_no_room_for_the_beginning() -> None:
 
 
 def test_other_windows_levels_and_seeds_have_other_prompts() -> None:
-    workload = Workload(input_tokens=64, output_tokens=1)
-    source = prompt_source(workload, TOKENIZER, None)
+    source = replace(SYNTHETIC, length=64)
     other_seed = replace(source, seed=1)
     first = [next(source.window(*place)) for place in ((1, 0, 1), (1, 1, 1), (8, 0, 1), (1, 0, 2))]
     first.append(next(other_seed.window(1, 0, 1)))

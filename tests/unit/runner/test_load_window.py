@@ -27,7 +27,7 @@ def observed(engine: SimulatedEngine, plan: Plan, output_tokens: int = OUTPUT_TO
 
 
 def rate_in_the_long_run(engine: SimulatedEngine, streams: int) -> float:
-    return window_of(observed(engine, Plan(streams, ramp_rounds=10, rounds=40)), 0).output_tokens_per_s
+    return window_of(observed(engine, Plan(streams, ramp_rounds=8, rounds=25)), 0).output_tokens_per_s
 
 
 def test_the_long_run_is_what_arithmetic_says() -> None:
@@ -35,8 +35,8 @@ def test_the_long_run_is_what_arithmetic_says() -> None:
     assert rate_in_the_long_run(engine, 8) == pytest.approx(engine.rate(8, OUTPUT_TOKENS), rel=1e-6)
 
 
-@given(streams=st.integers(1, 8), rounds=st.integers(1, 4), prefill_ms=st.floats(1, 200), interleaved=st.booleans())
-@settings(max_examples=25, deadline=None)
+@given(streams=st.integers(1, 6), rounds=st.integers(1, 4), prefill_ms=st.floats(1, 200), interleaved=st.booleans())
+@settings(max_examples=12, deadline=None)
 def test_a_short_window_measures_what_the_long_run_does(
     streams: int, rounds: int, prefill_ms: float, interleaved: bool
 ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from haqa_runner.contract import Calibration, FailureReason, Scheme
 from haqa_runner.failures import TrialFailure
 from haqa_runner.models.checkpoint import LinearShape, ModelFacts
-from haqa_runner.quantize.machine import memory_limit_bytes, peak_rss_bytes, usable_cores
+from haqa_runner.quantize.machine import memory_limit_bytes, multiplies_bfloat16, peak_rss_bytes, usable_cores
 from haqa_runner.quantize.sizes import artifact_bytes, plan_samples
 
 GIB = 2**30
@@ -90,6 +90,20 @@ def test_no_limit_means_the_machine(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("max" if name == "memory.max" else "9223372036854771712")
     assert memory_limit_bytes(tmp_path) == memory_limit_bytes(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("line", "able"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16", True),
+        ("flags\t\t: fpu avx512f avx512_vnni", False),
+        ("Features\t: fp asimd bf16", True),
+        ("", False),
+    ],
+)
+def test_bfloat16_instructions_are_read_from_the_processor_s_flags(tmp_path: Path, line: str, able: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    assert multiplies_bfloat16(tmp_path / "cpuinfo") is able
 
 
 def test_peak_memory_is_this_process_s_own() -> None:

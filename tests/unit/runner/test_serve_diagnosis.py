@@ -18,7 +18,7 @@ LOAD, OOM, FETCH = FailureReason.ENGINE_LOAD_FAILED, FailureReason.ENGINE_OOM, F
 REAL = [
     ("bad_combination", LOAD, "(SchedulerConfig): max_num_batched_tokens (16) must be greater than or equal to"),
     ("block_size", LOAD, "No common block size for 7"),
-    ("core_killed", OOM, "ended without a word while it started, most likely because"),
+    ("core_killed", OOM, "ended without a word, most likely because"),
     ("corrupt_weights", LOAD, "a weight file of /models/tiny is damaged or cut short (incomplete metadata"),
     ("custom_code", LOAD, "set model.trustRemoteCode: true"),
     ("hub_offline", FETCH, "neither as a folder nor on the hub (outgoing traffic has been disabled)"),
@@ -38,6 +38,7 @@ REAL = [
     ("missing_tokenizer", LOAD, "there is no usable tokenizer in /models/tiny; copy tokenizer.json"),
     ("missing_tool", LOAD, "CalledProcessError: Command 'lscpu"),
     ("missing_weights", LOAD, "/models/noweights holds no weights"),
+    ("no_compiler", LOAD, "found no working C++ compiler; install build-essential"),
     ("no_kernel_fp8_block", LOAD, "ScaledMM linear layers cannot run here (CPUFp8W8A8BlockScaledMMKernel requires AMX"),
     ("no_kernel_nvfp4", LOAD, "NVFP4 linear layers cannot run here; take the scheme out"),
     ("no_kernel_w8a16", LOAD, "WNA16 linear layers cannot run here (Dynamic4bitLinearKernel cannot implement"),
@@ -49,7 +50,8 @@ REAL = [
     ("unknown_architecture", LOAD, "does not support the model's architecture 'FantasyForCausalLM'"),
     ("unknown_model_type", LOAD, "the model's type fantasy is unknown to this vLLM"),
     ("unrecognized_argument", LOAD, "does not know the argument --max-num-sequences"),
-    ("worker_killed", OOM, "ended without a word while it started, most likely because"),
+    ("worker_lost", OOM, "ended without a word, most likely because"),
+    ("worker_killed", OOM, "ended without a word, most likely because"),
 ]
 
 
@@ -85,6 +87,11 @@ def test_every_kept_log_is_tested() -> None:
             "unexpectedly (exit code: -9), shutting down executor.",
             OOM,
             "a process of the engine was killed (SIGKILL)",
+        ),
+        (
+            "ERROR 11-24 00:00:00 [x.py:316] Worker proc VllmWorker-0 died unexpectedly (exit code: -11), shutting",
+            LOAD,
+            "a worker of the engine died (exit code -11",
         ),
         (
             "ValueError: The quantization method modelopt is not supported for the current GPU. Minimum "
