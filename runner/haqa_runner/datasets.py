@@ -10,6 +10,7 @@ library, split by file.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import platform
 import random
@@ -33,10 +34,15 @@ FORMS = (
 
 _DEFAULT_FIELD = "text"
 _SUFFIXES = (".jsonl", ".txt", ".parquet")
-_NOT_LIBRARY = frozenset({"test", "tests", "idlelib", "site-packages", "dist-packages", "turtledemo", "__pycache__"})
-"""Folders of a standard library that Debian leaves out or that hold other people's code or fixtures."""
+_NOT_LIBRARY = frozenset(
+    {"test", "tests", "idlelib", "site-packages", "dist-packages", "turtledemo", "__pycache__", "encodings"}
+)
+"""Folders of a standard library that Debian leaves out, that hold other people's code or fixtures, or generated tables:
+a page of hexadecimal numbers is so easy to predict that it hides what quantization costs elsewhere."""
 _POOL_FACTOR = 4
-"""Windows are drawn from this many times as many, so that they do not all come from the first long text."""
+"""Windows are drawn from this many times as many."""
+_MIN_TEXTS = 32
+"""Texts that the windows come from, if there are as many: one long text does not stand for a dataset."""
 
 
 class DatasetError(ValueError):
@@ -147,19 +153,17 @@ def token_windows(
     """`count` windows of exactly `length` token ids, cut from the texts laid end to end.
 
     Texts are separated by the tokenizer's end-of-sequence token where it has one; no other special token is added. Only
-    as much text is tokenized as `_POOL_FACTOR` times the windows need; `seed` draws among those.
+    as much text is tokenized as `_POOL_FACTOR` times the windows need; `seed` draws among those. No text gives more
+    than its share of `_MIN_TEXTS`, a stretch that `seed` chooses, unless there is too little text otherwise.
 
     Raises:
         TrialFailure: The texts hold fewer than `count` windows; `name` is what the sentence calls them.
     """
     wanted = _POOL_FACTOR * count * length
-    tokens: list[int] = []
-    for text in texts:
-        tokens.extend(tokenizer(text, add_special_tokens=False)["input_ids"])
-        if tokenizer.eos_token_id is not None:
-            tokens.append(tokenizer.eos_token_id)
-        if len(tokens) >= wanted:
-            break
+    once, again = itertools.tee(texts)
+    tokens = _pool(once, tokenizer, wanted, max(length, wanted // _MIN_TEXTS), seed)
+    if len(tokens) // length < count:
+        tokens = _pool(again, tokenizer, wanted, None, seed)
     available = len(tokens) // length
     if available < count:
         raise TrialFailure(
@@ -169,6 +173,23 @@ def token_windows(
         )
     starts = random.Random(seed).sample(range(available), count)  # noqa: S311 (reproducible, not secret)
     return [tokens[start * length : (start + 1) * length] for start in starts]
+
+
+def _pool(texts: Iterable[str], tokenizer: Tokenizer, wanted: int, most: int | None, seed: int) -> list[int]:
+    """Tokens of the texts end to end, `most` from each, until there are `wanted`."""
+    draw = random.Random(seed)  # noqa: S311 (reproducible, not secret)
+    tokens: list[int] = []
+    for text in texts:
+        own = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if most is not None and len(own) > most:
+            start = draw.randrange(len(own) - most + 1)
+            own = own[start : start + most]
+        tokens.extend(own)
+        if tokenizer.eos_token_id is not None:
+            tokens.append(tokenizer.eos_token_id)
+        if len(tokens) >= wanted:
+            break
+    return tokens
 
 
 def builtin_split(relative_path: str) -> str:

@@ -17,6 +17,9 @@ from haqa_operator.api.tuning import Constraint
 from haqa_operator.metrics.quantities import quantity, signed_percent
 from haqa_runner.contract import FailureReason
 
+PAIRED = {"perplexity": "perplexityRatio"}
+"""Metrics that are measured in pairs with the baseline -> the metric that holds their ratio."""
+
 UNJUDGED_EXCESS = 1.0
 """Relative excess of a constraint that could not be judged: finite, so that a search can still rank such a trial, and
 as bad as being at twice the limit."""
@@ -125,7 +128,7 @@ def _judge_relative(
     limit = reference - allowed if higher else reference + allowed
     change = _relative(value - reference, reference)
     met = value >= _stretched(limit, upwards=False) if higher else value <= _stretched(limit, upwards=True)
-    marginal = _spans(trial, key, limit) and not trial.is_baseline
+    marginal = _spans_relative(trial, key, limit, reference) and not trial.is_baseline
     achieved = signed_percent(change)
     sentence = (
         f"{key} is {quantity(key, value)}, {achieved} against the baseline's {quantity(key, reference)}, "
@@ -144,6 +147,18 @@ def _why_no_baseline(baseline: Trial | None) -> str:
 
 def _unjudged(constraint: Constraint, sentence: str, value: float | None = None) -> Finding:
     return Finding(constraint, False, sentence, UNJUDGED_EXCESS, value)
+
+
+def _spans_relative(trial: Trial, key: MetricKey, limit: float, reference: float) -> bool:
+    """`_spans` by the paired interval where there is one.
+
+    Perplexity differs far more from window to window of text than from scheme to scheme; trial and baseline are scored
+    on the same windows, and the interval of their ratio leaves that out.
+    """
+    paired = trial.status.metrics.get(PAIRED.get(str(key), ""))
+    if paired is None or not reference:
+        return _spans(trial, key, limit)
+    return paired.low < limit / reference < paired.high
 
 
 def _spans(trial: Trial, key: MetricKey, limit: float | None) -> bool:

@@ -6,8 +6,10 @@ A process comes from `subprocess` or from a preforked interpreter that has its i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -72,6 +74,24 @@ class PreforkingLauncher:
         self._plain = PlainLauncher(python)
         self._preforked: PreforkedLauncher | None = PreforkedLauncher(python, preload)
         self._note = note
+
+    def warm(self, *environments: Mapping[str, str]) -> None:
+        """Begins importing for processes with these environments, beside whatever the caller does next."""
+        preforked = self._preforked
+        if preforked is None:
+            return
+        try:
+            preforked.start()
+        except PreforkError:
+            return  # the first launch meets it again, and says so
+
+        def work(env: Mapping[str, str]) -> None:
+            # What fails here, or is cut off by close(), costs the first launch its imports and nothing else.
+            with contextlib.suppress(PreforkError, OSError):
+                preforked.warm(env)
+
+        for env in environments:
+            threading.Thread(target=work, args=(dict(env),), name="haqa-warm", daemon=True).start()
 
     def launch(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> Process:
         if self._preforked is not None:

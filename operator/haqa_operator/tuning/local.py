@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from haqa_operator.agent.context import ModelFacts, context_for, model_name
 from haqa_operator.agent.strategy import agent_or_fallback
 from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SearchStrategy, SpecError, TuningSpec
 from haqa_operator.decision.results import PoolResult
-from haqa_operator.executors.environments import engine_version, runner_environment, serving_environment
+from haqa_operator.executors.environments import engine_version, serving_environment
+from haqa_operator.executors.launchers import launchers
 from haqa_operator.executors.local import LocalExecutor, LocalPool, free_port, step_environment
-from haqa_operator.executors.processes import Launcher, PlainLauncher, PreforkingLauncher, run_step
+from haqa_operator.executors.processes import Launcher, run_step
 from haqa_operator.executors.requests import model_source
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.hardware.this_machine import detect
@@ -34,19 +34,9 @@ from haqa_operator.tuning.loop import Observer, PoolRun
 from haqa_operator.tuning.preflight import local_problems, read_config
 from haqa_operator.tuning.workspace import Workspace
 from haqa_runner.contract import Configuration, TrialReport, TrialRequest
-from haqa_runner.prefork import VLLM_PRELOAD
-from haqa_runner.serve.launching import Spawn, guarded
+from haqa_runner.serve.launching import Spawn
 
 FETCH_TIMEOUT_S = 6 * 3600.0
-
-RUNNER_PRELOAD = (
-    "torch",
-    "transformers",
-    "llmcompressor",
-    "guidellm",
-    "lm_eval",
-)
-"""What quantizing and measuring import; once for all trials of a tuning."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +102,7 @@ class LocalTuning:
         pools = [self._pool(pool) for pool in self._pools]
         self.workspace.root.mkdir(parents=True, exist_ok=True)
         results = []
-        with self._launchers() as (runner, spawn):
+        with launchers(self._prefork, self._observer.on_note) as (runner, spawn):
             model = self._fetch(runner)
             for pool in pools:
                 result = self._tune(pool, model, runner, spawn)
@@ -257,21 +247,6 @@ class LocalTuning:
             raise SpecError([f"spec.model.uri: {self.spec.model.uri}: {message}"])
         path = Path(report.artifact.path)
         return FetchedModel(path, report.artifact.model_digest, read_config(path))
-
-    @contextmanager
-    def _launchers(self) -> Iterator[tuple[Launcher, Spawn]]:
-        """How runner steps and engines are started; what holds preforked interpreters is closed at the end."""
-        runner_python, serving_python = runner_environment().python, serving_environment().python
-        if not self._prefork:
-            yield PlainLauncher(runner_python), guarded(serving_python)
-            return
-        runner = PreforkingLauncher(runner_python, RUNNER_PRELOAD, lambda text: self._observer.on_note("runner", text))
-        engines = PreforkingLauncher(serving_python, VLLM_PRELOAD, lambda text: self._observer.on_note("engine", text))
-        try:
-            yield runner, engines.launch
-        finally:
-            runner.close()
-            engines.close()
 
 
 @dataclass

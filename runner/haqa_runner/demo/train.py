@@ -42,7 +42,7 @@ def make_demo_model(target: Path, recipe: DemoRecipe, progress: Progress) -> Non
     tokens = torch.tensor(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
     model, loss = train(tokens, recipe, tokenizer, progress)
     progress(0.97, f"growing to {recipe.growth} times the width")
-    wide = grow(model, recipe.growth, torch.Generator().manual_seed(recipe.seed))
+    wide = grow(model, recipe.growth)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
         folder = Path(temporary) / "model"
         wide.to(torch.bfloat16).save_pretrained(folder)

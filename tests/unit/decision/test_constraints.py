@@ -182,3 +182,14 @@ def test_a_baseline_that_succeeded_is_taken_before_one_that_failed() -> None:
     assert find_baseline([failed, again]) is again
     assert find_baseline([failed]) is failed
     assert find_baseline([make_baseline().pending().obj(), make_trial(1).obj()]) is None
+
+
+def test_perplexity_is_near_its_limit_by_the_paired_interval_where_there_is_one() -> None:
+    limit = Constraint(metric="perplexity", max_degradation_percent=5)
+    reference = make_baseline().metric("perplexity", 10, margin=4).obj()
+    trial = make_trial().metric("perplexity", 10.1, margin=4)
+    unpaired = judge(limit, trial.obj(), reference)
+    paired = judge(limit, trial.metric("perplexityRatio", 1.01, margin=0.002).obj(), reference)
+    assert unpaired.marginal
+    assert paired.met
+    assert not paired.marginal

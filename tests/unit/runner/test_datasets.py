@@ -141,7 +141,8 @@ def test_only_as_much_is_tokenized_as_the_windows_need() -> None:
             yield "word " * 100
 
     token_windows(endless(), WordTokenizer(), length=10, count=5, seed=0)
-    assert len(taken) == 2
+    # Four times 50 tokens are wanted, and each text gives 10 and a separator.
+    assert len(taken) == 19
 
 
 def test_too_little_text_says_what_would_fit() -> None:
@@ -163,7 +164,8 @@ def test_windows_are_distinct_pieces_of_the_text(lengths: list[int], window: int
     windows = token_windows(texts, tokenizer, window, count, seed)
     tokens = [token for piece in windows for token in piece]
     assert len(set(tokens)) == len(tokens) == count * window
-    assert all(piece == list(range(piece[0], piece[0] + window)) for piece in windows)
+    # In the order of the text; a gap only where a stretch of one text ends and the next text begins.
+    assert all(earlier < later for piece in windows for earlier, later in itertools.pairwise(piece))
 
 
 def test_fingerprint_follows_a_file_s_content(tmp_path: Path) -> None:
@@ -172,3 +174,20 @@ def test_fingerprint_follows_a_file_s_content(tmp_path: Path) -> None:
     before = fingerprint(f"file://{path}")
     path.write_text("two")
     assert fingerprint(f"file://{path}") != before
+
+
+def test_one_long_text_does_not_fill_the_windows() -> None:
+    texts = ["long " * 10_000, *(f"short{n} " * 40 for n in range(200))]
+    tokenizer = WordTokenizer()
+    windows = token_windows(texts, tokenizer, 8, 16, seed=0)
+    long = tokenizer("long", add_special_tokens=False)["input_ids"][0]
+    assert sum(set(window) == {long} for window in windows) <= 4
+
+
+def test_a_single_text_gives_all_windows_if_there_is_no_other() -> None:
+    assert len(token_windows(["word " * 1000], WordTokenizer(), 8, 16, seed=0)) == 16
+
+
+def test_generated_tables_are_no_text() -> None:
+    texts = load_texts("builtin://python-stdlib/train")
+    assert not any("LATIN SMALL LETTER" in text and text.count("0x00") > 100 for text in texts)
