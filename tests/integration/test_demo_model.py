@@ -1,4 +1,4 @@
-"""The demo model is trained, grown without changing what it computes, and the same again for the same seed."""
+"""The demo model is trained, made as hard to quantize as a large one and grown without changing what it computes, and the same again for the same seed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from haqa_runner.demo.growth import grow
+from haqa_runner.demo.outliers import Outliers, add_outliers
 from haqa_runner.demo.recipe import DemoRecipe, is_made
 from haqa_runner.demo.train import make_demo_model
 
@@ -24,6 +25,11 @@ ids = torch.randint(64, (2, 12))
 wide = grow(narrow, 3)
 assert wide.config.hidden_size == 96 and wide.config.num_attention_heads == 6
 torch.testing.assert_close(wide(ids).logits, narrow(ids).logits, atol=1e-5, rtol=1e-4)
+
+before, gains = narrow(ids).logits, narrow.model.layers[0].input_layernorm.weight.clone()
+add_outliers(narrow, Outliers(1 / 8, 16.0), torch.Generator().manual_seed(0))
+torch.testing.assert_close(narrow(ids).logits, before, atol=1e-5, rtol=1e-4)
+assert (narrow.model.layers[0].input_layernorm.weight / gains).max() == 16
 
 recipe = DemoRecipe(hidden=32, intermediate=64, layers=1, heads=2, growth=2, steps=5, vocabulary=300, characters=60_000)
 digests = []
@@ -38,7 +44,7 @@ print("same twice")
 """
 
 
-def test_growth_keeps_the_function_and_a_seed_makes_the_same_model(tmp_path: Path) -> None:
+def test_outliers_and_growth_keep_the_function_and_a_seed_makes_the_same_model(tmp_path: Path) -> None:
     command = [PYTHON, "-c", SCRIPT, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -21,6 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from haqa_runner.datasets import load_texts
 from haqa_runner.demo.growth import grow
+from haqa_runner.demo.outliers import Outliers, add_outliers
 from haqa_runner.demo.recipe import MARKER, DemoRecipe
 
 CHAT_TEMPLATE = (
@@ -41,6 +42,9 @@ def make_demo_model(target: Path, recipe: DemoRecipe, progress: Progress) -> Non
     tokenizer = train_tokenizer(text.splitlines(keepends=True), recipe.vocabulary)
     tokens = torch.tensor(tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids)
     model, loss = train(tokens, recipe, tokenizer, progress)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    for share, gain in (recipe.weight_outliers, recipe.activation_outliers):
+        add_outliers(model, Outliers(share, gain), generator)
     progress(0.97, f"growing to {recipe.growth} times the width")
     wide = grow(model, recipe.growth)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
