@@ -18,6 +18,9 @@ from pydantic.alias_generators import to_camel
 
 CONTRACT_VERSION: Final = 1
 
+FETCH_TRIAL: Final = "fetch"
+"""Name of the request that fetches the model and says what it is; nothing is served."""
+
 Scalar = bool | int | float | str
 
 
@@ -308,6 +311,10 @@ class ArtifactReport(Contract):
     model_digest: str = Field(description="Which model this was made from: hub commit, or hash of the files")
     tool_versions: dict[str, str] = Field(default_factory=dict)
     peak_rss_bytes: int | None = Field(default=None, description="Largest resident memory while quantizing")
+    config: str | None = Field(
+        default=None, description="Of a fetched model: what the search reads of its config.json, as JSON"
+    )
+    weight_bytes: int | None = Field(default=None, description="Of a fetched model: size of its tensors")
 
 
 class EngineReport(Contract):

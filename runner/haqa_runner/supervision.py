@@ -27,6 +27,7 @@ from haqa_runner.steps import (
     time_limit_s,
     write_report,
 )
+from haqa_runner.termination import leave_report
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,11 @@ def supervise(step: Step, request: TrialRequest, *, perform_step: PerformStep = 
         status, peak_rss_bytes = _run_in_child(step, request, perform_step)
         if not report_path(request, step).exists():
             failure = failure_of_death(step, os.waitstatus_to_exitcode(status), peak_rss_bytes)
-            write_report(request, step, TrialReport(trial=request.trial, failure=failure))
+            report = TrialReport(trial=request.trial, failure=failure)
+            write_report(request, step, report)
+            leave_report(report)
             return EXIT_REPORTED_FAILURE
+        leave_report(TrialReport.model_validate_json(report_path(request, step).read_bytes()))
     except OSError as error:
         log.error("%s cannot leave its report in %s (%s); check space and permissions", step, request.directory, error)
         return EXIT_UNREPORTED

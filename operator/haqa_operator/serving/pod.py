@@ -14,12 +14,16 @@ from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.images import is_gaudi
 from haqa_operator.serving.launch import drain_s
 from haqa_operator.serving.volumes import (
+    MODEL_MOUNT,
+    TRIAL_MOUNT,
+    ExtraVolume,
     FetchedVolume,
+    LinkedVolume,
     Manifest,
     ModelVolume,
     SecretVariable,
-    model_mount,
-    model_volume,
+    model_mounts,
+    model_volumes,
     scratch_env,
     scratch_mounts,
     scratch_volumes,
@@ -61,6 +65,7 @@ class EnginePod:
         user_id: None leaves it to the cluster, as OpenShift wants it.
         secrets: More variables by reference, for example HF_TOKEN.
         command: For images in which vLLM is started otherwise.
+        extra: Folders that the engine gets wherever it runs.
     """
 
     launch: EngineLaunch
@@ -73,23 +78,30 @@ class EnginePod:
     user_id: int | None = USER_ID
     secrets: tuple[SecretVariable, ...] = ()
     command: tuple[str, ...] = ENGINE_COMMAND
+    extra: tuple[ExtraVolume, ...] = ()
 
 
 def pod_spec(pod: EnginePod) -> Manifest:
     """The `spec` of a pod that serves until it is stopped."""
+    spec = placement(pod, grace_s=PRE_STOP_S + drain_s(pod.launch) + _TEARDOWN_S)
+    if init := init_containers(pod):
+        spec["initContainers"] = init
+    return spec | {"containers": [engine_container(pod)], "volumes": pod_volumes(pod)}
+
+
+def placement(pod: EnginePod, *, grace_s: int) -> Manifest:
+    """The part of a pod's `spec` that says where and as whom it runs; the same for a trial and for the winner."""
     spec: Manifest = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(pod),
-        "terminationGracePeriodSeconds": PRE_STOP_S + drain_s(pod.launch) + _TEARDOWN_S,
+        "terminationGracePeriodSeconds": grace_s,
     }
     if pod.node_selector:
         spec["nodeSelector"] = dict(sorted(pod.node_selector.items()))
     if pod.tolerations:
         spec["tolerations"] = tolerations(pod.tolerations)
-    if init := init_containers(pod):
-        spec["initContainers"] = init
-    return spec | {"containers": [engine_container(pod)], "volumes": pod_volumes(pod)}
+    return spec
 
 
 def engine_container(pod: EnginePod, *, sidecar: bool = False) -> Manifest:
@@ -103,8 +115,8 @@ def engine_container(pod: EnginePod, *, sidecar: bool = False) -> Manifest:
     container: Manifest = {
         "name": ENGINE_CONTAINER,
         "image": pod.image,
-        "command": [_literal(word) for word in pod.command],
-        "args": [_literal(argument) for argument in (*pod.launch.args, "--host=0.0.0.0", f"--port={pod.launch.port}")],
+        "command": [literal(word) for word in pod.command],
+        "args": [literal(argument) for argument in (*pod.launch.args, "--host=0.0.0.0", f"--port={pod.launch.port}")],
         "env": engine_env(pod),
         "ports": [{"name": "http", "containerPort": pod.launch.port}],
         "resources": resource_requirements(pod),
@@ -112,42 +124,57 @@ def engine_container(pod: EnginePod, *, sidecar: bool = False) -> Manifest:
     }
     if sidecar:
         container["restartPolicy"] = "Always"
+        # The engine writes no message: the end of its log says why it ended.
+        container["terminationMessagePolicy"] = "FallbackToLogsOnError"
     else:
         container["livenessProbe"] = _health(period_s=10, timeout_s=10, failures=6)
         container["readinessProbe"] = _health(period_s=_PROBE_PERIOD_S, timeout_s=5, failures=3)
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": PRE_STOP_S}}}
     return container | {
         "securityContext": container_security(),
-        "volumeMounts": [model_mount(pod.model), *scratch_mounts()],
+        "volumeMounts": [*model_mounts(pod.model), *scratch_mounts(), *(volume.mount for volume in pod.extra)],
     }
 
 
 def engine_env(pod: EnginePod) -> list[Manifest]:
     """The launch's environment, what the pod's folders need, and secrets by reference."""
-    own = [{"name": name, "value": _literal(value)} for name, value in sorted(pod.launch.env.items())]
+    own = [{"name": name, "value": literal(value)} for name, value in sorted(pod.launch.env.items())]
     given = set(pod.launch.env)
     return [*own, *(entry for entry in scratch_env() if entry["name"] not in given), *secret_env(pod.secrets)]
 
 
 def init_containers(pod: EnginePod) -> list[Manifest]:
-    """What has to run before the engine: fetching the model, where it does not lie on a volume."""
-    if not isinstance(pod.model, FetchedVolume):
-        return []
-    return [
-        {
-            "name": "fetch-model",
-            "image": pod.model.image,
-            "command": [_literal(word) for word in pod.model.command],
-            "env": [*scratch_env(), *secret_env(pod.model.secrets)],
-            "securityContext": container_security(),
-            "volumeMounts": [model_mount(pod.model) | {"readOnly": False}, *scratch_mounts()],
-        }
-    ]
+    """What has to run before the engine where the model does not lie on a volume at its place."""
+    match pod.model:
+        case FetchedVolume(image, command, secrets):
+            return [
+                {
+                    "name": "fetch-model",
+                    "image": image,
+                    "command": [literal(word) for word in command],
+                    "env": [*scratch_env(), *secret_env(secrets)],
+                    "securityContext": container_security(),
+                    "volumeMounts": [*model_mounts(pod.model, writable=True), *scratch_mounts()],
+                }
+            ]
+        case LinkedVolume(target=str(target)):
+            return [
+                {
+                    "name": "link-model",
+                    "image": pod.image,
+                    "command": ["ln", "-sfn", literal(target), MODEL_MOUNT],
+                    "securityContext": container_security(),
+                    "volumeMounts": [{"name": "trial", "mountPath": TRIAL_MOUNT}],
+                }
+            ]
+        case _:
+            return []
 
 
 def pod_volumes(pod: EnginePod) -> list[Manifest]:
     # Tensor parallelism talks through shared memory; vLLM's documents give 10 GiB to it.
-    return [model_volume(pod.model), *scratch_volumes(shm_gib=10 if pod.accelerator.count > 1 else 2)]
+    scratch = scratch_volumes(shm_gib=10 if pod.accelerator.count > 1 else 2)
+    return [*model_volumes(pod.model), *scratch, *(volume.volume for volume in pod.extra)]
 
 
 def pod_security(pod: EnginePod) -> Manifest:
@@ -226,6 +253,6 @@ def _health(*, period_s: int, timeout_s: int, failures: int) -> Manifest:
     }
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Kubernetes replaces `$(NAME)` in commands, arguments and variables; a doubled dollar stays a dollar."""
     return text.replace("$", "$$")

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 Manifest = dict[str, Any]
 
-MODEL_MOUNT = "/model"
+TRIAL_MOUNT = "/haqa"
+"""The trial's own folder."""
+MODEL_MOUNT = f"{TRIAL_MOUNT}/model"
+"""In a trial a link, in the winner's Deployment a mount: the engine is told the same path."""
+STORE_MOUNT = "/store"
+CLAIM_MOUNT = "/models"
+"""The claim of a pvc:// model."""
 CACHE_MOUNT = "/cache"
 
 
@@ -45,7 +52,7 @@ class FetchedVolume:
 
     Attributes:
         image: Of the init container.
-        command: Fetches into `MODEL_MOUNT`, for example (python3, -m, some.fetch, s3://bucket/key, /model).
+        command: Fetches into `MODEL_MOUNT`, for example (python3, -m, some.fetch, s3://bucket/key, /haqa/model).
         secrets: Credentials, by reference.
         size_limit: Of the pod's copy, as a Kubernetes quantity; None = what the node has.
     """
@@ -56,26 +63,107 @@ class FetchedVolume:
     size_limit: str | None = None
 
 
-ModelVolume = ClaimVolume | HostPathVolume | FetchedVolume
+@dataclass(frozen=True)
+class LinkedVolume:
+    """The model lies wherever a link in the pod's own folder points: in the store or in the claim of a pvc:// model.
+
+    Attributes:
+        store: Claim of the artifact store; None = a folder of the pod's own, for artifacts that come from a bucket.
+        model_claim: Claim of a pvc:// model.
+        target: Where an init container lets the link point; None = somebody else does, in a trial `quantize`.
+    """
+
+    store: str | None = None
+    model_claim: str | None = None
+    target: str | None = None
 
 
-def model_volume(volume: ModelVolume) -> Manifest:
-    """The entry of `spec.volumes` for the model."""
+ModelVolume = ClaimVolume | HostPathVolume | FetchedVolume | LinkedVolume
+
+
+@dataclass(frozen=True)
+class ExtraVolume:
+    """A folder that an installation gives to its pods, for example an environment that lies on every node.
+
+    Attributes:
+        source: As in `spec.volumes`, without the name: {"hostPath": {"path": "/opt/vllm"}}.
+    """
+
+    name: str
+    mount_path: str
+    source: Manifest
+    read_only: bool = True
+
+    @property
+    def volume(self) -> Manifest:
+        return {"name": self.name, **self.source}
+
+    @property
+    def mount(self) -> Manifest:
+        return {"name": self.name, "mountPath": self.mount_path, "readOnly": self.read_only}
+
+
+def served_volume(path: str, *, store: str | None, model_claim: str | None = None) -> ModelVolume | None:
+    """The volume from which a Deployment serves what a trial's link pointed at.
+
+    An artifact is a folder of its claim and is mounted alone. Models are linked, since the files of a hub's cache are
+    links themselves and lead out of their folder.
+
+    Args:
+        path: `ArtifactReport.path`, as the trial's pod saw it.
+
+    Returns:
+        None for a folder that only the trial's own pod had: the model has to be fetched again.
+    """
+    folder = PurePosixPath(path)
+    if store is not None and folder.is_relative_to(f"{STORE_MOUNT}/artifacts"):
+        return ClaimVolume(store, str(folder.relative_to(STORE_MOUNT)))
+    if store is not None and folder.is_relative_to(STORE_MOUNT):
+        return LinkedVolume(store=store, target=path)
+    if model_claim is not None and folder.is_relative_to(CLAIM_MOUNT):
+        inside = str(folder.relative_to(CLAIM_MOUNT))
+        return ClaimVolume(model_claim, None if inside == "." else inside)
+    return None
+
+
+def artifact_volume(claim: str, digest: str) -> ClaimVolume:
+    """A quantized model in the store's claim, by the layout of `haqa_runner.store.local`."""
+    return ClaimVolume(claim, f"artifacts/{digest}/model")
+
+
+def model_volumes(volume: ModelVolume) -> list[Manifest]:
+    """The entries of `spec.volumes` for the model."""
     match volume:
         case ClaimVolume(claim):
-            return {"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+            return [{"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}]
         case HostPathVolume(path):
-            return {"name": "model", "hostPath": {"path": path, "type": "Directory"}}
+            return [{"name": "model", "hostPath": {"path": path, "type": "Directory"}}]
         case FetchedVolume():
-            return {"name": "model", "emptyDir": {"sizeLimit": volume.size_limit} if volume.size_limit else {}}
+            return [{"name": "model", "emptyDir": {"sizeLimit": volume.size_limit} if volume.size_limit else {}}]
+        case LinkedVolume():
+            return _linked_volumes(volume)
 
 
-def model_mount(volume: ModelVolume) -> Manifest:
-    """The engine's view of it: never writable."""
-    mount: Manifest = {"name": "model", "mountPath": MODEL_MOUNT, "readOnly": True}
+def model_mounts(volume: ModelVolume, *, writable: bool = False) -> list[Manifest]:
+    """A container's view of the model, for the engine never writable."""
+    if isinstance(volume, LinkedVolume):
+        mounts = [("trial", TRIAL_MOUNT, not writable), ("store", STORE_MOUNT, not writable)]
+        if volume.model_claim:
+            mounts.append(("models", CLAIM_MOUNT, True))
+        return [{"name": name, "mountPath": path, "readOnly": read_only} for name, path, read_only in mounts]
+    mount: Manifest = {"name": "model", "mountPath": MODEL_MOUNT, "readOnly": not writable}
     if isinstance(volume, ClaimVolume) and volume.sub_path:
         mount["subPath"] = volume.sub_path
-    return mount
+    return [mount]
+
+
+def _linked_volumes(volume: LinkedVolume) -> list[Manifest]:
+    store: Manifest = {"persistentVolumeClaim": {"claimName": volume.store}} if volume.store else {"emptyDir": {}}
+    volumes: list[Manifest] = [{"name": "trial", "emptyDir": {}}, {"name": "store", **store}]
+    if volume.model_claim:
+        claim = {"claimName": volume.model_claim, "readOnly": True}
+        volumes.append({"name": "models", "persistentVolumeClaim": claim})
+    return volumes
 
 
 def scratch_volumes(shm_gib: int) -> list[Manifest]:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from haqa_runner.contract import (
+    FETCH_TRIAL,
     Algorithm,
     ArtifactReport,
     Calibration,
@@ -22,8 +23,9 @@ from haqa_runner.datasets import fingerprint, load_texts
 from haqa_runner.disk import is_disk_full, size_text
 from haqa_runner.failures import TrialFailure, cause_of
 from haqa_runner.models import FetchedModel, fetch_model
-from haqa_runner.models.checkpoint import ModelFacts, model_facts
+from haqa_runner.models.checkpoint import ModelFacts, model_facts, read_config
 from haqa_runner.progress import Phases, ProgressSink
+from haqa_runner.quantize.inspection import compact_config
 from haqa_runner.quantize.machine import memory_limit_bytes, peak_rss_bytes, reset_peak_rss
 from haqa_runner.quantize.recipes import (
     RECIPE_VERSION,
@@ -64,7 +66,7 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
         model = fetch_model(request.model, Path(request.cache), progress)
     if not request.configuration.quantized:
         link_model(Path(request.directory), model.path)
-        return TrialReport(trial=request.trial, artifact=_unquantized(model))
+        return TrialReport(trial=request.trial, artifact=_unquantized(request, model))
     plan = _plan(request, model)
     peaks: list[int] = []
 
@@ -207,11 +209,20 @@ def _has_accelerator() -> bool:
     return bool(torch.accelerator.is_available())
 
 
-def _unquantized(model: FetchedModel) -> ArtifactReport:
-    return ArtifactReport(
+def _unquantized(request: TrialRequest, model: FetchedModel) -> ArtifactReport:
+    report = ArtifactReport(
         digest=hashlib.sha256(model.digest.encode()).hexdigest(),
         path=str(model.path),
         size_bytes=model.size_bytes,
         reused=True,
         model_digest=model.digest,
+    )
+    if request.trial != FETCH_TRIAL:
+        return report
+    uri = request.model.uri
+    return report.model_copy(
+        update={
+            "config": compact_config(read_config(model.path, uri)),
+            "weight_bytes": model_facts(model.path, uri).weight_bytes,
+        }
     )
