@@ -1,4 +1,4 @@
-"""The demo model is trained, made as hard to quantize as a large one and grown without changing what it computes, and the same again for the same seed."""
+"""The demo model is as hard to quantize as a large one, computes what it computed before, and is the same twice."""
 
 from __future__ import annotations
 

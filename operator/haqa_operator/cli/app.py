@@ -16,6 +16,7 @@ from haqa_operator.api import QuantizationTuning, SpecError, load_tuning
 from haqa_operator.cli import replaying
 from haqa_operator.cli.doctor import Level, examine
 from haqa_operator.cli.tuning import show_trial, tune_file, write_reports
+from haqa_operator.tuning.preflight import metric_problems, setting_problems
 
 app = typer.Typer(
     help="Find the quantization scheme and vLLM settings that serve a model best on your hardware, by measuring.",
@@ -93,6 +94,8 @@ def validate(file: TuningFile) -> None:
         tuning = load_tuning(file)
     except SpecError as error:
         raise fail(error.problems) from None
+    if problems := [*metric_problems(tuning), *setting_problems(tuning)]:
+        raise fail(problems)
     typer.echo(f"{file}: valid, {len(tuning.spec.node_pools)} pool(s), {len(tuning.spec.constraints)} constraint(s)")
 
 

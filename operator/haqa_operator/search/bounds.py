@@ -8,14 +8,14 @@ device's caches, and on CPUs, whose bandwidth is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import exp, log
 
 from haqa_operator.api.tuning import Objective
 from haqa_operator.search.cases import Case
 from haqa_operator.search.roofline import Roofline, roofline_of
-from haqa_runner.contract import Configuration, Workload
+from haqa_runner.contract import Workload
 
 _CACHED_BYTES = 2e9
 """More than ten times the largest cache of any device in the catalogue (MI300X: 256 MB, B200: 126 MB)."""
@@ -43,21 +43,6 @@ def best_possible(objective: Objective, case: Case) -> float | None:
         steps = case.workload.output_tokens - 1 if objective.metric == "e2e" else 1
         return -1000 * steps * roofline.least_step_s(1)
     return None
-
-
-def best_of_untried(
-    objective: Objective, base: Case, candidates: Iterable[Configuration], tried: Iterable[Configuration]
-) -> float | None:
-    """The best score that any candidate not tried yet could get; None where one of them has no bound, or none is left.
-
-    Args:
-        base: Hardware, model and workload; its configuration is not looked at.
-    """
-    done = set(tried)
-    left = [candidate for candidate in candidates if candidate not in done]
-    bounds = [best_possible(objective, replace(base, configuration=candidate)) for candidate in left]
-    known = [bound for bound in bounds if bound is not None]
-    return max(known) if known and len(known) == len(bounds) else None
 
 
 def _skips_steps(case: Case) -> bool:

@@ -7,16 +7,17 @@ starts at the front sees every scheme early.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product, zip_longest
 from math import prod
 
-from haqa_operator.api.tuning import Search
+from haqa_operator.api.tuning import Objective, Search
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.hardware.accelerators import Accelerator, Platform
 from haqa_operator.search.algorithms import DEFAULT
 from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES
+from haqa_operator.search.bounds import best_possible
 from haqa_operator.search.cases import Case, Violation, first_violation
 from haqa_operator.search.engine_policies import ENGINE_POLICIES
 from haqa_operator.search.model_profile import ModelProfile
@@ -88,6 +89,7 @@ def build_space(
     *,
     env: Mapping[str, str] | None = None,
     max_model_len: int | None = None,
+    objective: Objective | None = None,
 ) -> SearchSpace:
     """Everything that may be tried on one pool.
 
@@ -96,6 +98,7 @@ def build_space(
         engine_version: vLLM's, for example `0.32.0`.
         env: What the pool gives the engine as environment.
         max_model_len: What the engine gets where nothing else is set; None = the workload's longest request.
+        objective: What candidates are bounded in; None = no bounds.
 
     Raises:
         SpaceError: more than `MAX_CANDIDATES` candidates.
@@ -140,7 +143,13 @@ def build_space(
         exclusions=ruled_out.exclusions(),
         baseline_problem=problem.reason if problem else None,
         notes=_notes(base_case, allowed),
+        bounds=_bounds(objective, candidates) if objective else {},
     )
+
+
+def _bounds(objective: Objective, candidates: Iterable[Case]) -> dict[Configuration, float]:
+    bounds = ((case.configuration, best_possible(objective, case)) for case in candidates)
+    return {configuration: bound for configuration, bound in bounds if bound is not None}
 
 
 def _artifacts(search: Search, case: Case) -> list[_Artifact]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from haqa_operator.decision.results import Exclusion
@@ -19,6 +19,7 @@ class SearchSpace:
         exclusions: What was ruled out, grouped by cause.
         baseline_problem: Why the baseline itself cannot run here, where that is known; the candidates may all the same.
         notes: What is worth knowing of schemes that can run, for example that one runs weight-only.
+        bounds: Candidate -> the best score that the hardware allows it (`bounds.best_possible`), where one is known.
     """
 
     baseline: Configuration
@@ -26,6 +27,7 @@ class SearchSpace:
     exclusions: tuple[Exclusion, ...] = field(default=())
     baseline_problem: str | None = None
     notes: tuple[str, ...] = ()
+    bounds: Mapping[Configuration, float] = field(default_factory=dict)
 
     def dimensions(self) -> dict[str, tuple[Scalar | None, ...]]:
         """Parameter name -> the values it takes among the candidates (None where a candidate leaves it out)."""
@@ -36,6 +38,12 @@ class SearchSpace:
         """The space without candidates that are, say, being measured right now."""
         gone = set(configurations)
         return replace(self, candidates=tuple(c for c in self.candidates if c not in gone))
+
+    def best_left(self, tried: Collection[Configuration]) -> float | None:
+        """The best score that any candidate not tried yet could get; None where one has no bound, or none is left."""
+        left = [candidate for candidate in self.candidates if candidate not in tried]
+        known = [self.bounds[candidate] for candidate in left if candidate in self.bounds]
+        return max(known) if known and len(known) == len(left) else None
 
     def __contains__(self, configuration: object) -> bool:
         return configuration in self.candidates

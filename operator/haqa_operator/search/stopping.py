@@ -74,18 +74,10 @@ def stop_reason(
         objectives: The first one decides what counts as better.
         candidates_left: Candidates that no trial has been made of.
         now, started: Unix seconds; `started` is None before the first trial.
-        bound: The best score (higher is better) that anything untried could reach (`bounds.best_of_untried`).
+        bound: The best score (higher is better) that anything untried could reach (`SearchSpace.best_left`).
     """
     state = _Search(budget, search, trials, objectives, constraints, candidates_left, now, started, bound)
     return next((reason for rule in _RULES if (reason := rule(state)) is not None), None)
-
-
-def agent_stop_reason(budget: Budget, agent_tokens: int) -> str | None:
-    """Why the agent is not asked any more; the search goes on with its fallback strategy."""
-    limit = budget.max_agent_tokens
-    if limit is None or agent_tokens < limit:
-        return None
-    return f"the agent has used {agent_tokens:,} tokens of budget.maxAgentTokens {limit:,}"
 
 
 def _exhausted(state: _Search) -> StopReason | None:

@@ -1,4 +1,5 @@
-"""Writes `vllm_settings.json`: every setting of `vllm serve`, read from vLLM's own argument parser.
+"""Writes `vllm_settings.json`: every setting of `vllm serve`, read from vLLM's own argument parser, and every
+architecture that it serves.
 
 Run it with the serving environment's interpreter, whenever the pinned vLLM changes:
 
@@ -34,10 +35,14 @@ _SCALARS = {int: "int", float: "float", str: "str", bool: "str"}
 def extract() -> dict[str, Any]:
     """Version, settings and environment variables of the vLLM that is installed here."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     from vllm import __version__, envs
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.model_executor.models.registry import ModelRegistry
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+    # What vLLM has no code of its own for, it serves through transformers.
+    architectures = {*ModelRegistry.get_supported_archs(), *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}
     parser = make_arg_parser(FlexibleArgumentParser())
     described = (describe(action) for action in parser._actions)
     settings = {name: setting for name, setting in filter(None, described)}
@@ -45,6 +50,7 @@ def extract() -> dict[str, Any]:
         "version": re.sub(r"\+.*", "", __version__),
         "settings": dict(sorted(settings.items())),
         "environment": sorted(name for name in envs.environment_variables if name.startswith("VLLM_")),
+        "architectures": sorted(architectures),
     }
 
 

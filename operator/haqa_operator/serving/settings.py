@@ -62,11 +62,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The settings of one vLLM version."""
+    """The settings of one vLLM version, and the architectures that it serves (`architectures` of a config.json)."""
 
     version: str
     settings: Mapping[str, Setting]
     variables: frozenset[str]
+    architectures: frozenset[str]
 
 
 @cache
@@ -75,7 +76,7 @@ def catalogue() -> Catalogue:
     text = resources.files(__package__).joinpath("vllm_settings.json").read_text(encoding="utf-8")
     data = json.loads(text)
     settings = {name: _setting(name, fields) for name, fields in data["settings"].items()}
-    return Catalogue(data["version"], settings, frozenset(data["environment"]))
+    return Catalogue(data["version"], settings, frozenset(data["environment"]), frozenset(data["architectures"]))
 
 
 def _setting(name: str, fields: Mapping[str, Any]) -> Setting:

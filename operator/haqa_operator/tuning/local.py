@@ -172,6 +172,7 @@ class LocalTuning:
                 version,
                 env=pool.spec.env,
                 max_model_len=default_max_model_len(self.spec.workload, self.spec.evaluation, profile.max_positions),
+                objective=self.spec.objectives[0],
             )
         except SpaceError as error:
             raise SpecError([f"spec.search: {error}"]) from None

@@ -145,6 +145,7 @@ def _end_of_search(state: PoolState) -> str | None:
         candidates_left=left,
         now=state.now,
         started=state.started,
+        bound=state.space.best_left(tried),
     )
     return stop.sentence if stop else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from haqa_operator.api import QuantizationTuning
 from haqa_operator.api.metrics import known_metric
 from haqa_operator.executors.environments import runner_environment, serving_environment
-from haqa_operator.serving.settings import check_pool_env, check_search
+from haqa_operator.serving.settings import catalogue, check_pool_env, check_search
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
@@ -76,7 +77,13 @@ def _architecture_problems(where: str, config: dict[str, Any]) -> list[str]:
     architectures = config.get("architectures") or []
     if not architectures:
         return [f"{where}: config.json names no `architectures`; vLLM needs one, for example LlamaForCausalLM"]
-    return []
+    known = catalogue().architectures
+    # With an auto_map, the code that comes with the model says what it is (spec.model.trustRemoteCode).
+    if "auto_map" in config or any(architecture in known for architecture in architectures):
+        return []
+    close = difflib.get_close_matches(architectures[0], known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "serve it with another engine"
+    return [f"{where}: vLLM {catalogue().version} does not serve the architecture {architectures[0]}; {hint}"]
 
 
 def _environments() -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.checkpoints import write_checkpoint
 from typer.testing import CliRunner
 
 from haqa_operator.cli import app
@@ -126,3 +127,25 @@ def test_doctor_names_a_missing_environment_and_the_remedy(tmp_path: Path, monke
 
 def test_an_empty_search_exports_an_empty_table() -> None:
     assert "scheme" in export_table([])
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ({"search": {"engine": {"max-num-seq": [8]}}}, "spec.search.engine.max-num-seq is not a setting of vLLM"),
+        ({"objective": {"metric": "speed"}}, "spec.objective[0].metric: 'speed' is not a metric"),
+        ({"nodePools": [{"name": "a", "env": {"LD_LIBRARY_PATH": "/x"}}]}, "LD_LIBRARY_PATH"),
+    ],
+)
+def test_validate_finds_what_only_vllm_or_haqa_knows(tmp_path: Path, spec: dict[str, object], sentence: str) -> None:
+    code, output = run("validate", tuning(tmp_path, **spec))
+    assert code == 2
+    assert sentence in output
+
+
+def test_an_architecture_that_vllm_does_not_serve_is_named_before_anything_starts(tmp_path: Path) -> None:
+    model = write_checkpoint(tmp_path / "model", config={"architectures": ["LamaForCausalLM"]})
+    code, output = run("tune", tuning(tmp_path, model={"uri": f"file://{model}"}), "--out", tmp_path / "out")
+    assert code == 2
+    assert "does not serve the architecture LamaForCausalLM; did you mean LlamaForCausalLM?" in output
+    assert not (tmp_path / "out").exists()

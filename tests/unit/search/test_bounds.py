@@ -1,14 +1,18 @@
 """A bound that a search may end on: never below what can be, and none where it would not hold."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.search.builders import LLAMA_SMALL, case, cpu, model, nvidia
 
-from haqa_operator.api.tuning import Objective
-from haqa_operator.search.bounds import best_of_untried, best_possible
+from haqa_operator.api.tuning import Objective, Search
+from haqa_operator.search.bounds import best_possible
+from haqa_operator.search.build import build_space
 from haqa_operator.search.prior import estimate
-from haqa_runner.contract import Configuration, Workload
+from haqa_operator.search.space import SearchSpace
+from haqa_runner.contract import Algorithm, Configuration, Scheme, Workload
 
 ONE = Workload(input_tokens=512, output_tokens=256, concurrency=(1,))
 H100 = nvidia("NVIDIA-H100-80GB-HBM3")
@@ -81,19 +85,28 @@ def test_shared_beginnings_of_a_data_set_are_not_counted():
     assert bound(workload=shared) > bound(workload=alone)
 
 
-def test_best_of_untried_is_the_best_of_what_is_left():
-    base = case(H100, profile=model(), workload=ONE)
-    four, eight = Configuration.of("W4A16", "gptq"), Configuration.of("FP8-DYNAMIC", "rtn")
-    objective = Objective()
-    assert best_of_untried(objective, base, (four, eight), ()) == bound(scheme="W4A16")
-    assert best_of_untried(objective, base, (four, eight), (four,)) == bound(scheme="FP8-DYNAMIC")
-    assert best_of_untried(objective, base, (four, eight), (four, eight)) is None
+FOUR, EIGHT = Configuration.of("W4A16", "gptq"), Configuration.of("FP8-DYNAMIC", "rtn")
+
+
+def test_best_left_is_the_best_of_what_is_untried():
+    space = SearchSpace(Configuration(), (FOUR, EIGHT), bounds={FOUR: 200.0, EIGHT: 100.0})
+    assert space.best_left(()) == 200
+    assert space.best_left((FOUR,)) == 100
+    assert space.best_left((FOUR, EIGHT)) is None
 
 
 def test_one_candidate_without_a_bound_leaves_none():
-    base = case(H100, profile=model(), workload=ONE)
-    drafted = Configuration.of("W4A16", "gptq", speculative_config='{"method": "ngram"}')
-    assert best_of_untried(Objective(), base, (Configuration.of("FP8-DYNAMIC", "rtn"), drafted), ()) is None
+    assert SearchSpace(Configuration(), (FOUR, EIGHT), bounds={FOUR: 200.0}).best_left(()) is None
+
+
+def test_space_bounds_its_candidates_where_the_hardware_is_known():
+    search = Search(schemes=(Scheme.W4A16, Scheme.FP8_DYNAMIC), algorithms=(Algorithm.RTN,))
+    space = build_space(search, H100, model(), ONE, "0.32.0", objective=Objective())
+    assert space.candidates
+    assert {c: space.bounds[c] for c in space.candidates} == {
+        c: best_possible(Objective(), replace(case(H100, profile=model(), workload=ONE), configuration=c))
+        for c in space.candidates
+    }
 
 
 @given(level=st.integers(1, 512), scheme=st.sampled_from(["BF16", "FP8-DYNAMIC", "W4A16"]))

@@ -6,7 +6,7 @@ import pytest
 from tests.builders import make_baseline, make_trial
 
 from haqa_operator.api.tuning import Budget, Constraint, Objective, Search
-from haqa_operator.search.stopping import StopCause, agent_stop_reason, stop_reason
+from haqa_operator.search.stopping import StopCause, stop_reason
 
 
 def stopped(*trials, left=10, now=0.0, started=0.0, bound=None, objective=None, constraints=(), search=None, **budget):
@@ -151,11 +151,3 @@ def test_bound_means_nothing_before_something_feasible_was_measured():
 def test_order_of_trials_does_not_matter():
     built = trials(100, 120, 90, 80, None)
     assert stopped(*reversed(built), search=PATIENT) == stopped(*built, search=PATIENT)
-
-
-def test_agent_that_has_used_its_tokens_is_not_asked_again():
-    assert agent_stop_reason(Budget(), 10**9) is None
-    assert agent_stop_reason(Budget(max_agent_tokens=1000), 999) is None
-    assert agent_stop_reason(Budget(max_agent_tokens=1000), 1200) == (
-        "the agent has used 1,200 tokens of budget.maxAgentTokens 1,000"
-    )
