@@ -41,10 +41,10 @@ def metric_problems(tuning: QuantizationTuning) -> list[str]:
 
 def setting_problems(tuning: QuantizationTuning) -> list[str]:
     """Engine settings and variables that vLLM does not know or HAQA does not pass on."""
-    problems = [f"spec.search.{problem}" for problem in check_search(tuning.spec.search)]
-    for i, pool in enumerate(tuning.spec.node_pools):
-        problems += [f"spec.nodePools[{i}].{problem}" for problem in check_pool_env(pool)]
-    return problems
+    problems = check_search(tuning.spec.search)
+    for pool in tuning.spec.node_pools:
+        problems += check_pool_env(pool)
+    return [f"spec.{problem}" for problem in problems]
 
 
 def model_problems(uri: str) -> list[str]:
