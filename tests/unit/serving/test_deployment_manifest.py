@@ -4,12 +4,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import kubernetes.client
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import settings as run
 from hypothesis import strategies as st
+from tests.unit.serving.kubernetes_fields import assert_fits
 
 from haqa_operator.api.tuning import Toleration
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
@@ -23,7 +23,17 @@ from haqa_operator.serving.deployment import (
 from haqa_operator.serving.images import engine_image
 from haqa_operator.serving.launch import engine_launch
 from haqa_operator.serving.pod import EnginePod, Resources, engine_container, init_containers, pod_spec
-from haqa_operator.serving.volumes import MODEL_MOUNT, ClaimVolume, FetchedVolume, HostPathVolume, SecretVariable
+from haqa_operator.serving.volumes import (
+    MODEL_MOUNT,
+    ClaimVolume,
+    ExtraVolume,
+    FetchedVolume,
+    HostPathVolume,
+    LinkedVolume,
+    SecretVariable,
+    artifact_volume,
+    served_volume,
+)
 from haqa_runner.contract import Configuration, Estimate
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -37,6 +47,7 @@ GAUDI = Accelerator(vendor=Vendor.INTEL, product="Gaudi3", memory_gib=128)
 VOLUMES = {
     "claim": ClaimVolume("artifacts", "sha256/3fa1"),
     "host": HostPathVolume("/var/models/demo"),
+    "linked": LinkedVolume("artifacts", target="/store/cache/hub/snapshots/1"),
     "fetched": FetchedVolume(
         "example/haqa-runner:0.1.0",
         ("fetch", "s3://models/demo", MODEL_MOUNT),
@@ -156,25 +167,6 @@ def test_every_field_is_one_that_kubernetes_has(accelerator, model):
     assert_fits(engine_container(pod, sidecar=True), "V1Container")
 
 
-def assert_fits(value, type_name, path=""):
-    """Unknown and mistyped fields, by the models that are generated from Kubernetes' OpenAPI document."""
-    if inner := re.fullmatch(r"[Ll]ist\[(.*)\]", type_name):
-        assert isinstance(value, list), path
-        for i, item in enumerate(value):
-            assert_fits(item, inner[1], f"{path}[{i}]")
-    elif inner := re.fullmatch(r"[Dd]ict[(\[]str, (.*)[)\]]", type_name):
-        assert isinstance(value, dict), path
-        for key, item in value.items():
-            assert_fits(item, inner[1], f"{path}[{key}]")
-    elif model := getattr(kubernetes.client, type_name, None):
-        types = {model.attribute_map[name]: kind for name, kind in model.openapi_types.items()}
-        for key, item in value.items():
-            assert key in types, f"{path}.{key} is not a field of {type_name}"
-            assert_fits(item, types[key], f"{path}.{key}")
-    elif type_name != "object":
-        assert isinstance(value, {"str": str, "int": int, "bool": bool}[type_name]), f"{path}: {value!r}"
-
-
 @pytest.mark.parametrize("accelerator", [CPU, L40S, MI300X], ids=lambda a: a.product)
 @pytest.mark.parametrize("model", VOLUMES.values(), ids=VOLUMES)
 def test_pod_keeps_the_restricted_standard_and_gets_no_token(accelerator, model):
@@ -253,3 +245,36 @@ def test_unmeasured_facts_are_left_out_of_the_annotations():
 
 def test_deployment_is_named_after_tuning_and_pool():
     assert deployment_name("llama", "l40s") == "llama-l40s"
+
+
+@pytest.mark.parametrize(
+    ("path", "volume"),
+    [
+        ("/store/artifacts/3fa1/model", artifact_volume("artifacts", "3fa1")),
+        ("/store/cache/hub/snapshots/1", LinkedVolume("artifacts", target="/store/cache/hub/snapshots/1")),
+        ("/models/llama", ClaimVolume("weights", "llama")),
+        ("/models", ClaimVolume("weights")),
+        ("/somewhere/else", None),
+    ],
+)
+def test_winner_is_served_from_where_its_trial_had_it(path, volume):
+    assert served_volume(path, store="artifacts", model_claim="weights") == volume
+
+
+def test_what_lay_in_the_trials_own_pod_has_to_be_fetched_again():
+    assert served_volume("/store/cache/store/artifacts/3fa1/model", store=None) is None
+
+
+def test_linked_model_is_at_the_same_path():
+    pod = make_pod(model=VOLUMES["linked"])
+    (link,) = init_containers(pod)
+    assert link["command"] == ["ln", "-sfn", "/store/cache/hub/snapshots/1", MODEL_MOUNT]
+    mounts = {mount["mountPath"]: mount for mount in engine_container(pod)["volumeMounts"]}
+    assert mounts["/haqa"]["readOnly"] is mounts["/store"]["readOnly"] is True
+
+
+def test_extra_folder_of_an_installation_is_mounted_read_only():
+    extra = ExtraVolume("vllm", "/opt/vllm", {"hostPath": {"path": "/opt/vllm"}})
+    spec = pod_spec(make_pod(extra=(extra,)))
+    assert {"name": "vllm", "mountPath": "/opt/vllm", "readOnly": True} in spec["containers"][0]["volumeMounts"]
+    assert {"name": "vllm", "hostPath": {"path": "/opt/vllm"}} in spec["volumes"]
