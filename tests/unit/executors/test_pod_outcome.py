@@ -219,6 +219,18 @@ def test_deadline_is_a_timeout_whatever_the_stopped_step_reported():
         assert "budget.trialTimeout (7200 s)" in seen.failure.message
 
 
+def test_engine_that_is_stopped_with_its_pod_did_not_fail():
+    stopped = make_pod().quantized().ended("vllm", "", exit_code=143, began=101, finished=290)
+    assert observe(stopped.disrupted().deleted(gone_by=330)).phase is TrialPhase.PENDING
+    late = make_job().condition("FailureTarget", "DeadlineExceeded", "", 7200)
+    assert observe(stopped.deleted(gone_by=7230), late, now=7201).failure.reason is FailureReason.TIMEOUT
+
+
+def test_trial_that_its_queue_has_taken_back_has_no_deadline():
+    pod = make_pod().measuring().deleted(gone_by=90_010)
+    assert observe(pod, make_job().suspended(), now=90_000).phase is TrialPhase.PENDING
+
+
 def test_deadline_does_not_hide_what_failed_before_it():
     job = make_job().condition("FailureTarget", "DeadlineExceeded", "", 7200)
     assert observe(make_pod().measured(GATE, exit_code=3), job, 7300).failure.reason is FailureReason.ACCURACY_GATE
