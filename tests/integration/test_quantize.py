@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -184,6 +185,24 @@ def test_scheme_becomes_an_artifact_that_stands_by_itself(
     assert artifact.peak_rss_bytes is not None
     assert artifact.peak_rss_bytes > 2**20
     assert not artifact.reused
+
+
+def test_w4afp8_weights_are_packed_as_vllm_reads_them(mini: Bench) -> None:
+    made = Path(mini.make(Scheme.W4AFP8, Algorithm.RTN).path)
+    config = json.loads((made / "config.json").read_text())["quantization_config"]
+    assert config["format"] == "pack-quantized"
+    assert {group["format"] for group in config["config_groups"].values()} == {"pack-quantized"}
+    assert {dtype for name, dtype in tensor_types(made) if name.endswith("weight_packed")} == {"I32"}
+
+
+def tensor_types(folder: Path) -> list[tuple[str, str]]:
+    """Name and type of every tensor, out of the safetensors headers."""
+    found = []
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
+        found += [(name, facts["dtype"]) for name, facts in header.items() if name != "__metadata__"]
+    return found
 
 
 def test_autoround_makes_an_artifact(mini: Bench) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from compressed_tensors.config import CompressionFormat
 from compressed_tensors.quantization import (
     QuantizationArgs,
     QuantizationScheme,
@@ -40,7 +41,7 @@ from haqa_runner.models.checkpoint import model_files
 from haqa_runner.progress import ProgressSink
 from haqa_runner.quantize.machine import multiplies_bfloat16, usable_cores
 from haqa_runner.quantize.on_cpu import linear_in_float32
-from haqa_runner.quantize.recipes import CHANNELWISE, Modifier, ModifierPlan, is_artifacts_own
+from haqa_runner.quantize.recipes import CHANNELWISE, PACKED_PRESETS, Modifier, ModifierPlan, is_artifacts_own
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,9 @@ def compress(job: Job, target: Path, progress: ProgressSink) -> None:
                 dataset=_samples(job, tokenizer) if passes else None,
                 trust_remote_code_model=job.trust_remote_code,
             )
-            model.save_pretrained(target, save_compressed=True)
+            packed = any(plan.preset in PACKED_PRESETS for plan in job.plans)
+            layout = CompressionFormat.pack_quantized.value if packed else None
+            model.save_pretrained(target, save_compressed=True, quantization_format=layout)
         finally:
             reset_session()
     # As they are: transformers would write the tokenizer in its own newest form, which other readers may not know.

@@ -14,7 +14,7 @@ from haqa_runner.contract import Algorithm, Configuration, FailureReason, Scheme
 from haqa_runner.failures import TrialFailure
 from haqa_runner.models.checkpoint import LinearShape, ModelFacts
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Part of every artifact's content address: raise it when the same configuration becomes another artifact."""
 
 CHANNELWISE = -1
@@ -72,6 +72,10 @@ _PRESETS = {
     Scheme.MXFP4A16: "MXFP4A16",
     Scheme.MXFP8: "MXFP8",
 }
+
+PACKED_PRESETS = frozenset({"W4AFP8"})
+"""Saved with eight weights in an integer, as vLLM reads them (`_is_fp8_w4a8_sm90` in its compressed_tensors.py), where
+llm-compressor would give each a byte of its own."""
 
 _OWN_GROUP = {
     Scheme.W4A16: 128,

@@ -16,7 +16,7 @@ _WEIGHT_BITS = {
     Scheme.W4A16: 4.2,
     Scheme.W4A16_ASYM: 4.3,
     Scheme.W4A8: 8.2,
-    Scheme.W4AFP8: 8.2,
+    Scheme.W4AFP8: 4.2,
     Scheme.FP8_DYNAMIC: 8.1,
     Scheme.FP8_BLOCK: 8.1,
     Scheme.NVFP4: 4.6,
@@ -25,7 +25,7 @@ _WEIGHT_BITS = {
     Scheme.MXFP4A16: 4.3,
     Scheme.MXFP8: 8.3,
 }
-"""Bits per weight with scales. compressed-tensors keeps the 4-bit weights of W4A8 and W4AFP8 in a byte each."""
+"""Bits per weight with scales. compressed-tensors keeps the 4-bit weights of W4A8 in a byte each."""
 
 _DISK_MARGIN = 1.05
 _TOKENIZER_BYTES = 24 * 2**20
