@@ -47,10 +47,10 @@ INTEGRATION := tests/integration/test_settings_of_installed_vllm.py tests/integr
 integration: envs .cache/chromium.ready  ## against the installed vLLM and a real browser
 	$(VENV)/python -m pytest $(INTEGRATION)
 
-engines: envs  ## the runner against real llm-compressor and real vLLM engines: takes long, not part of `test` yet
+engines: envs  ## against real llm-compressor and real vLLM engines: about 12 minutes on 2 cores
 	$(VENV)/python -m pytest $(filter-out $(INTEGRATION),$(wildcard tests/integration/test_*.py))
 
-test: lint unit integration  ## what has to pass before a change lands
+test: lint unit integration engines  ## what has to pass before a change lands
 
 # The report is opened in a real browser.
 .cache/chromium.ready:
