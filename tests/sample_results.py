@@ -299,6 +299,21 @@ def two_pools() -> TuningReport:
 
 
 @cache
+def one_of_two_pools() -> TuningReport:
+    """One node type has a winner; on the other the engine dies."""
+    tuning = _tuning("half").on_pool("avx512").on_pool("avx2").obj()
+    failure = Failure(reason=FailureReason.ENGINE_LOAD_FAILED, message="the engine's worker ended by SIGILL")
+    broken = [replace(BASELINE, failure=failure, throughput=())]
+    return _report(
+        tuning,
+        [
+            PoolSample(tuning, "avx512", samples=CPU_SAMPLES, exclusions=(FP8_SLOW,)),
+            PoolSample(tuning, "avx2", samples=broken, stopped="the baseline cannot be served"),
+        ],
+    )
+
+
+@cache
 def one_trial() -> TuningReport:
     """Only the baseline so far, and the search is still going on."""
     tuning = _tuning("just-begun").on_pool("this-machine").obj()
@@ -361,6 +376,7 @@ SAMPLES: dict[str, Callable[[], TuningReport]] = {
     "nothing-feasible": nothing_feasible,
     "no-measurement": no_measurement,
     "two-pools": two_pools,
+    "one-of-two-pools": one_of_two_pools,
     "one-trial": one_trial,
     "forty-trials": forty_trials,
 }

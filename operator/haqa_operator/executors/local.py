@@ -49,6 +49,9 @@ ATTEMPTS = 2
 _CONFIRMED = ("throughput", "throughputPerCost")
 """Objectives that a ratio of tokens/s decides; cost is the same for both sides."""
 
+_DYING_S = 5.0
+_BY_A_BROKEN_ENGINE = (FailureReason.LOAD_ERRORS, FailureReason.ENGINE_LOAD_FAILED, FailureReason.METRICS_MISSING)
+
 _PHASES = {
     "fetch": TrialPhase.QUANTIZING,
     "quantize": TrialPhase.QUANTIZING,
@@ -155,7 +158,7 @@ class LocalExecutor(Executor):
             with self._engine(request.engine, folder, deadline, on_progress) as served:
                 loaded = TrialReport(trial=trial.name, engine=served.engine.report, phases=served.phases)
                 measured = self._step("measure", request, deadline, on_progress)
-                if measured.failure is not None and (died := served.engine.failure()) is not None:
+                if (died := _death(served.engine, measured.failure)) is not None:
                     # The load test sees refused connections; the engine's log says why.
                     measured = measured.model_copy(update={"failure": died})
         except TrialFailure as failure:
@@ -289,6 +292,13 @@ def _shown(on_progress: OnProgress) -> Callable[[Progress], None]:
         on_progress(TrialProgress(phase, progress.done, f"{progress.phase}: {progress.message}"))
 
     return show
+
+
+def _death(engine: EngineProcess, measured: Failure | None) -> Failure | None:
+    """Why the engine ended, where that is why measuring failed; a client notices seconds before the process is gone."""
+    if measured is None:
+        return None
+    return engine.failure(_DYING_S if measured.reason in _BY_A_BROKEN_ENGINE else 0.0)
 
 
 def _failed(trial: str, reason: FailureReason, message: str) -> TrialReport:

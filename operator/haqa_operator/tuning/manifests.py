@@ -12,7 +12,7 @@ from haqa_operator.serving.deployment import Provenance, build_deployment, build
 from haqa_operator.serving.images import engine_image
 from haqa_operator.serving.launch import ENGINE_PORT, relocated
 from haqa_operator.serving.pod import EnginePod
-from haqa_operator.serving.volumes import MODEL_MOUNT, ClaimVolume
+from haqa_operator.serving.volumes import MODEL_MOUNT, ClaimVolume, artifact_volume
 from haqa_runner.contract import EngineLaunch
 
 LOCAL_CLAIM = "haqa-artifacts"
@@ -40,7 +40,7 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
         launch=launch,
         accelerator=accelerator,
         image=pool.image or engine_image(accelerator),
-        model=ClaimVolume(claim, sub_path=digest),
+        model=artifact_volume(claim, digest) if digest else ClaimVolume(claim),
         node_selector=dict(pool.node_selector),
         tolerations=pool.tolerations,
     )
@@ -50,7 +50,7 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
     namespace = tuning.metadata.namespace
     comment = (
         f"{winner.configuration.describe()}: {result.decision.reason}\n"
-        f"The model's folder ({digest or 'the unquantized model'}) is expected in the claim {claim}."
+        f"{_where(digest)} is expected in the claim {claim}."
     )
     return render_yaml(
         [
@@ -59,6 +59,10 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
         ],
         comment,
     )
+
+
+def _where(digest: str | None) -> str:
+    return f"The artifact artifacts/{digest}/model of the tuning's store" if digest else "The unquantized model's folder"
 
 
 def pool_accelerator(pool: NodePool) -> Accelerator:

@@ -165,3 +165,9 @@ def test_tuning_without_results_has_a_page_too():
 def test_report_survives_being_written_as_json():
     report = sample_results.two_pools()
     assert type(report).model_validate_json(report.model_dump_json(by_alias=True)) == report
+
+
+def test_a_pool_without_a_winner_stands_beside_one_that_has_one():
+    page = Page(render_html(sample_results.one_of_two_pools()))
+    overview = "".join(page.text).partition("All pools")[2]
+    assert "none" in overview.partition("avx2")[2]
