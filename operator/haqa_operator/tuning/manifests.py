@@ -62,7 +62,7 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
 
 
 def _where(digest: str | None) -> str:
-    return f"The artifact artifacts/{digest}/model of the tuning's store" if digest else "The unquantized model's folder"
+    return f"artifacts/{digest}/model of the store" if digest else "The unquantized model"
 
 
 def pool_accelerator(pool: NodePool) -> Accelerator:
