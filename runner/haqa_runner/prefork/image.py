@@ -58,6 +58,7 @@ def main(argv: Sequence[str]) -> None:
             importlib.import_module(name)
         except ImportError as error:  # of another version, say: its program imports what it needs
             print(f"prefork: {name} is not preloaded: {error}", file=sys.stderr, flush=True)
+    _ask_for_tiles()
     import_s = time.monotonic() - started
     made = {
         name: os.environ.get(name)
@@ -73,6 +74,16 @@ def main(argv: Sequence[str]) -> None:
     program = _Image(channel, made, import_s, linger_s=float(argv[2])).serve()
     if program is not None:
         child.run(program, router_path=argv[1])
+
+
+def _ask_for_tiles() -> None:
+    """Linux lets a process use AMX only after it has asked, and its forks with it (arch_prctl(2), ARCH_REQ_XCOMP_PERM).
+
+    oneDNN asks, unless ONEDNN_MAX_CPU_ISA caps it below AMX; vLLM's attention uses tiles either way and would die.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch.cpu, "_init_amx"):
+        torch.cpu._init_amx()
 
 
 class _Image:
