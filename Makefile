@@ -42,9 +42,10 @@ demo-pools: envs  ## the same model on two node types: this machine, and its ins
 unit: .venv/.ready  ## fast tests, no engine
 	$(VENV)/python -m pytest tests/unit
 
-INTEGRATION := tests/integration/test_settings_of_installed_vllm.py tests/integration/test_report_in_chromium.py
+INTEGRATION := tests/integration/test_settings_of_installed_vllm.py tests/integration/test_report_in_chromium.py \
+	tests/integration/test_prometheus.py
 
-integration: envs .cache/chromium.ready  ## against the installed vLLM and a real browser
+integration: envs .cache/chromium.ready .cache/prometheus.ready  ## the installed vLLM, a real browser, a real Prometheus
 	$(VENV)/python -m pytest $(INTEGRATION)
 
 # They judge timings, so a busy machine fails them: on a quiet one, by hand.
@@ -61,6 +62,11 @@ test: lint unit integration engines  ## what has to pass before a change lands
 # The report is opened in a real browser.
 .cache/chromium.ready:
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	@mkdir -p .cache && touch $@
+
+# Windows are read from a real Prometheus; the tests start it themselves.
+.cache/prometheus.ready:
+	command -v prometheus >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus >/dev/null; }
 	@mkdir -p .cache && touch $@
 
 lint: .venv/.ready  ## style, types and layers

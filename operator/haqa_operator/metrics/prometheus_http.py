@@ -240,10 +240,12 @@ def _too_late(seconds: float) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason: requests wraps urllib3's, which wraps the system's."""
-    seen: BaseException = error
-    while True:
-        inner = getattr(seen, "reason", None) or next((a for a in seen.args if isinstance(a, BaseException)), None)
-        if not isinstance(inner, BaseException):
-            return str(seen).split("object at")[0] if not isinstance(seen, OSError) else seen.strerror or str(seen)
-        seen = inner
+    """The system's own words, without the objects' addresses that requests and urllib3 wrap around them."""
+    at: BaseException | None = error
+    said = str(error)[:200]
+    while at is not None:
+        if isinstance(at, OSError) and at.strerror:
+            said = getattr(at, "verify_message", "") or at.strerror
+        inner = getattr(at, "reason", None) or next((arg for arg in at.args if isinstance(arg, BaseException)), None)
+        at = inner if isinstance(inner, BaseException) else at.__cause__ or at.__context__
+    return said

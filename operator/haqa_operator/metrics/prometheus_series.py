@@ -30,10 +30,9 @@ HISTOGRAMS = {
 FINISHED = ("stop", "length")
 """Reasons that count as an answer; aborted requests are in the same counter."""
 STARTED = "process_start_time_seconds"
-QUERIED = (
+_QUERIED = (
     *COUNTERS.values(),
     *(f"{name}_{part}" for name in HISTOGRAMS.values() for part in ("sum", "count")),
-    STARTED,
 )
 _OF_THE_METRIC = frozenset({"__name__", "model_name", "engine", "finished_reason"})
 """Labels that vLLM gives its series. All others say which target was scraped, and by whom."""
@@ -102,7 +101,9 @@ class Target:
 
 def samples_query(pod: Pod, labels: Labels, start: float, end: float) -> str:
     """PromQL for all raw samples of the pod from `start` to `end`, in one answer: of the same scrapes."""
-    names = "|".join(QUERIED)
+    # A Prometheus 2 that asks prometheus_client 0.26 for OpenMetrics gets `vllm_` for `vllm:`.
+    of_vllm = "|".join(name.removeprefix("vllm:") for name in _QUERIED)
+    names = f"vllm[:_]({of_vllm})|{STARTED}"
     length_s = max(1, math.ceil(end - start))
     selector = f'{{__name__=~"{names}",{labels.namespace}={_quoted(pod.namespace)},{labels.pod}={_quoted(pod.name)}}}'
     return f"{selector}[{length_s}s] @ {end:.3f}"
@@ -142,7 +143,9 @@ def targets_of(series: Iterable[Series], model: str | None = None) -> tuple[Targ
 
 def _one_series(labels: Mapping[str, str], values: Sequence[tuple[float, str]]) -> Series:
     points = sorted((float(at), float(value)) for at, value in values)
-    return Series(labels["__name__"], dict(labels), tuple(point for point in points if math.isfinite(point[1])))
+    name = labels["__name__"]
+    name = f"vllm:{name[len('vllm_') :]}" if name.startswith("vllm_") else name
+    return Series(name, dict(labels), tuple(point for point in points if math.isfinite(point[1])))
 
 
 def _target(labels: Mapping[str, str], members: Sequence[Series]) -> Target:

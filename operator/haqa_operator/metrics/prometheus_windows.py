@@ -149,7 +149,8 @@ def _figures(window: Window, target: Target, started: Edge, ended: Edge) -> Wind
     disagreement = abs(rate - client_rate) / rate if rate > 0 else 1.0
     objection = None
     if disagreement > DISAGREEMENT_LIMIT:
-        if output.least <= client_rate * seconds <= output.most:
+        # Nothing counted by either side is no question of how close the scrapes are: no such window is any good.
+        if output.most > 0 and output.least <= client_rate * seconds <= output.most:
             raise Unreadable(
                 f"scrapes lie too far apart for a window of {seconds:.0f} s: between {output.least / seconds:.1f} and "
                 f"{output.most / seconds:.1f} output tokens/s fit them, and the load generator counted "

@@ -1,0 +1,132 @@
+"""Waiting for Prometheus, and going on without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from tests.unit.metrics.test_prometheus_edges import EVERY_2_S, T0, scraped, steady, window
+
+from haqa_operator.metrics.prometheus import PrometheusReading, read_once, read_serving_metrics
+from haqa_operator.metrics.prometheus_http import Refused, Unreachable
+from haqa_operator.metrics.prometheus_series import COUNTERS, HISTOGRAMS, STARTED, Labels, Pod, Series, samples_query
+from haqa_operator.metrics.prometheus_windows import DISAGREEMENT_LIMIT, Unreadable
+from haqa_runner.contract import LoadReport, TrialReport
+from haqa_runner.measure import engine_metrics
+from haqa_runner.measure.window import DISAGREEMENT_LIMIT as RUNNERS_LIMIT
+
+POD = Pod("haqa", "trial-7-abc", "m")
+REPORT = TrialReport(trial="t", load=LoadReport(windows=(window(7, 17),)))
+ALL = scraped(EVERY_2_S, steady())
+TOO_EARLY = scraped([at for at in EVERY_2_S if at < 17], steady())
+
+
+@dataclass
+class Answers:
+    """One answer after the other; the last is repeated."""
+
+    answers: Sequence[list[Series] | Unreadable]
+    scrape_interval_s: float | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def query(self, pod: Pod, start: float, end: float) -> str:
+        return samples_query(pod, Labels(), start, end)
+
+    def samples(self, promql: str) -> tuple[Series, ...]:
+        given = self.answers[min(len(self.asked), len(self.answers) - 1)]
+        self.asked.append(promql)
+        if isinstance(given, Unreadable):
+            raise given
+        return tuple(given)
+
+
+def reading(
+    *answers: list[Series] | Unreadable, patience_s: float = 30, report: TrialReport = REPORT
+) -> tuple[PrometheusReading, int, float]:
+    """What came of it, how often it was asked for, and how long that took."""
+    now = [0.0]
+    source = Answers(answers)
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    result = read_serving_metrics(source, POD, report, patience_s, clock=lambda: now[0], sleep=sleep)
+    return result, len(source.asked), now[0]
+
+
+def test_a_late_scrape_is_waited_for() -> None:
+    result, asked, _ = reading([], TOO_EARLY, Unreachable("away"), ALL)
+    assert (result.source, result.note, asked) == ("prometheus", None, 4)
+    assert result.report.load is not None
+    assert result.report.load.windows[0].output_tokens_per_s == pytest.approx(100)
+
+
+@pytest.mark.parametrize("last", [[], TOO_EARLY, Unreachable("Prometheus answered HTTP 503")])
+def test_waiting_ends_and_the_runners_windows_stand(last: list[Series] | Unreadable) -> None:
+    result, _, waited_s = reading(last)
+    assert result.report == REPORT
+    assert result.source == "engine-metrics"
+    assert 25 <= waited_s <= 30
+    assert result.note is not None
+    assert result.note.startswith("not read from Prometheus: waited ")
+    assert result.note.endswith("the figures are the runner's own (engine-metrics)")
+
+
+def test_what_will_not_change_is_not_waited_for() -> None:
+    result, asked, waited_s = reading(Refused("Prometheus refused the credentials (HTTP 401)"))
+    assert (asked, waited_s) == (1, 0)
+    assert "HTTP 401" in str(result.note)
+
+
+def test_a_deadline_that_has_passed_still_gives_what_was_scraped() -> None:
+    result, asked, _ = reading(ALL, patience_s=-100)
+    assert (result.source, asked) == ("prometheus", 1)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [TrialReport(trial="t"), TrialReport(trial="t", load=LoadReport(windows=(window(7, 17, invalid="failed"),)))],
+)
+def test_a_report_without_valid_windows_asks_for_nothing(report: TrialReport) -> None:
+    result, asked, _ = reading(ALL, report=report)
+    assert (result.report, asked) == (report, 0)
+    assert "no valid window" in str(result.note)
+
+
+def test_one_window_that_cannot_be_read_leaves_all_to_the_runner() -> None:
+    report = TrialReport(trial="t", load=LoadReport(windows=(window(-20, -10), window(7, 17))))
+    result, _, _ = reading(ALL, report=report)
+    assert (result.report, result.source) == (report, "engine-metrics")
+
+
+def test_a_reconciler_that_must_not_wait_is_told_when_to_come_back() -> None:
+    assert read_once(Answers([TOO_EARLY]), POD, REPORT).retry
+    assert not read_once(Answers([ALL]), POD, REPORT).retry
+    assert not read_once(Answers([Refused("no")]), POD, REPORT).retry
+
+
+def test_the_queries_are_the_ones_that_were_sent_and_the_same_every_time() -> None:
+    source = Answers([ALL])
+    assert read_once(source, POD, REPORT).queries == tuple(source.asked)
+    assert read_once(source, POD, REPORT).queries * 2 == tuple(source.asked)
+
+
+def test_the_query_covers_the_windows_with_scrapes_on_both_sides() -> None:
+    source = Answers([ALL])
+    (query,) = read_once(source, POD, REPORT).queries
+    assert query.endswith(f'namespace="haqa",pod="trial-7-abc"}}[310s] @ {T0 + 17 + 150:.3f}')
+
+
+def test_names_of_other_labels_are_used() -> None:
+    query = samples_query(Pod("a", "b"), Labels("kubernetes_namespace", "kubernetes_pod_name"), 0, 10)
+    assert 'kubernetes_namespace="a",kubernetes_pod_name="b"' in query
+
+
+def test_the_runner_reads_the_same_series_by_the_same_limit() -> None:
+    counted = {name: exported for name, exported in COUNTERS.items() if name != "requests"}
+    assert counted.items() <= engine_metrics.COUNTERS.items()
+    assert COUNTERS["requests"] == engine_metrics._SUCCESS
+    assert HISTOGRAMS == engine_metrics.HISTOGRAMS
+    assert STARTED == engine_metrics._STARTED
+    assert DISAGREEMENT_LIMIT == RUNNERS_LIMIT
