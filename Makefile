@@ -6,7 +6,8 @@ VENV := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: help envs demo demo-pools test unit integration engines timed lint format lock clean
+.PHONY: help envs demo demo-pools test unit integration engines timed lint format lock clean \
+	cluster cluster-load cluster-down cluster-tests
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -56,6 +57,19 @@ engines: envs  ## against real llm-compressor and real vLLM engines: about 10 mi
 
 timed: envs  ## the measuring of real engines, on a quiet machine; not part of `test`
 	$(VENV)/python -m pytest $(TIMED)
+
+cluster: .venv/.ready  ## a real Kubernetes on this machine, without Docker; needs root and Go
+	@$(VENV)/python -m tests.cluster.local_cluster start
+
+cluster-load: .venv/.ready  ## IMAGES="a.tar b.tar python": images for the nodes of `make cluster`
+	@$(VENV)/python -m tests.cluster.local_cluster load $(IMAGES)
+
+cluster-down: .venv/.ready  ## stop it
+	@$(VENV)/python -m tests.cluster.local_cluster stop
+
+cluster-tests: .venv/.ready  ## against a cluster of their own, or the one of HAQA_TEST_KUBECONFIG; not part of `test`
+	@test -n "$$HAQA_TEST_KUBECONFIG" || $(VENV)/python -m tests.cluster.local_cluster build
+	$(VENV)/python -m pytest tests/cluster
 
 test: lint unit integration engines  ## what has to pass before a change lands
 

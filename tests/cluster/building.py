@@ -1,0 +1,201 @@
+"""Builds what the cluster is made of, once: kept outside the checkout under the hash of what it is built from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from tests.cluster.image_archive import write_image
+
+HERE = Path(__file__).parent
+_SOURCES = HERE / "components"
+_VERSION = "1.36.3"
+_BUILD_LIMIT_S = 1800.0
+_COMPONENTS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "kubelet",
+    "fake-gpu-plugin",
+)
+_PACKAGES = {
+    "runc": "runc",
+    "containerd": "containerd",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "busybox": "busybox-static",
+    "gcc": "gcc",
+    "/usr/include/stdio.h": "libc6-dev",
+    "openssl": "openssl",
+    "unshare": "util-linux",
+}
+"""What has to be there: Debian's package that brings it."""
+
+
+BUSYBOX_IMAGE = "localhost/busybox:test"
+PYTHON_IMAGE = "localhost/python:test"
+_DEBIAN = "bookworm"
+_DEBOOTSTRAP = ("--variant=minbase", "--include=ca-certificates,libnuma1,python3")
+
+
+class CannotBuild(Exception):
+    pass
+
+
+def cache_folder() -> Path:
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "haqa" / "cluster"
+
+
+def install_packages(needed: Mapping[str, str] = _PACKAGES) -> None:
+    """Debian's packages that are missing on this machine; where they cannot be installed the error names them."""
+    missing = sorted({package for found, package in needed.items() if not _present(found)})
+    if not missing:
+        return
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        raise CannotBuild(f"missing on this machine: {' '.join(missing)} (names of Debian's packages); install them")
+    _say(f"installing {' '.join(missing)}")
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+    if _run(install):
+        _check(["apt-get", "update", "-qq"])
+        _check(install)
+
+
+def components() -> Path:
+    """The folder with a program for each component and, in `bin`, kubectl alone for people's PATH."""
+
+    version = "k8s.io/component-base/version"
+    major, minor, _ = _VERSION.split(".")
+    # Without a version kubectl and the API server refuse to work with each other.
+    known = {"gitVersion": f"v{_VERSION}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    stamps = " ".join(f"-X {version}.{name}={value}" for name, value in known.items())
+    command = ["go", "build", "-trimpath", f"-ldflags=-s -w {stamps}"]
+
+    def build(folder: Path) -> None:
+        if shutil.which("go") is None:
+            raise CannotBuild("no Go on this machine, which builds Kubernetes: install Go 1.26 or later")
+        _say("building Kubernetes (4 to 7 minutes on two cores the first time)")
+        _check(
+            [
+                "go",
+                "build",
+                "-trimpath",
+                f"-ldflags=-s -w {stamps}",
+                "-o",
+                f"{folder}/",
+                ".",
+                "k8s.io/kubernetes/cmd/kubectl",
+            ],
+            cwd=_SOURCES,
+            env={**os.environ, "CGO_ENABLED": "0"},
+        )
+        for name in _COMPONENTS:
+            (folder / name).symlink_to("testcluster")
+        (folder / "bin").mkdir()
+        (folder / "bin" / "kubectl").symlink_to("../kubectl")
+
+    return _cached("components", _SOURCES.iterdir(), " ".join(command), build)
+
+
+def images() -> Path:
+    """The folder with an archive for each image that the nodes start with."""
+    programs = HERE / "images"
+
+    def build(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            pause, busybox = Path(scratch, "pause"), Path(scratch, "busybox")
+            pause.mkdir()
+            _check(["gcc", "-Os", "-static", "-s", "-o", str(pause / "pause"), str(programs / "pause.c")])
+            write_image("localhost/pause:test", pause, folder / "pause.tar", entrypoint=["/pause"])
+            _busybox_root(busybox)
+            write_image(BUSYBOX_IMAGE, busybox, folder / "busybox.tar")
+
+    sources = [*programs.iterdir(), HERE / "image_archive.py", Path(__file__)]
+    return _cached("images", sources, "", build)
+
+
+def python_image() -> Path:
+    """The archive of localhost/python:test: Debian with Python and what vLLM needs of the system, for pods that mount
+    an environment from the node instead of carrying it."""
+
+    def build(folder: Path) -> None:
+        install_packages({"debootstrap": "debootstrap"})
+        _say("bootstrapping Debian for the python image")
+        with tempfile.TemporaryDirectory() as scratch:
+            root = Path(scratch, "root")
+            mirror = os.environ.get("HAQA_DEBIAN_MIRROR")
+            _check(["debootstrap", *_DEBOOTSTRAP, _DEBIAN, str(root), *([mirror] if mirror else [])])
+            for unneeded in (
+                "var/cache/apt",
+                "var/lib/apt/lists",
+                "usr/share/doc",
+                "usr/share/locale",
+                "usr/share/man",
+            ):
+                shutil.rmtree(root / unneeded, ignore_errors=True)
+            write_image(PYTHON_IMAGE, root, folder / "python.tar")
+
+    recipe = " ".join([_DEBIAN, PYTHON_IMAGE, *_DEBOOTSTRAP])
+    return _cached("python", [HERE / "image_archive.py"], recipe, build) / "python.tar"
+
+
+def _busybox_root(root: Path) -> None:
+    for name in ("bin", "tmp", "etc", "root", "proc", "sys", "dev"):
+        (root / name).mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)
+    program = shutil.copy(shutil.which("busybox") or "/bin/busybox", root / "bin" / "busybox")
+    for applet in subprocess.run(
+        [program, "--list"], capture_output=True, text=True, check=True, timeout=30
+    ).stdout.split():
+        if applet != "busybox":
+            (root / "bin" / applet).symlink_to("busybox")
+    (root / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")
+
+
+def _cached(kind: str, sources: Iterable[Path], recipe: str, build: Callable[[Path], None]) -> Path:
+    digest = hashlib.sha256(recipe.encode())
+    for source in sorted(sources):
+        digest.update(f"{source.name}\0".encode() + source.read_bytes())
+    folder = cache_folder() / f"{kind}-{digest.hexdigest()[:16]}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # A build that is cut off leaves nothing under the final name.
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{kind}-unfinished-", dir=folder.parent))
+        try:
+            build(unfinished)
+            unfinished.chmod(0o755)
+            unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _say(progress: str) -> None:
+    """To standard error: standard output is what a shell evaluates."""
+    print(progress, file=sys.stderr, flush=True)
+
+
+def _present(what: str) -> bool:
+    return Path(what).exists() if what.startswith("/") else shutil.which(what) is not None
+
+
+def _run(command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
+    """What went wrong, "" where nothing did."""
+    done = subprocess.run(
+        command, cwd=cwd, env=env, timeout=_BUILD_LIMIT_S, capture_output=True, text=True, check=False
+    )
+    return f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}" if done.returncode else ""
+
+
+def _check(command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+    if problem := _run(command, cwd, env):
+        raise CannotBuild(problem)
