@@ -6,7 +6,7 @@ VENV := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: help envs demo demo-pools test unit integration engines timed lint format lock clean \
+.PHONY: help envs demo demo-pools test unit integration engines timed generate lint format lock clean \
 	cluster cluster-load cluster-down cluster-tests
 
 help:  ## what there is
@@ -82,6 +82,9 @@ test: lint unit integration engines  ## what has to pass before a change lands
 .cache/prometheus.ready:
 	command -v prometheus >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus >/dev/null; }
 	@mkdir -p .cache && touch $@
+
+generate: .venv/.ready  ## crds/ and docs/reference.md, from the models
+	$(VENV)/python -m haqa_operator.api.crd
 
 lint: .venv/.ready  ## style, types and layers
 	$(VENV)/ruff check .

@@ -104,7 +104,9 @@ _TRANSIENT = frozenset(
 
 
 class Failure(Contract):
-    reason: FailureReason
+    """Why a trial has no result."""
+
+    reason: FailureReason = Field(description="The kind of failure; what to do about it depends on this")
     message: str = Field(
         max_length=2000, description="One or two sentences: what was wrong, with the value, and the remedy"
     )
@@ -114,8 +116,10 @@ class Failure(Contract):
 class Configuration(Contract):
     """One point of the search space: what is served and how. Equal configurations are the same trial."""
 
-    scheme: Scheme = Scheme.BF16
-    algorithm: Algorithm = Algorithm.NONE
+    scheme: Scheme = Field(
+        default=Scheme.BF16, description="Number formats of weights and activations; BF16 = the unquantized model"
+    )
+    algorithm: Algorithm = Field(default=Algorithm.NONE, description="How the quantized weights are found")
     group_size: int | None = Field(default=None, description="Weights that share one scale; none = the scheme's own")
     engine: tuple[tuple[str, Scalar], ...] = Field(
         default=(),
@@ -183,30 +187,35 @@ class Calibration(Contract):
         description="builtin://python-stdlib/SPLIT, file:///path (.jsonl with a `text` field, or .txt), "
         "hf://datasets/org/name?split=S&field=F&config=C, or s3://bucket/key",
     )
-    samples: int = Field(default=128, ge=1)
+    samples: int = Field(default=128, ge=1, description="Pieces of text to look at")
     sequence_length: int = Field(default=512, ge=8, description="Tokens per sample")
-    seed: int = 0
+    seed: int = Field(default=0, description="Same seed, same text")
 
 
 class Evaluation(Contract):
     """How accuracy is measured, always through the served engine."""
 
-    dataset: str = "builtin://python-stdlib/heldout"
+    dataset: str = Field(
+        default="builtin://python-stdlib/heldout",
+        description="Held-out text, none of which quantization has seen; written as in calibration.dataset",
+    )
     samples: int = Field(default=32, ge=1, description="Windows of held-out text for perplexity and KL divergence")
     sequence_length: int = Field(default=256, ge=8, description="Tokens per window")
     top_logprobs: int = Field(default=20, ge=1, le=20, description="Tokens kept per position for KL divergence")
     tasks: tuple[str, ...] = Field(default=(), description="lm-eval task names")
     task_limit: int | None = Field(default=None, ge=1, description="Documents per task")
     task_path: str | None = Field(default=None, description="Folder with lm-eval task YAML files of one's own")
-    seed: int = 0
+    seed: int = Field(default=0, description="Same seed, same text")
 
 
 class Workload(Contract):
     """The traffic a configuration is measured under."""
 
-    input_tokens: int = Field(default=256, ge=1)
-    output_tokens: int = Field(default=128, ge=1)
-    concurrency: tuple[Annotated[int, Field(ge=1)], ...] = (1, 8)
+    input_tokens: int = Field(default=256, ge=1, description="Tokens of every prompt")
+    output_tokens: int = Field(default=128, ge=1, description="Tokens of every answer")
+    concurrency: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(1, 8), description="Levels to measure: requests in flight at once"
+    )
     requests_per_level: int | None = Field(
         default=None, ge=1, description="Requests in one window; by default 4 per stream, at least 8"
     )
@@ -216,8 +225,10 @@ class Workload(Contract):
     warmup_requests: int = Field(default=2, ge=0, description="Per stream, before the first window of each level")
     repeats: int = Field(default=3, ge=1, description="Windows per level")
     dataset: str | None = Field(default=None, description="Prompts to use instead of synthetic text; a dataset URI")
-    request_timeout_s: float = Field(default=120, gt=0, alias="requestTimeoutSeconds")
-    seed: int = 0
+    request_timeout_s: float = Field(
+        default=120, gt=0, alias="requestTimeoutSeconds", description="Longest wait for one answer"
+    )
+    seed: int = Field(default=0, description="Same seed, same prompts")
 
     @model_validator(mode="after")
     def _levels_and_length(self) -> Workload:
@@ -291,10 +302,10 @@ class Estimate(Contract):
     the value.
     """
 
-    value: float
-    low: float
-    high: float
-    n: int = Field(ge=1)
+    value: float = Field(description="Mean over the repeats")
+    low: float = Field(description="Lower end of the 95 % confidence interval of the mean")
+    high: float = Field(description="Upper end of the 95 % confidence interval of the mean")
+    n: int = Field(ge=1, description="Repeats behind it")
 
 
 class Phase(Contract):

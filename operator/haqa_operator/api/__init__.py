@@ -6,6 +6,19 @@ here.
 
 from haqa_operator.api.loading import SpecError, load_tuning
 from haqa_operator.api.metrics import MetricKey
+from haqa_operator.api.resources import QuantizationTrial, QuantizationTrialSpec, QuantizationTrialStatus
+from haqa_operator.api.status import (
+    BestTrial,
+    BudgetUsed,
+    Condition,
+    ModelFacts,
+    PoolPhase,
+    PoolStatus,
+    Skipped,
+    TrialCounts,
+    TuningPhase,
+    TuningStatus,
+)
 from haqa_operator.api.trial import Exchange, Proposal, Proposer, Trial, TrialPhase, TrialStatus
 from haqa_operator.api.tuning import (
     AgentSpec,
@@ -23,23 +36,36 @@ from haqa_operator.api.tuning import (
 
 __all__ = [
     "AgentSpec",
+    "BestTrial",
     "Budget",
+    "BudgetUsed",
+    "Condition",
     "Constraint",
     "Direction",
     "Exchange",
     "HardwareOverride",
     "MetricKey",
+    "ModelFacts",
     "NodePool",
     "Objective",
+    "PoolPhase",
+    "PoolStatus",
     "Proposal",
     "Proposer",
+    "QuantizationTrial",
+    "QuantizationTrialSpec",
+    "QuantizationTrialStatus",
     "QuantizationTuning",
     "Search",
     "SearchStrategy",
+    "Skipped",
     "SpecError",
     "Trial",
+    "TrialCounts",
     "TrialPhase",
     "TrialStatus",
+    "TuningPhase",
     "TuningSpec",
+    "TuningStatus",
     "load_tuning",
 ]

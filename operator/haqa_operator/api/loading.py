@@ -51,6 +51,9 @@ def load_tuning(path: Path) -> QuantizationTuning:
         document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506, a SafeLoader
     except yaml.YAMLError as error:
         raise SpecError([f"{path}: not valid YAML: {error}"]) from None
+    if isinstance(document, dict):
+        # Of `kubectl get -o yaml`: it tells how the tuning went, not what is asked for.
+        document.pop("status", None)
     return parse_tuning(document)
 
 

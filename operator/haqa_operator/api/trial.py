@@ -28,9 +28,13 @@ class Exchange(ResourceModel):
     prompt_hash: str
     """sha256 of the rendered messages"""
     model: str
+    """Name of the LLM as the provider gave it"""
     prompt_tokens: int = 0
+    """Tokens of the request"""
     completion_tokens: int = 0
+    """Tokens of the reply"""
     latency_seconds: float = 0
+    """Time until the reply was complete"""
     reply: str = ""
     """The reply as it came, cut to 4,000 characters"""
     error: str | None = None
@@ -41,9 +45,13 @@ class Proposal(ResourceModel):
     """What to try next, and why."""
 
     configuration: Configuration
+    """What is served and how"""
     proposer: Proposer
+    """Who chose it"""
     reasoning: str = ""
+    """Why, in the proposer's own words"""
     exchanges: tuple[Exchange, ...] = ()
+    """Requests to the LLM that led here, the failed ones too"""
     note: str | None = None
     """Why this proposer and not the one that was asked for, for example a fallback after an invalid reply"""
 
@@ -63,10 +71,14 @@ class TrialPhase(StrEnum):
 
 
 class TrialStatus(ResourceModel):
+    """What came of a trial."""
+
     phase: TrialPhase = TrialPhase.PENDING
+    """Where the trial is; Succeeded and Failed are final"""
     started: float | None = None
     """Unix seconds"""
     finished: float | None = None
+    """Unix seconds"""
     metrics: dict[str, Estimate] = Field(default_factory=dict)
     """Measured numbers by metric key: throughput, throughput@8, ttft.p95@1, perplexity"""
     samples: dict[str, tuple[float, ...]] = Field(default_factory=dict)
@@ -74,15 +86,23 @@ class TrialStatus(ResourceModel):
     source: str | None = None
     """Where the serving metrics were read: engine-metrics, prometheus, load-generator or table"""
     failure: Failure | None = None
+    """Why there is no result"""
     artifact_digest: str | None = None
+    """Content address of the quantized model"""
     artifact_reused: bool = False
+    """An earlier trial had made the quantized model"""
     phase_seconds: dict[str, float] = Field(default_factory=dict)
+    """Where the time went: fetch, quantize, publish, load, sanity, accuracy, warmup, load_test, overhead"""
     machine_hours: float = 0
     """Hours times accelerators (or machines without one) that the trial held"""
     attempts: int = 1
+    """Tries it took; failures that another try could mend do not count against the configuration"""
     warnings: tuple[str, ...] = ()
+    """What does not make the numbers wrong but should be known"""
     machine: dict[str, str] = Field(default_factory=dict)
+    """CPU or GPU model, cores, kernel and versions, as the trial found them"""
     engine_version: str | None = None
+    """vLLM's version"""
     engine_args: tuple[str, ...] = ()
     """vLLM's arguments as they were measured, `--model` among them; host and port excepted"""
     engine_env: dict[str, str] = Field(default_factory=dict)
@@ -90,13 +110,20 @@ class TrialStatus(ResourceModel):
 
 
 class Trial(ResourceModel):
+    """One configuration on one pool: who proposed it and what came of it."""
+
     name: str
+    """Unique in its namespace: tuning, pool and number"""
     tuning: str
+    """Name of the tuning it belongs to"""
     pool: str
+    """Name of the node pool it runs on"""
     number: int = Field(ge=0)
     """0 is the baseline"""
     proposal: Proposal
+    """What is tried, and why"""
     status: TrialStatus = TrialStatus()
+    """What came of it"""
 
     @property
     def configuration(self) -> Configuration:

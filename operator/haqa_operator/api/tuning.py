@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from haqa_operator.api.base import DNS_LABEL, Duration, ResourceModel
+from haqa_operator.api.base import API_VERSION, DNS_LABEL, Duration, ResourceModel, keyed_by
 from haqa_operator.api.metrics import LATENCIES, PERCENTILES, MetricKey, higher_is_better, is_accuracy
+from haqa_operator.api.status import TuningStatus
 from haqa_runner.contract import Algorithm, Calibration, Evaluation, Scalar, Scheme, Workload
-
-API_VERSION: Final = "haqa.dev/v1alpha1"
 
 
 class SecretKeyRef(ResourceModel):
-    name: Annotated[str, Field(min_length=1)]
+    """One key of a Secret."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
     """Name of the Secret, in the tuning's namespace"""
-    key: str = "token"
+    key: Annotated[str, Field(max_length=253)] = "token"
     """Key inside the Secret"""
-    env: str | None = None
+    env: Annotated[str | None, Field(max_length=253)] = None
     """On one machine (`haqa tune`): the environment variable that holds it"""
 
 
 class ModelSpec(ResourceModel):
-    uri: Annotated[str, Field(pattern=r"^(hf|file|s3|pvc)://.+")]
+    """The model to serve."""
+
+    uri: Annotated[str, Field(pattern=r"^(hf|file|s3|pvc)://.+", max_length=1024)]
     """Where the model is: hf://org/name, pvc://claim/path, s3://bucket/path or file:///path (local runs)"""
-    revision: str | None = None
+    revision: Annotated[str | None, Field(max_length=255)] = None
     """Branch, tag or commit, for hf://"""
     token_secret_ref: SecretKeyRef | None = None
     """Token for a gated model"""
@@ -36,22 +39,30 @@ class ModelSpec(ResourceModel):
 
 
 class Toleration(ResourceModel):
-    key: str | None = None
+    """A taint that pods may be scheduled in spite of, as in a pod's own tolerations."""
+
+    key: Annotated[str | None, Field(max_length=317)] = None
+    """Key of the taint; none = every taint, with operator Exists"""
     operator: Literal["Exists", "Equal"] = "Equal"
-    value: str | None = None
+    """Exists: whatever the taint's value; Equal: the value below"""
+    value: Annotated[str | None, Field(max_length=63)] = None
+    """Value of the taint, for operator Equal"""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint; none = all effects"""
     toleration_seconds: int | None = None
+    """How long a NoExecute taint is tolerated; none = for ever"""
 
 
 class HardwareOverride(ResourceModel):
     """What the node labels say wrongly or not at all."""
 
     vendor: Literal["nvidia", "amd", "intel", "cpu"] | None = None
-    product: str | None = None
+    """Maker of the accelerators; cpu = none, vLLM runs on the processor"""
+    product: Annotated[str | None, Field(max_length=128)] = None
     """For example NVIDIA-L40S"""
     memory_gib: Annotated[float | None, Field(gt=0)] = None
     """Memory of one accelerator, or of the machine on CPU"""
-    compute_capability: Annotated[str | None, Field(pattern=r"^\d+\.\d+$")] = None
+    compute_capability: Annotated[str | None, Field(pattern=r"^\d+\.\d+$", max_length=8)] = None
     """NVIDIA: for example 8.9"""
     isa: Literal["avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "neon"] | None = None
     """CPU: the widest instruction set that the engine may use"""
@@ -61,18 +72,25 @@ class NodePool(ResourceModel):
     """Machines of one kind. Every pool gets a winner of its own."""
 
     name: Annotated[str, Field(pattern=DNS_LABEL, max_length=30)]
-    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Name of the pool, part of the names of its trials and of its Deployment"""
+    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = Field(
+        default_factory=dict
+    )
     """Labels of the pool's nodes; not used by `haqa tune`, which runs every pool on this machine"""
-    tolerations: tuple[Toleration, ...] = ()
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
+    """Taints that the trial pods and the winner's pods tolerate"""
     gpus_per_replica: Annotated[int, Field(ge=0, le=64)] = 1
     """Accelerators of one vLLM replica; ignored on CPU nodes"""
     cost_per_hour: Annotated[float | None, Field(gt=0)] = None
     """Price of one replica's machines per hour, in your currency; needed for throughputPerCost"""
-    env: dict[str, str] = Field(default_factory=dict)
+    env: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64)] = Field(
+        default_factory=dict
+    )
     """Environment of the engine on this pool, in trials and in the winner's Deployment"""
-    image: str | None = None
+    image: Annotated[str | None, Field(max_length=512)] = None
     """Engine image; by default the official vLLM image for the pool's hardware"""
     hardware: HardwareOverride | None = None
+    """What the node labels say wrongly or not at all; by default they are believed"""
 
 
 class Direction(StrEnum):
@@ -81,7 +99,9 @@ class Direction(StrEnum):
 
 
 class Objective(ResourceModel):
-    metric: str = "throughput"
+    """A measured number to make as good as can be."""
+
+    metric: Annotated[str, Field(max_length=128)] = "throughput"
     """throughput (output tokens/s), throughputPerCost, totalThroughput, requestRate, ttft, itl, tpot, e2e (ms)"""
     percentile: int | None = None
     """For latencies: 50, 90, 95 or 99; none = the mean"""
@@ -109,14 +129,18 @@ class Objective(ResourceModel):
 class Constraint(ResourceModel):
     """A limit that the winner keeps. Degradation is relative to the measured baseline."""
 
-    metric: str
+    metric: Annotated[str, Field(max_length=128)]
     """perplexity, klDivergence, accuracy.<task>, ttft, itl, tpot, e2e (ms), throughput, requestRate"""
     percentile: int | None = None
+    """For latencies: 50, 90, 95 or 99; none = the mean"""
     concurrency: Annotated[int | None, Field(ge=1)] = None
+    """One level of the workload; none = all of them (throughput: geometric mean, latency: worst level)"""
     max_degradation_percent: Annotated[float | None, Field(ge=0)] = None
     """How much worse than the baseline it may be"""
     min: float | None = None
+    """Smallest value the winner may have"""
     max: float | None = None
+    """Largest value the winner may have"""
 
     @property
     def key(self) -> MetricKey:
@@ -161,6 +185,8 @@ class SearchStrategy(StrEnum):
 
 
 class AgentSpec(ResourceModel):
+    """The LLM that picks the next configuration."""
+
     model: Annotated[str, Field(min_length=1)]
     """litellm's name of the model: openai/gpt-5, anthropic/claude-…, hosted_vllm/NAME"""
     api_base: str | None = None
@@ -168,6 +194,7 @@ class AgentSpec(ResourceModel):
     secret_ref: SecretKeyRef | None = None
     """API key"""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Randomness of the replies; 0 = as little as the model has"""
     max_tokens: Annotated[int, Field(ge=64)] = 2048
     """Longest reply"""
     timeout: Duration = timedelta(seconds=120)
@@ -177,6 +204,8 @@ class AgentSpec(ResourceModel):
 
 
 class Search(ResourceModel):
+    """How the next configuration is picked, and among which."""
+
     strategy: SearchStrategy = SearchStrategy.AGENT
     """Who picks the next configuration; without an agent configured, `agent` means `bayesian`"""
     schemes: tuple[Scheme, ...] | None = None
@@ -190,6 +219,7 @@ class Search(ResourceModel):
     fixed_engine: dict[str, Scalar] = Field(default_factory=dict)
     """vLLM settings that every trial has, the baseline too"""
     agent: AgentSpec | None = None
+    """The LLM, for strategy agent"""
     seed: int = 0
     """Same seed, same measurements: same proposals"""
     stop_after_no_improvement: Annotated[int | None, Field(ge=1)] = None
@@ -243,11 +273,11 @@ class Budget(ResourceModel):
 class Artifacts(ResourceModel):
     """Where quantized models are kept; exactly one."""
 
-    pvc: str | None = None
+    pvc: Annotated[str | None, Field(min_length=1)] = None
     """Name of a PersistentVolumeClaim"""
     s3: Annotated[str | None, Field(pattern=r"^s3://.+")] = None
     """s3://bucket/prefix"""
-    path: str | None = None
+    path: Annotated[str | None, Field(min_length=1)] = None
     """Folder, for `haqa tune`"""
 
     @model_validator(mode="after")
@@ -259,6 +289,8 @@ class Artifacts(ResourceModel):
 
 
 class OutputDeployment(ResourceModel):
+    """The Deployment that serves the winner."""
+
     name: Annotated[str | None, Field(pattern=DNS_LABEL)] = None
     """By default TUNING-POOL"""
     replicas: Annotated[int, Field(ge=0)] = 1
@@ -268,10 +300,14 @@ class OutputDeployment(ResourceModel):
 
 
 class Output(ResourceModel):
+    """What becomes of the winner."""
+
     mode: Literal["Apply", "Manifest", "Git"] = "Apply"
     """Apply: write the Deployment; Manifest: only show it; Git: write it to a repository. `haqa tune` writes a file"""
     approval: Literal["Automatic", "Manual"] = "Automatic"
+    """Automatic: the winner is put out when it is proven; Manual: only after somebody approved it"""
     deployment: OutputDeployment = OutputDeployment()
+    """The Deployment that serves the winner, one for every pool"""
 
 
 class Confirmation(ResourceModel):
@@ -282,28 +318,60 @@ class Confirmation(ResourceModel):
 
 
 class TuningSpec(ResourceModel):
+    """What to tune, where, for which load, and how much it may cost."""
+
     model: ModelSpec
-    node_pools: Annotated[tuple[NodePool, ...], Field(min_length=1, max_length=32)]
+    """The model to serve. Cannot change once the tuning runs"""
+    node_pools: Annotated[tuple[NodePool, ...], Field(min_length=1, max_length=32)] = Field(
+        json_schema_extra=keyed_by("name")
+    )
+    """Where the model shall be served; every pool gets a winner of its own. Cannot change once the tuning runs"""
     workload: Workload = Workload()
-    objective: Objective | tuple[Objective, ...] = Objective()
-    """What to optimize; a list asks for the Pareto front, and the first entry decides"""
-    constraints: tuple[Constraint, ...] = ()
+    """The traffic a configuration is measured under"""
+    objective: Objective = Objective()
+    """What to optimize; by default throughput"""
+    pareto_objectives: Annotated[tuple[Objective, ...], Field(max_length=8)] = ()
+    """Further objectives, for which the Pareto front is shown; the winner is chosen by `objective` alone"""
+    constraints: Annotated[tuple[Constraint, ...], Field(max_length=64)] = ()
+    """Limits that the winner keeps"""
     search: Search = Search()
+    """How the next configuration is picked, and among which"""
     calibration: Calibration = Calibration()
+    """Text that quantization looks at"""
     evaluation: Evaluation = Evaluation()
+    """How accuracy is measured, always through the served engine"""
     budget: Budget = Budget()
+    """What the search may cost. The first limit that is reached ends it"""
     confirmation: Confirmation = Confirmation()
+    """Measuring winner and baseline again in turn, so that drift of the machine cancels out"""
     parallel_trials: Annotated[int, Field(ge=1, le=64)] = 1
     """Trials at once inside a pool; `haqa tune` runs one at a time"""
     suspend: bool = False
+    """Start no trial; those that run end"""
     queue_name: str | None = None
     """Kueue's LocalQueue for the trial Jobs"""
     artifacts: Artifacts | None = None
+    """Where quantized models are kept, so that pools and later tunings share them; exactly one of its fields"""
     output: Output = Output()
+    """What becomes of the winner"""
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        return (self.objective,) if isinstance(self.objective, Objective) else self.objective
+        """The one that decides, then those that are only shown."""
+        return (self.objective, *self.pareto_objectives)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list_of_objectives(cls, value: Any) -> Any:
+        """Files may have a list under `objective`; an API server's schema cannot have both shapes in one field."""
+        listed = value.get("objective") if isinstance(value, dict) else None
+        if not isinstance(listed, (list, tuple)):
+            return value
+        if not listed:
+            raise ValueError("objective is an empty list; name at least one, for example [{metric: throughput}]")
+        if value.keys() & {"paretoObjectives", "pareto_objectives"}:
+            raise ValueError("objective is a list beside paretoObjectives; put all but the first entry there")
+        return {**value, "objective": listed[0], "paretoObjectives": tuple(listed[1:])}
 
     @field_validator("node_pools")
     @classmethod
@@ -362,12 +430,24 @@ class TuningSpec(ResourceModel):
 
 class Metadata(ResourceModel):
     model_config = {**ResourceModel.model_config, "extra": "allow"}
+    """Kubernetes' own: labels, annotations and the rest are taken as they are."""
+
     name: Annotated[str, Field(pattern=DNS_LABEL)]
+    """Name of the tuning, part of the names of its trials and Deployments"""
     namespace: str | None = None
+    """Namespace of the tuning, its trials and Deployments"""
 
 
 class QuantizationTuning(ResourceModel):
+    """Finds, for every node pool, the quantization scheme and the vLLM settings that serve a model best."""
+
     api_version: Literal["haqa.dev/v1alpha1"] = API_VERSION
+    """Group and version of the resource"""
     kind: Literal["QuantizationTuning"] = "QuantizationTuning"
+    """Kind of the resource"""
     metadata: Metadata
+    """Name and namespace"""
     spec: TuningSpec
+    """What to tune, where, for which load, and how much it may cost"""
+    status: TuningStatus | None = None
+    """What the operator found; written by it alone"""

@@ -1,0 +1,159 @@
+"""Rules that the API server checks itself, in CEL, each with the sentence that a person reads when it is broken.
+
+They repeat the checks of the models as far as CEL can see the fields: it is blind to values that may be number, text
+or boolean (`search.engine`, `fixedEngine`), which the operator checks and reports as a condition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel
+
+from haqa_operator.api.resources import QuantizationTrial
+from haqa_operator.api.tuning import (
+    Artifacts,
+    Budget,
+    Constraint,
+    Objective,
+    QuantizationTuning,
+    TuningSpec,
+)
+from haqa_runner.contract import Workload
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Attributes:
+    expression: CEL, true for a valid object; `self` is the object, `oldSelf` the stored one.
+    message: What to do about it.
+    field: The field that an error points at, relative to the object.
+    """
+
+    expression: str
+    message: str
+    field: str | None = None
+
+
+_STARTED = "has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase != 'Pending'"
+_LEVELS = "(has(self.workload) && has(self.workload.concurrency) ? self.workload.concurrency : [1, 8])"
+_PERCENTILES = (
+    Rule(
+        "!has(self.percentile) || self.percentile in [50, 90, 95, 99]",
+        "percentile is one of 50, 90, 95 and 99; leave it out for the mean",
+        ".percentile",
+    ),
+    Rule(
+        "!has(self.percentile) || (has(self.metric) && self.metric in ['ttft', 'itl', 'tpot', 'e2e'])",
+        "only the latencies ttft, itl, tpot and e2e have a percentile; leave it out for other metrics",
+        ".percentile",
+    ),
+)
+
+
+def _positive(field: str) -> Rule:
+    return Rule(
+        f"!has(self.{field}) || duration(self.{field}) > duration('0s')",
+        f"{field} leaves no time for a trial; give a positive duration such as 90m or 2h",
+        f".{field}",
+    )
+
+
+def _fixed(field: str, why: str) -> Rule:
+    return Rule(
+        f"!({_STARTED}) || self.spec.{field} == oldSelf.spec.{field}",
+        f"{field} cannot change once the tuning has started, since {why}; create a tuning with another name",
+        f".spec.{field}",
+    )
+
+
+RULES: Final[dict[type[BaseModel], tuple[Rule, ...]]] = {
+    QuantizationTuning: (
+        Rule(
+            "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",
+            "metadata.name becomes part of the names of Deployments and Services: use at most 63 lower-case letters, "
+            "digits and dashes, and no dot",
+        ),
+        _fixed("model", "its trials measured that model"),
+        _fixed("nodePools", "its trials were measured on those nodes"),
+    ),
+    TuningSpec: (
+        Rule(
+            "self.nodePools.all(p, self.nodePools.exists_one(q, q.name == p.name))",
+            "two node pools have the same name; give each a name of its own",
+            ".nodePools",
+        ),
+        Rule(
+            "!((has(self.objective) && has(self.objective.metric) && self.objective.metric == 'throughputPerCost')"
+            " || (has(self.paretoObjectives) && self.paretoObjectives.exists(o, has(o.metric)"
+            " && o.metric == 'throughputPerCost'))) || self.nodePools.all(p, has(p.costPerHour))",
+            "objective throughputPerCost needs costPerHour on every node pool; add it, or choose throughput",
+            ".nodePools",
+        ),
+        Rule(
+            f"!has(self.constraints) || self.constraints.all(c, !has(c.concurrency) || c.concurrency in {_LEVELS})",
+            "a constraint names a concurrency that is not measured; add it to workload.concurrency (default [1, 8])",
+            ".constraints",
+        ),
+        Rule(
+            f"!has(self.objective) || !has(self.objective.concurrency) || self.objective.concurrency in {_LEVELS}",
+            "the objective names a concurrency that is not measured; add it to workload.concurrency (default [1, 8])",
+            ".objective",
+        ),
+        Rule(
+            f"!has(self.paretoObjectives) || self.paretoObjectives.all(o, !has(o.concurrency)"
+            f" || o.concurrency in {_LEVELS})",
+            "an objective names a concurrency that is not measured; add it to workload.concurrency (default [1, 8])",
+            ".paretoObjectives",
+        ),
+        Rule(
+            "!has(self.constraints) || self.constraints.all(c, !c.metric.startsWith('accuracy.')"
+            " || (has(self.evaluation) && has(self.evaluation.tasks)"
+            " && self.evaluation.tasks.exists(t, c.metric == 'accuracy.' + t)))",
+            "a constraint is on the accuracy of a task that is not evaluated; add the task to evaluation.tasks",
+            ".constraints",
+        ),
+    ),
+    Objective: _PERCENTILES,
+    Constraint: (
+        *_PERCENTILES,
+        Rule(
+            "has(self.maxDegradationPercent) || has(self.min) || has(self.max)",
+            "the constraint has no limit; give min, max or maxDegradationPercent",
+        ),
+        Rule(
+            "!has(self.maxDegradationPercent) || !(has(self.min) || has(self.max))",
+            "maxDegradationPercent excludes min and max; write two constraints",
+        ),
+        Rule(
+            "!has(self.min) || !has(self.max) || self.min <= self.max",
+            "min is above max, and nothing can meet both; swap or widen them",
+        ),
+    ),
+    Artifacts: (
+        Rule(
+            "(has(self.pvc) ? 1 : 0) + (has(self.s3) ? 1 : 0) + (has(self.path) ? 1 : 0) == 1",
+            "artifacts are kept in one place; give exactly one of pvc, s3 and path",
+        ),
+    ),
+    Workload: (
+        Rule(
+            "!has(self.requestsPerLevel) || !has(self.durationSeconds)",
+            "a window ends by requestsPerLevel or by durationSeconds; give one of them",
+        ),
+        Rule(
+            "!has(self.concurrency) || self.concurrency.all(c, self.concurrency.exists_one(d, d == c))",
+            "concurrency lists a level twice; leave it in once and raise repeats instead",
+            ".concurrency",
+        ),
+    ),
+    Budget: (_positive("maxDuration"), _positive("trialTimeout")),
+    QuantizationTrial: (
+        Rule(
+            "self.spec == oldSelf.spec",
+            "the spec of a trial says what was measured and cannot change; delete the trial to have it measured again",
+            ".spec",
+        ),
+    ),
+}

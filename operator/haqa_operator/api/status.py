@@ -1,0 +1,172 @@
+"""What the operator writes into a tuning's status: enough to answer "is it fine, and if not why" without its log.
+
+A status that a newer operator wrote has to be readable by an older one, so unknown fields are passed over here.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from haqa_operator.api.base import ResourceModel, keyed_by
+from haqa_runner.contract import Estimate
+
+
+class StatusModel(ResourceModel):
+    model_config = {**ResourceModel.model_config, "extra": "ignore"}
+
+
+class TuningPhase(StrEnum):
+    PENDING = "Pending"
+    """No trial was started: `model` and `nodePools` may still change"""
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    """Every pool has its answer, be it the baseline"""
+    FAILED = "Failed"
+    """At least one pool ended without an answer"""
+
+
+class PoolPhase(StrEnum):
+    PENDING = "Pending"
+    """Waits, for example for a node"""
+    SEARCHING = "Searching"
+    CONFIRMING = "Confirming"
+    DEPLOYING = "Deploying"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class Condition(StatusModel):
+    """One aspect of the state, in the shape of Kubernetes' metav1.Condition."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """Aspect: Ready, Progressing, Degraded and others"""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds"""
+    reason: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
+    """One word in CamelCase, for programs"""
+    message: Annotated[str, Field(max_length=32768)] = ""
+    """One or two sentences for people: what is the case, with the value, and what to do"""
+    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    """When `status` last changed, RFC 3339"""
+    observed_generation: Annotated[int | None, Field(ge=0)] = None
+    """metadata.generation that this was found for"""
+
+
+class BudgetUsed(StatusModel):
+    """What was spent so far."""
+
+    trials: Annotated[int, Field(ge=0)] = 0
+    """Finished trials, the baselines not counted"""
+    failed_trials: Annotated[int, Field(ge=0)] = 0
+    """Failed trials"""
+    gpu_hours: Annotated[float, Field(ge=0)] = 0
+    """Accelerator-hours; machine-hours on CPU"""
+    duration_seconds: Annotated[float, Field(ge=0)] = 0
+    """Time since the first trial"""
+    agent_tokens: Annotated[int, Field(ge=0)] = 0
+    """Tokens the agent used, prompts and replies"""
+
+
+class ModelFacts(StatusModel):
+    """What was found out about the model when it was fetched."""
+
+    digest: str
+    """Which model this is: hub commit, or hash of the files"""
+    config: str | None = None
+    """What the search reads of the model's config.json, as JSON text"""
+    weight_bytes: Annotated[int | None, Field(ge=0)] = None
+    """Size of the model's tensors"""
+
+
+class Skipped(StatusModel):
+    """Part of the search space that was ruled out before any trial."""
+
+    parameters: str
+    """What the excluded configurations have in common, for example scheme=FP8-DYNAMIC"""
+    reason: str
+    """Why none of them was tried"""
+
+
+class BestTrial(StatusModel):
+    """The best trial so far; the winner once the pool has Succeeded."""
+
+    trial: str
+    """Name of the QuantizationTrial"""
+    configuration: str
+    """What it serves and how, in short: W4A16/gptq g128, max-num-seqs=64"""
+    speedup: Estimate | None = None
+    """Objective over the baseline's, turned so that above 1 is better"""
+    metrics: dict[str, Estimate] = Field(default_factory=dict)
+    """Its measured numbers by metric key: throughput, ttft.p95@1, perplexity"""
+
+
+class TrialCounts(StatusModel):
+    """Trials by how far they got, the baseline among them."""
+
+    total: Annotated[int, Field(ge=0)] = 0
+    """All trials there are"""
+    running: Annotated[int, Field(ge=0)] = 0
+    """Not finished yet"""
+    succeeded: Annotated[int, Field(ge=0)] = 0
+    """Finished with a measurement"""
+    failed: Annotated[int, Field(ge=0)] = 0
+    """Finished without one"""
+
+
+class PoolStatus(StatusModel):
+    """How far a node pool is and what was found for it."""
+
+    name: Annotated[str, Field(max_length=63)]
+    """Name of the pool in spec.nodePools"""
+    phase: PoolPhase = PoolPhase.PENDING
+    """Where the pool is; Succeeded and Failed are final until the spec changes"""
+    hardware: str | None = None
+    """What the nodes have, from their labels and the override"""
+    message: str = ""
+    """What the pool is doing or waiting for, or why it has no winner"""
+    candidates: Annotated[int | None, Field(ge=0)] = None
+    """Feasible configurations there are to try"""
+    skipped: tuple[Skipped, ...] = ()
+    """Parts of the search space that cannot work on this pool, and why"""
+    baseline: str | None = None
+    """Name of the trial of the unquantized model with the engine's defaults"""
+    best: BestTrial | None = None
+    """The best trial so far that meets every constraint"""
+    pareto: tuple[str, ...] = ()
+    """Names of the trials that no other beats in everything"""
+    trials: TrialCounts = TrialCounts()
+    """How many trials there are, by how far they got"""
+    budget_used: BudgetUsed = BudgetUsed()
+    """What this pool has spent of spec.budget"""
+    deployment: str | None = None
+    """Name of the Deployment that serves the winner"""
+    stopped: str | None = None
+    """Why the search ended"""
+
+
+class TuningStatus(StatusModel):
+    """What the operator found; written by it alone."""
+
+    observed_generation: Annotated[int | None, Field(ge=0)] = None
+    """metadata.generation that this status is about"""
+    phase: TuningPhase = TuningPhase.PENDING
+    """Pending until the first trial starts, then Running, Suspended, Succeeded or Failed"""
+    best_speedup: str | None = None
+    """Best speed-up over the baseline among the pools, for example 2.31x"""
+    pools_done: str | None = None
+    """Pools that have their answer, of all, for example 1/2"""
+    trials_done: str | None = None
+    """Finished trials of all that there are, for example 7/8"""
+    conditions: tuple[Condition, ...] = Field(default=(), json_schema_extra=keyed_by("type"))
+    """Ready: every pool has a winner that serves; Progressing: work is going on; Degraded: something needs a person"""
+    budget_used: BudgetUsed = BudgetUsed()
+    """What all pools together have spent"""
+    model: ModelFacts | None = None
+    """What was found out about the model when it was fetched"""
+    pools: tuple[PoolStatus, ...] = Field(default=(), json_schema_extra=keyed_by("name"))
+    """How far each node pool is and what was found for it"""

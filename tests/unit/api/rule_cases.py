@@ -1,0 +1,60 @@
+"""Specs that have to be refused, and what the API server says: one table for the models and for the CEL rules.
+
+The unit tests give it to the models, the cluster's tests to a real API server.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+VALID: dict[str, Any] = {
+    "apiVersion": "haqa.dev/v1alpha1",
+    "kind": "QuantizationTuning",
+    "metadata": {"name": "demo"},
+    "spec": {"model": {"uri": "hf://org/model"}, "nodePools": [{"name": "a"}]},
+}
+
+REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"nodePools": [{"name": "a"}, {"name": "a"}]}, "two node pools have the same name"),
+    ({"objective": {"metric": "throughputPerCost"}}, "objective throughputPerCost needs costPerHour"),
+    ({"paretoObjectives": [{"metric": "throughputPerCost"}]}, "objective throughputPerCost needs costPerHour"),
+    ({"objective": {"concurrency": 3}}, "the objective names a concurrency that is not measured"),
+    ({"paretoObjectives": [{"concurrency": 3}]}, "an objective names a concurrency that is not measured"),
+    (
+        {"workload": {"concurrency": [1]}, "constraints": [{"metric": "ttft", "concurrency": 8, "max": 9}]},
+        "a constraint names a concurrency that is not measured",
+    ),
+    ({"constraints": [{"metric": "accuracy.arc", "min": 0.5}]}, "add the task to evaluation.tasks"),
+    ({"objective": {"metric": "ttft", "percentile": 42}}, "percentile is one of 50, 90, 95 and 99"),
+    ({"objective": {"percentile": 95}}, "only the latencies ttft, itl, tpot and e2e have a percentile"),
+    ({"constraints": [{"metric": "perplexity", "percentile": 95, "max": 3}]}, "only the latencies ttft"),
+    ({"constraints": [{"metric": "perplexity"}]}, "the constraint has no limit"),
+    (
+        {"constraints": [{"metric": "perplexity", "maxDegradationPercent": 5, "max": 9}]},
+        "maxDegradationPercent excludes min and max",
+    ),
+    ({"constraints": [{"metric": "ttft", "min": 5, "max": 3}]}, "min is above max"),
+    ({"artifacts": {}}, "give exactly one of pvc, s3 and path"),
+    ({"artifacts": {"pvc": "x", "s3": "s3://b/x"}}, "give exactly one of pvc, s3 and path"),
+    ({"workload": {"requestsPerLevel": 8, "durationSeconds": 3}}, "give one of them"),
+    ({"workload": {"concurrency": [4, 4]}}, "concurrency lists a level twice"),
+    ({"budget": {"trialTimeout": "0s"}}, "trialTimeout leaves no time for a trial"),
+    ({"budget": {"maxDuration": "0h0m"}}, "maxDuration leaves no time for a trial"),
+)
+
+ACCEPTED: tuple[dict[str, Any], ...] = (
+    {},
+    {"objective": {"metric": "throughputPerCost"}, "nodePools": [{"name": "a", "costPerHour": 2.5}]},
+    {"objective": {"metric": "ttft", "percentile": 95, "concurrency": 8}},
+    {"constraints": [{"metric": "accuracy.arc", "min": 0.5}], "evaluation": {"tasks": ["arc"]}},
+    {"constraints": [{"metric": "ttft", "min": 3, "max": 3}], "artifacts": {"pvc": "models"}},
+    {"search": {"engine": {"block-size": [16, 32], "kv-cache-dtype": ["auto", "fp8"]}, "fixedEngine": {"x": True}}},
+    {"budget": {"trialTimeout": "1h30m", "maxDuration": "0.5h"}},
+)
+
+
+def tuning(change: dict[str, Any]) -> dict[str, Any]:
+    document = deepcopy(VALID)
+    document["spec"].update(change)
+    return document
