@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Wi
 from pydantic.alias_generators import to_camel
 
 API_GROUP: Final = "haqa.dev"
-API_VERSION: Final = f"{API_GROUP}/v1alpha1"
+API_VERSION: Final = "haqa.dev/v1alpha1"
 
 
 class ResourceModel(BaseModel):

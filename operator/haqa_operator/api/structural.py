@@ -102,7 +102,7 @@ def _object(name: str, definition: Schema, definitions: Mapping[str, Schema]) ->
 
 def _field(given: Schema, definitions: Mapping[str, Schema]) -> Schema:
     schema = _node(given, definitions)
-    text = _sentence(given.get("description", schema.get("description", "")))
+    text = _sentence(given.get("description") or schema.get("description") or "")
     if (default := default_text(given)) is not None:
         text += f" Default: {default}"
     return {**schema, "description": text}
@@ -119,7 +119,7 @@ def _node(given: Schema, definitions: Mapping[str, Schema]) -> Schema:
             return dict(_ANY_SCALAR)
         # An absent field means none: the API server drops a null that is written.
         return _node({**branches[0], **{key: given[key] for key in given if key in _KEPT}}, definitions)
-    schema = {key: given[key] for key in _KEPT if key in given}
+    schema: Schema = {key: given[key] for key in _KEPT if key in given}
     if "const" in given:
         schema["enum"] = [given["const"]]
     for old, new, flag in (
