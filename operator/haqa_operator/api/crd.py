@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from haqa_operator.api.base import API_GROUP, API_VERSION
+from haqa_operator.api.manifest_yaml import ManifestDumper
 from haqa_operator.api.reference import reference
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.structural import structural_schema
@@ -107,22 +108,8 @@ def generated_files() -> dict[str, str]:
     return {**files, "docs/reference.md": reference((QuantizationTuning, QuantizationTrial))}
 
 
-class _Dumper(yaml.SafeDumper):
-    """YAML that Kubernetes reads as Python wrote it: for kubectl a bare `n` or `y` is a boolean, for PyYAML a text."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        style = "'" if data.lower() in ("y", "n") else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_Dumper.add_representer(str, _Dumper.represent_str)
-
-
 def _yaml(manifest: Manifest) -> str:
-    return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    return yaml.dump(manifest, Dumper=ManifestDumper, sort_keys=False, width=120, allow_unicode=True)
 
 
 def main() -> None:

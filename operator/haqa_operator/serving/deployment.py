@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from haqa_operator.api.manifest_yaml import ManifestDumper
 from haqa_operator.api.metrics import LATENCIES, MetricKey, is_accuracy
 from haqa_operator.api.trial import Trial
 from haqa_operator.serving.names import dns_label, label_value
@@ -112,16 +113,9 @@ def render_yaml(documents: Iterable[Manifest], comment: str = "") -> str:
     """
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
     body = yaml.dump_all(
-        documents, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=10_000, allow_unicode=True
+        documents, Dumper=ManifestDumper, sort_keys=False, explicit_start=True, width=10_000, allow_unicode=True
     )
     return head + body
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes a list or mapping that occurs twice in full: an anchor is not for people to read."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        return True
 
 
 def _metadata(name: str, namespace: str | None, labels: dict[str, str]) -> Manifest:

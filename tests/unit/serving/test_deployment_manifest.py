@@ -278,3 +278,9 @@ def test_extra_folder_of_an_installation_is_mounted_read_only():
     spec = pod_spec(make_pod(extra=(extra,)))
     assert {"name": "vllm", "mountPath": "/opt/vllm", "readOnly": True} in spec["containers"][0]["volumeMounts"]
     assert {"name": "vllm", "hostPath": {"path": "/opt/vllm"}} in spec["volumes"]
+
+
+@pytest.mark.parametrize("text", ["y", "N", "on", "yes", "1", "1e3", "1.5", "0x10", "0o7", "null"])
+def test_text_that_kubernetes_could_take_for_something_else_is_quoted(text: str) -> None:
+    (line,) = render_yaml([{"value": text}]).splitlines()[1:]
+    assert line == f"value: '{text}'"
