@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from haqa_operator.agent.context import ModelFacts, context_for, model_name
-from haqa_operator.agent.strategy import agent_or_fallback
-from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SearchStrategy, SpecError, TuningSpec
+from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SpecError, TuningSpec
 from haqa_operator.decision.results import PoolResult
 from haqa_operator.executors.environments import engine_version, serving_environment
 from haqa_operator.executors.launchers import launchers
@@ -21,16 +19,15 @@ from haqa_operator.executors.processes import Launcher, run_step
 from haqa_operator.executors.requests import model_source
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.hardware.this_machine import detect
-from haqa_operator.search.build import SpaceError, build_space
-from haqa_operator.search.factory import make_strategy
+from haqa_operator.search.build import SpaceError
 from haqa_operator.search.model_profile import ModelProfile, ModelProfileError
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.strategies import Strategy
-from haqa_operator.serving.launch import default_max_model_len, engine_launch
+from haqa_operator.serving.launch import engine_launch
 from haqa_operator.serving.settings import catalogue
 from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.journal import Journal, JournalBusyError
 from haqa_operator.tuning.loop import Observer, PoolRun
+from haqa_operator.tuning.pools import PoolSetup
 from haqa_operator.tuning.preflight import local_problems, read_config
 from haqa_operator.tuning.workspace import Workspace
 from haqa_runner.contract import Configuration, TrialReport, TrialRequest
@@ -122,7 +119,8 @@ class LocalTuning:
         version = engine_version(serving_environment()) or catalogue().version
         print_of = fingerprint(self.spec, pool.spec, pool.accelerator, model.digest, version)
         profile = self._profile(model)
-        space = self._space(pool, profile, version)
+        setup = PoolSetup(self.spec, pool.spec, pool.accelerator, profile, version)
+        space = self._space(setup)
         if not space.candidates:
             reasons = sorted({exclusion.reason for exclusion in space.exclusions})
             raise SpecError([f'nodePools "{name}": no configuration can be tried: {"; ".join(reasons)}'])
@@ -131,7 +129,7 @@ class LocalTuning:
             journal = Journal(self.workspace.journal(name, print_of))
         except JournalBusyError as error:
             raise SpecError([str(error)]) from None
-        strategy, note = self._strategy(pool, profile, version, folder)
+        strategy, note = setup.strategy(os.environ, _Exchanges(folder / "agent").save)
         if note:
             self._observer.on_note(name, note)
         place = LocalPool(
@@ -161,39 +159,14 @@ class LocalTuning:
         finally:
             journal.close()
 
-    def _space(self, pool: Pool, profile: ModelProfile, version: str) -> SearchSpace:
-        name = pool.spec.name
+    def _space(self, setup: PoolSetup) -> SearchSpace:
         try:
-            space = build_space(
-                self.spec.search,
-                pool.accelerator,
-                profile,
-                self.spec.workload,
-                version,
-                env=pool.spec.env,
-                max_model_len=default_max_model_len(self.spec.workload, self.spec.evaluation, profile.max_positions),
-                objective=self.spec.objectives[0],
-            )
+            space = setup.space()
         except SpaceError as error:
             raise SpecError([f"spec.search: {error}"]) from None
         for note in (*space.notes, *([space.baseline_problem] if space.baseline_problem else [])):
-            self._observer.on_note(name, note)
+            self._observer.on_note(setup.pool.name, note)
         return space
-
-    def _strategy(self, pool: Pool, profile: ModelProfile, version: str, folder: Path) -> tuple[Strategy, str | None]:
-        search = self.spec.search
-        asked = SearchStrategy.BAYESIAN if search.strategy is SearchStrategy.AGENT else search.strategy
-        fallback = make_strategy(asked, search.seed)
-        facts = ModelFacts(
-            name=model_name(self.spec.model.uri),
-            architecture=profile.architecture,
-            parameters=profile.parameters,
-            layers=profile.layers,
-            hidden_size=profile.hidden_size,
-            dtype=profile.dtype,
-        )
-        context = context_for(self.spec, pool.spec, pool.accelerator, engine=f"vLLM {version}", model=facts)
-        return agent_or_fallback(search, lambda: context, fallback, os.environ, _Exchanges(folder / "agent").save)
 
     def _profile(self, model: FetchedModel) -> ModelProfile:
         try:

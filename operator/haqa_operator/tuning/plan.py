@@ -62,6 +62,8 @@ class PoolState:
         started: When the first trial was proposed (Unix seconds), None before it.
         now: The time, passed in.
         exhausted: The strategy had nothing left to propose.
+        run: Part of the trials' names that tells apart runs whose results cannot be compared (in a cluster, where the
+            names of all runs share a namespace); empty = none.
     """
 
     tuning: str
@@ -73,6 +75,7 @@ class PoolState:
     started: float | None = None
     now: float = 0
     exhausted: bool = False
+    run: str = ""
 
     @property
     def finished_trials(self) -> tuple[Trial, ...]:
@@ -104,7 +107,7 @@ def baseline_trial(state: PoolState) -> Trial:
 def new_trial(state: PoolState, number: int, proposal: Proposal) -> Trial:
     """A trial with the deterministic name that a restart would give it again."""
     return Trial(
-        name=trial_name(state.tuning, state.pool, number),
+        name=trial_name(state.tuning, state.pool, number, state.run),
         tuning=state.tuning,
         pool=state.pool,
         number=number,
@@ -112,8 +115,8 @@ def new_trial(state: PoolState, number: int, proposal: Proposal) -> Trial:
     )
 
 
-def trial_name(tuning: str, pool: str, number: int) -> str:
-    return f"{tuning}-{pool}-{number:03d}"
+def trial_name(tuning: str, pool: str, number: int, run: str = "") -> str:
+    return "-".join(part for part in (tuning, pool, run, f"{number:03d}") if part)
 
 
 def agent_tokens(trials: Sequence[Trial]) -> int:
