@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.cluster.building import CannotBuild, components
-from tests.cluster.kubectl import Kubectl, Refused
+from tests.cluster.building import python_image as image_archive
+from tests.cluster.kubectl import Kubectl, Refused, has_condition
 from tests.cluster.local_cluster import CannotStart, LocalCluster
 from tests.cluster.node_specs import NodeSpec, configured_nodes
 from tests.cluster.waiting import wait_until
@@ -74,3 +76,22 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+@pytest.fixture(scope="session")
+def definitions(cluster: Kubectl) -> None:
+    """The custom resource definitions, in the cluster."""
+    for file in sorted((Path(__file__).parents[2] / "crds").glob("*.yaml")):
+        manifest = yaml.safe_load(file.read_text())
+        cluster.apply(manifest)
+        name = manifest["metadata"]["name"]
+        cluster.wait_for("customresourcedefinition", name, has_condition("Established"), "established", 60)
+
+
+@pytest.fixture(scope="session")
+def python_image(cluster: Kubectl) -> None:
+    """An image with Python on every node."""
+    if os.environ.get("HAQA_TEST_KUBECONFIG"):
+        # Whoever brings a cluster brings the image: `make cluster-load IMAGES=python`, or `kind load`.
+        return
+    LocalCluster(cluster.kubeconfig.parent, 0).load_image(image_archive())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cluster.kubectl import Kubectl, Manifest, Refused, has_condition
+from tests.cluster.kubectl import Kubectl, Manifest, Refused
 from tests.unit.api.rule_cases import ACCEPTED, REFUSED, VALID, tuning
 
 from haqa_operator.api import Proposal, Proposer, Trial
@@ -16,17 +16,6 @@ from haqa_operator.api.resources import QuantizationTrial
 from haqa_runner.contract import Configuration
 
 ROOT = Path(__file__).parents[2]
-DEFINITIONS = sorted((ROOT / "crds").glob("*.yaml"))
-
-
-@pytest.fixture(scope="session")
-def definitions(cluster: Kubectl) -> None:
-    for file in DEFINITIONS:
-        manifest = yaml.safe_load(file.read_text())
-        cluster.apply(manifest)
-        name = manifest["metadata"]["name"]
-        established = has_condition("Established")
-        cluster.wait_for("customresourcedefinition", name, established, "established", 60)
 
 
 @pytest.fixture

@@ -81,6 +81,8 @@ class ModelFacts(StatusModel):
     """What the search reads of the model's config.json, as JSON text"""
     weight_bytes: Annotated[int | None, Field(ge=0)] = None
     """Size of the model's tensors"""
+    path: str | None = None
+    """Where it lies, as a trial's pod sees it"""
 
 
 class Skipped(StatusModel):

@@ -1,0 +1,117 @@
+"""What an installation of the operator decides for all tunings, read from its environment (the chart sets it)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from haqa_operator.metrics.prometheus_http import Connection
+from haqa_operator.serving.pod import ENGINE_COMMAND
+from haqa_operator.serving.volumes import ExtraVolume
+
+Value = TypeVar("Value")
+
+DEFAULT_RUNNER_IMAGE = "haqa-runner:0.1.0"
+
+
+class InstallationError(ValueError):
+    """A variable of the operator's environment is wrong; the message names it, its value and the remedy."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Settings of one installation.
+
+    Attributes:
+        namespace: The only namespace that is watched; None = all.
+        runner_image, runner_command: What quantizes and measures.
+        engine_image: Replaces the official image of every pool that names none.
+        engine_command: For images in which vLLM is started otherwise.
+        extra: Folders that every trial and every winner gets, for example an environment that lies on the nodes.
+        prometheus: None: the runner's own figures are the record.
+        scrape_interval_s: How long a trial stays up after its last window, and twice that is waited for a scrape.
+        user_id: Of all pods; None leaves it to the cluster, as OpenShift wants it.
+    """
+
+    namespace: str | None = None
+    runner_image: str = DEFAULT_RUNNER_IMAGE
+    runner_command: tuple[str, ...] = ("python3", "-m", "haqa_runner")
+    runner_env: Mapping[str, str] = field(default_factory=dict)
+    engine_image: str | None = None
+    engine_command: tuple[str, ...] = ENGINE_COMMAND
+    extra: tuple[ExtraVolume, ...] = ()
+    prometheus: Connection | None = None
+    scrape_interval_s: float = 15.0
+    user_id: int | None = 10001
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> Installation:
+        """Raises InstallationError."""
+        default = cls()
+        return cls(
+            namespace=env.get("HAQA_NAMESPACE") or None,
+            runner_image=env.get("HAQA_RUNNER_IMAGE") or DEFAULT_RUNNER_IMAGE,
+            runner_command=_words(env, "HAQA_RUNNER_COMMAND", default.runner_command),
+            runner_env=_json(env, "HAQA_RUNNER_ENV", {}),
+            engine_image=env.get("HAQA_ENGINE_IMAGE") or None,
+            engine_command=_words(env, "HAQA_ENGINE_COMMAND", default.engine_command),
+            extra=_extra(env),
+            prometheus=_prometheus(env),
+            scrape_interval_s=_number(env, "HAQA_SCRAPE_INTERVAL_SECONDS", default.scrape_interval_s),
+            user_id=int(_number(env, "HAQA_USER_ID", default.user_id or 0)) or None,
+        )
+
+
+def _prometheus(env: Mapping[str, str]) -> Connection | None:
+    url = env.get("HAQA_PROMETHEUS_URL")
+    if not url:
+        return None
+    try:
+        return Connection(
+            url=url,
+            bearer_token_file=env.get("HAQA_PROMETHEUS_TOKEN_FILE") or None,
+            username=env.get("HAQA_PROMETHEUS_USERNAME") or None,
+            password=env.get("HAQA_PROMETHEUS_PASSWORD") or None,
+            ca_file=env.get("HAQA_PROMETHEUS_CA_FILE") or None,
+        )
+    except ValueError as error:
+        raise InstallationError(f"HAQA_PROMETHEUS_*: {error}") from error
+
+
+def _extra(env: Mapping[str, str]) -> tuple[ExtraVolume, ...]:
+    found: list[dict[str, Any]] = _json(env, "HAQA_EXTRA_VOLUMES", [])
+    try:
+        return tuple(ExtraVolume(one["name"], one["mountPath"], dict(one["source"])) for one in found)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InstallationError(
+            f"HAQA_EXTRA_VOLUMES: {found!r} is not a list of {{name, mountPath, source}} ({error!r})"
+        ) from error
+
+
+def _words(env: Mapping[str, str], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_json(env, name, list(default)))
+
+
+def _json(env: Mapping[str, str], name: str, default: Value) -> Value:
+    text = env.get(name)
+    if not text:
+        return default
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InstallationError(f"{name}: {text!r} is not JSON ({error})") from error
+    if not isinstance(value, type(default)):
+        raise InstallationError(f"{name}: {text!r} is not a JSON {type(default).__name__}")
+    return value
+
+
+def _number(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name)
+    if not text:
+        return default
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InstallationError(f"{name}: {text!r} is not a number") from error

@@ -1,0 +1,314 @@
+"""One look at one pool: what is there, what to do about it, and doing it."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from haqa_operator.api import NodePool, Trial, TrialPhase, TrialStatus
+from haqa_operator.api.resources import QuantizationTrial
+from haqa_operator.api.status import ModelFacts, PoolPhase
+from haqa_operator.decision.observe import observe as observations_of
+from haqa_operator.decision.results import Decision, Verdict
+from haqa_operator.executors.pod_outcome import TrialObservation
+from haqa_operator.executors.results import trial_status
+from haqa_operator.executors.trial_job import POOL_LABEL, TRIAL_LABEL, TUNING_LABEL, job_name, label
+from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.metrics.prometheus import PrometheusSource, read_once
+from haqa_operator.metrics.prometheus_series import Pod
+from haqa_operator.search.build import SpaceError
+from haqa_operator.search.model_profile import ModelProfileError
+from haqa_operator.serving.settings import catalogue
+from haqa_operator.tuning.cluster import looking
+from haqa_operator.tuning.cluster.asking import Asking, Question
+from haqa_operator.tuning.cluster.installation import Installation
+from haqa_operator.tuning.cluster.objects import DEPLOYMENT, JOB, SECRET, TRIAL, Manifest, Objects
+from haqa_operator.tuning.cluster.pods import PoolPods
+from haqa_operator.tuning.cluster.snapshot import TuningSnapshot, owner_reference, profile_of
+from haqa_operator.tuning.cluster.statuses import PoolView
+from haqa_operator.tuning.fingerprint import fingerprint
+from haqa_operator.tuning.plan import PoolState, new_trial
+from haqa_operator.tuning.pools import PoolSetup
+from haqa_operator.tuning.reconcile import (
+    AskStrategy,
+    Attempt,
+    Conclude,
+    PoolSnapshot,
+    Propose,
+    Record,
+    ShowProgress,
+    StartJob,
+    reconcile_pool,
+)
+from haqa_runner.contract import TrialReport
+
+log = logging.getLogger(__name__)
+
+SCRAPES_AWAITED = 4
+"""Scrape intervals after a trial's end, before the runner's own figures have to do."""
+_SHORT = 5
+"""Digits of the fingerprint in a trial's name."""
+
+
+class PoolReconciler:
+    """Lives for one look."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        installation: Installation,
+        asking: Asking,
+        look_again: Callable[[], None],
+        snapshot: TuningSnapshot,
+        pool: NodePool,
+        accelerator: Accelerator,
+        model: ModelFacts,
+        now: float,
+    ) -> None:
+        self._objects = objects
+        self._installation = installation
+        self._asking = asking
+        self._look_again = look_again
+        self._snapshot = snapshot
+        self._pool = pool
+        self._accelerator = accelerator
+        self._model = model
+        self._now = now
+        self._tuning = snapshot.tuning.metadata.name
+        self._version = catalogue().version
+        self._fingerprint = fingerprint(snapshot.tuning.spec, pool, accelerator, model.digest, self._version)
+
+    def carry_on(self) -> PoolView:
+        """Does what is to be done and says how the pool then is."""
+        hardware = self._accelerator.describe()
+        try:
+            setup = PoolSetup(
+                self._snapshot.tuning.spec, self._pool, self._accelerator, profile_of(self._model), self._version
+            )
+            space = setup.space()
+        except (SpaceError, ModelProfileError) as error:
+            return PoolView(self._pool.name, PoolPhase.FAILED, hardware=hardware, problem=str(error))
+        trials = self._snapshot.trials_of(self._pool, self._fingerprint)
+        state = PoolState(
+            tuning=self._tuning,
+            pool=self._pool.name,
+            spec=setup.spec,
+            space=space,
+            trials=trials,
+            started=self._started(),
+            now=self._now,
+            run=self._fingerprint[:_SHORT],
+        )
+        pods = PoolPods(
+            self._snapshot.namespace,
+            self._tuning,
+            setup.spec,
+            self._pool,
+            self._accelerator,
+            self._installation,
+            setup.max_model_len,
+        )
+        state = self._with_answer(state)
+        attempts = {trial.name: attempt for trial in trials if (attempt := self._attempt(trial)) is not None}
+        asking = self._asking.waiting(self._question(len(state.trials)))
+        view = PoolView(self._pool.name, PoolPhase.SEARCHING, _doing(state, attempts, asking), hardware, state)
+        for action in reconcile_pool(PoolSnapshot(state, attempts, asking)):
+            match action:
+                case Propose(trial):
+                    self._create(trial)
+                case AskStrategy(number):
+                    self._ask(setup, state, number)
+                    view = replace(view, message=f"choosing trial {number}")
+                case StartJob(trial, number):
+                    self._start(pods, state, trial, number)
+                case ShowProgress(trial, seen):
+                    self._write(trial, trial.status.model_copy(update=_begun(seen)))
+                case Record(trial, seen, count):
+                    self._record(trial, seen, count)
+                case Conclude(decision, why):
+                    view = self._conclude(view, pods, decision, why)
+        if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
+            view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
+        return view
+
+    def _started(self) -> float | None:
+        created = [
+            datetime.fromisoformat(str(stamp)).timestamp()
+            for trial in self._snapshot.trials
+            if trial.spec.pool == self._pool.name
+            and trial.spec.fingerprint == self._fingerprint
+            and (stamp := (trial.metadata.model_extra or {}).get("creationTimestamp"))
+        ]
+        return min(created, default=None)
+
+    def _attempt(self, trial: Trial) -> Attempt | None:
+        if trial.status.phase.finished:
+            return None
+        work = self._snapshot.work_of(trial.name)
+        if work is None:
+            return None
+        return Attempt(work.attempt, looking.observe(self._objects, self._snapshot.namespace, work, self._now))
+
+    def _question(self, number: int) -> Question:
+        uid = str(self._snapshot.manifest["metadata"]["uid"])
+        return Question(uid, self._pool.name, self._fingerprint, number)
+
+    def _with_answer(self, state: PoolState) -> PoolState:
+        """The state with the strategy's answer, if one has come; its trial is made at once."""
+        answered = self._asking.answer(self._question(len(state.trials)))
+        if answered is None:
+            return state
+        if (error := answered.exception()) is not None:
+            log.error("strategy of %s/%s failed: %r", self._tuning, self._pool.name, error)
+            return state
+        proposal = answered.result()
+        if proposal is None:
+            return replace(state, exhausted=True)
+        trial = new_trial(state, len(state.trials), proposal)
+        self._create(trial)
+        return replace(state, trials=(*state.trials, trial))
+
+    def _ask(self, setup: PoolSetup, state: PoolState, number: int) -> None:
+        running = [trial.configuration for trial in state.trials if not trial.status.phase.finished]
+        strategy, _ = setup.strategy(os.environ, lambda *_: None, self._agent_key())
+        space = state.space.without(running)
+        seen = observations_of(state.finished_trials, setup.spec.objectives, setup.spec.constraints)
+        self._asking.ask(self._question(number), lambda: strategy.propose(space, seen), self._look_again)
+
+    def _agent_key(self) -> str | None:
+        """The LLM's key out of its Secret; None where there is none, and the strategy says so."""
+        agent = self._snapshot.tuning.spec.search.agent
+        if agent is None or agent.secret_ref is None:
+            return None
+        secret = self._objects.get(SECRET, agent.secret_ref.name, self._snapshot.namespace)
+        encoded = (secret or {}).get("data", {}).get(agent.secret_ref.key)
+        return base64.b64decode(encoded).decode().strip() if encoded else None
+
+    def _create(self, trial: Trial) -> None:
+        resource = QuantizationTrial.of(trial, self._snapshot.namespace, self._fingerprint)
+        manifest = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
+        manifest["metadata"] |= {
+            "labels": {
+                TUNING_LABEL: label(self._tuning),
+                POOL_LABEL: label(self._pool.name),
+                TRIAL_LABEL: label(trial.name),
+            },
+            "ownerReferences": [self._snapshot.owner()],
+        }
+        # Created and not applied: whoever comes second changes nothing, its proposal is lost.
+        self._objects.create(manifest)
+
+    def _owner_of(self, trial: Trial) -> Manifest:
+        """Jobs go with their trial, and that with its tuning."""
+        found = self._objects.get(TRIAL, trial.name, self._snapshot.namespace)
+        return owner_reference(found) if found is not None else self._snapshot.owner()
+
+    def _start(self, pods: PoolPods, state: PoolState, trial: Trial, attempt: int) -> None:
+        """The Job of this attempt; the one before it goes only now, so that a crash in between does not lose count."""
+        self._objects.apply(pods.trial_job(trial, _baseline(state), attempt, self._owner_of(trial)))
+        if attempt > 1:
+            self._objects.delete(JOB, job_name(trial.name, attempt - 1), self._snapshot.namespace)
+
+    def _record(self, trial: Trial, seen: TrialObservation, attempts: int) -> None:
+        report = seen.report or TrialReport(trial=trial.name)
+        finished = seen.finished or self._now
+        read, queries, note = self._from_prometheus(report, seen, finished)
+        if read is None:
+            return
+        status = trial_status(
+            read,
+            self._snapshot.tuning.spec.workload,
+            cost_per_hour=self._pool.cost_per_hour,
+            accelerators=self._accelerator.count,
+            started=seen.scheduled or seen.started or finished,
+            finished=finished,
+            attempts=attempts,
+        )
+        if note:
+            status = status.model_copy(update={"warnings": (*status.warnings, note)})
+        self._write(trial, status, queries)
+
+    def _from_prometheus(
+        self, report: TrialReport, seen: TrialObservation, finished: float
+    ) -> tuple[TrialReport | None, tuple[str, ...], str | None]:
+        """The report with Prometheus' figures, the queries, and a note; no report while a scrape is awaited."""
+        if self._installation.prometheus is None or report.load is None or seen.pod is None:
+            return report, (), None
+        interval_s = self._installation.scrape_interval_s
+        source = PrometheusSource(self._installation.prometheus, scrape_interval_s=interval_s)
+        reading = read_once(source, Pod(self._snapshot.namespace, seen.pod, self._tuning), report)
+        if reading.retry and self._now < finished + SCRAPES_AWAITED * interval_s:
+            return None, (), None
+        note = f"not read from Prometheus: {reading.note}" if reading.note else None
+        return reading.report, reading.queries, note
+
+    def _write(self, trial: Trial, status: TrialStatus, queries: tuple[str, ...] = ()) -> None:
+        body = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        throughput = status.metrics.get("throughput")
+        if throughput is not None:
+            body["throughput"] = f"{throughput.value:.4g}"
+        if queries:
+            body["queries"] = dict(zip(("windows", *map(str, range(1, len(queries)))), queries, strict=True))
+        metadata = {"name": trial.name, "namespace": self._snapshot.namespace}
+        own = {"apiVersion": TRIAL.api_version, "kind": TRIAL.kind, "metadata": metadata, "status": body}
+        self._objects.apply_status(own)
+
+    def _conclude(self, view: PoolView, pods: PoolPods, decision: Decision, why: str) -> PoolView:
+        view = replace(view, decision=decision, why=why, message=decision.reason)
+        if decision.verdict not in (Verdict.WINNER, Verdict.BASELINE_BEST):
+            return replace(view, phase=PoolPhase.FAILED, problem=decision.reason)
+        if view.state is None or view.state.spec.output.mode != "Apply":
+            return replace(view, phase=PoolPhase.SUCCEEDED)
+        winner = next(trial for trial in view.state.trials if trial.name == decision.winner)
+        try:
+            deployment, service = pods.winner(winner, self._model.path)
+        except ValueError as error:
+            return replace(view, phase=PoolPhase.FAILED, problem=str(error))
+        return self._deploy(view, deployment, service)
+
+    def _deploy(self, view: PoolView, deployment: Manifest, service: Manifest) -> PoolView:
+        name = deployment["metadata"]["name"]
+        existing = self._objects.get(DEPLOYMENT, name, self._snapshot.namespace)
+        adopt = self._snapshot.tuning.spec.output.deployment.adopt
+        if existing is not None and not adopt and not self._ours(existing):
+            return replace(
+                view,
+                phase=PoolPhase.FAILED,
+                problem=f"Deployment {name} is there already and not of this tuning; set output.deployment.adopt, or "
+                "another output.deployment.name",
+            )
+        if existing is None:
+            self._objects.create(deployment)
+        lasting = {**deployment, "spec": {k: v for k, v in deployment["spec"].items() if k != "replicas"}}
+        served = self._objects.apply(lasting)
+        self._objects.apply(service)
+        available = int(served.get("status", {}).get("availableReplicas", 0)) > 0
+        phase = PoolPhase.SUCCEEDED if available else PoolPhase.DEPLOYING
+        return replace(view, phase=phase, deployment=name)
+
+    def _ours(self, existing: Manifest) -> bool:
+        labels = existing["metadata"].get("labels", {})
+        wanted = {"app.kubernetes.io/managed-by": "haqa", TUNING_LABEL: label(self._tuning)}
+        return all(labels.get(name) == value for name, value in wanted.items())
+
+
+def _baseline(state: PoolState) -> Trial | None:
+    return next((trial for trial in state.finished_trials if trial.is_baseline and trial.succeeded), None)
+
+
+def _begun(seen: TrialObservation) -> dict[str, object]:
+    return {"phase": TrialPhase(seen.phase), "started": seen.scheduled or seen.started}
+
+
+def _doing(state: PoolState, attempts: dict[str, Attempt], asking: bool) -> str:
+    running = [
+        f"trial {trial.number} ({trial.configuration.describe()}): "
+        + (attempts[trial.name].observation.message if trial.name in attempts else "starting")
+        for trial in state.trials
+        if not trial.status.phase.finished
+    ]
+    return "; ".join(running) or ("choosing the next trial" if asking else "")

@@ -1,0 +1,147 @@
+"""One tuning as the API server shows it, sorted into pools. Pure: objects in, types out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from haqa_operator.api import NodePool, QuantizationTuning, Trial
+from haqa_operator.api.resources import QuantizationTrial
+from haqa_operator.api.status import ModelFacts, TuningStatus
+from haqa_operator.executors.trial_job import ATTEMPT_LABEL, COMPONENT_LABEL, TRIAL_LABEL, label
+from haqa_operator.hardware.node_labels import Node
+from haqa_operator.search.model_profile import ModelProfile
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A Job with its pods.
+
+    Attributes:
+        attempt: 1 for the first Job of a trial.
+    """
+
+    job: Manifest
+    pods: tuple[Manifest, ...]
+    attempt: int
+
+    @property
+    def name(self) -> str:
+        return str(self.job["metadata"]["name"])
+
+
+@dataclass(frozen=True)
+class TuningSnapshot:
+    """Everything about one tuning, as it was a moment ago."""
+
+    tuning: QuantizationTuning
+    manifest: Manifest
+    trials: tuple[QuantizationTrial, ...]
+    work: tuple[Work, ...]
+    nodes: Mapping[str, tuple[Node, ...]]
+
+    @property
+    def namespace(self) -> str:
+        return str(self.manifest["metadata"]["namespace"])
+
+    @property
+    def generation(self) -> int:
+        return int(self.manifest["metadata"].get("generation", 1))
+
+    @property
+    def status(self) -> TuningStatus:
+        return self.tuning.status or TuningStatus()
+
+    def owner(self) -> dict[str, Any]:
+        """The reference by which trials go with their tuning."""
+        return owner_reference(self.manifest)
+
+    def trials_of(self, pool: NodePool, fingerprint: str) -> tuple[Trial, ...]:
+        """The pool's comparable trials by number."""
+        found = [t.trial() for t in self.trials if t.spec.pool == pool.name and t.spec.fingerprint == fingerprint]
+        return tuple(sorted(found, key=lambda trial: trial.number))
+
+    def work_of(self, trial: str) -> Work | None:
+        """The latest attempt at a trial."""
+        return _latest(work for work in self.work if _label(work, TRIAL_LABEL) == label(trial))
+
+    def model_work(self) -> Work | None:
+        """The latest attempt at fetching the model."""
+        return _latest(work for work in self.work if _label(work, COMPONENT_LABEL) == "model")
+
+
+def read_snapshot(
+    tuning: QuantizationTuning,
+    manifest: Manifest,
+    trials: Sequence[Manifest],
+    jobs: Sequence[Manifest],
+    pods: Sequence[Manifest],
+    nodes: Mapping[str, Sequence[Manifest]],
+) -> TuningSnapshot:
+    own = [trial for trial in trials if _owned_by(trial, manifest)]
+    names = {str(trial["metadata"]["uid"]) for trial in own} | {str(manifest["metadata"]["uid"])}
+    mine = [job for job in jobs if any(ref["uid"] in names for ref in job["metadata"].get("ownerReferences", ()))]
+    return TuningSnapshot(
+        tuning=tuning,
+        manifest=manifest,
+        trials=tuple(QuantizationTrial.model_validate(dict(trial)) for trial in own),
+        work=tuple(Work(job, _pods_of(job, pods), _attempt(job)) for job in mine),
+        nodes={pool: tuple(read_node(node) for node in found) for pool, found in nodes.items()},
+    )
+
+
+def read_node(node: Manifest) -> Node:
+    """Labels and resources of a node."""
+    metadata, status = node["metadata"], node.get("status", {})
+    return Node(str(metadata["name"]), dict(metadata.get("labels", {})), dict(status.get("allocatable", {})))
+
+
+def profile_of(facts: ModelFacts) -> ModelProfile:
+    """Raises ModelProfileError, as `ModelProfile.from_config`."""
+    return ModelProfile.from_config(json.loads(facts.config or "{}"), facts.weight_bytes)
+
+
+def owner_reference(owner: Manifest) -> dict[str, Any]:
+    metadata = owner["metadata"]
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
+        # False: deleting never waits for anything of ours.
+        "blockOwnerDeletion": False,
+    }
+
+
+def selector_of(pool: NodePool) -> str:
+    """The pool's nodeSelector as the API server's label selector."""
+    return ",".join(f"{name}={value}" for name, value in sorted(pool.node_selector.items()))
+
+
+def tuning_selector(tuning: str) -> str:
+    return f"haqa.dev/tuning={label(tuning)}"
+
+
+def _owned_by(child: Manifest, owner: Manifest) -> bool:
+    return any(ref["uid"] == owner["metadata"]["uid"] for ref in child["metadata"].get("ownerReferences", ()))
+
+
+def _pods_of(job: Manifest, pods: Sequence[Manifest]) -> tuple[Manifest, ...]:
+    return tuple(pod for pod in pods if _owned_by(pod, job))
+
+
+def _attempt(job: Manifest) -> int:
+    return int(job["metadata"].get("labels", {}).get(ATTEMPT_LABEL, "1"))
+
+
+def _label(work: Work, name: str) -> str:
+    return str(work.job["metadata"].get("labels", {}).get(name, ""))
+
+
+def _latest(found: Iterable[Work]) -> Work | None:
+    return max(found, key=lambda work: work.attempt, default=None)

@@ -1,0 +1,197 @@
+"""What a tuning's status says, from what was observed and decided. Pure; times are passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from haqa_operator.api import Trial
+from haqa_operator.api.status import (
+    BestTrial,
+    BudgetUsed,
+    Condition,
+    ModelFacts,
+    PoolPhase,
+    PoolStatus,
+    Skipped,
+    TrialCounts,
+    TuningPhase,
+    TuningStatus,
+)
+from haqa_operator.decision.choose import decide
+from haqa_operator.decision.results import Decision, Exclusion, Verdict
+from haqa_operator.tuning.plan import PoolState, agent_tokens
+
+_DONE = (PoolPhase.SUCCEEDED, PoolPhase.FAILED)
+
+
+@dataclass(frozen=True)
+class PoolView:
+    """A pool as its status shows it.
+
+    Attributes:
+        state: None until hardware and model are known.
+        message: What it waits for or does, for a person.
+        decision, why: Once the search has ended.
+        problem: Needs a person; nothing goes on by itself.
+    """
+
+    name: str
+    phase: PoolPhase
+    message: str = ""
+    hardware: str | None = None
+    state: PoolState | None = None
+    decision: Decision | None = None
+    why: str | None = None
+    deployment: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class TuningView:
+    """A tuning as its status shows it; `problem` keeps all of it from going on."""
+
+    generation: int
+    suspended: bool
+    pools: tuple[PoolView, ...] = ()
+    model: ModelFacts | None = None
+    problem: str | None = None
+    problem_reason: str = "InvalidSpec"
+
+
+def tuning_status(view: TuningView, before: TuningStatus, now: float) -> TuningStatus:
+    """The status to write; equal views give equal statuses, so that nothing is written where nothing has changed."""
+    pools = tuple(pool_status(pool, now) for pool in view.pools)
+    phase = _phase(view)
+    finished = sum(pool.trials.succeeded + pool.trials.failed for pool in pools)
+    return TuningStatus(
+        observed_generation=view.generation,
+        phase=phase,
+        best_speedup=_best_speedup(pools),
+        pools_done=f"{sum(pool.phase in _DONE for pool in pools)}/{len(pools)}",
+        trials_done=f"{finished}/{sum(pool.trials.total for pool in pools)}",
+        conditions=_conditions(view, phase, before, now),
+        budget_used=_sum([pool.budget_used for pool in pools]),
+        model=view.model,
+        pools=pools,
+    )
+
+
+def pool_status(view: PoolView, now: float) -> PoolStatus:
+    state, message = view.state, view.problem or view.message
+    if state is None:
+        return PoolStatus(name=view.name, phase=view.phase, hardware=view.hardware, message=message)
+    trials = state.trials
+    done = state.finished_trials
+    provisional = view.decision or decide(
+        done, state.spec.objectives, state.spec.constraints, state.spec.search.min_improvement_percent
+    )
+    return PoolStatus(
+        name=view.name,
+        phase=view.phase,
+        hardware=view.hardware,
+        message=message,
+        candidates=len(state.space.candidates),
+        skipped=tuple(_skipped(exclusion) for exclusion in state.space.exclusions[:50]),
+        baseline=trials[0].name if trials else None,
+        best=_best(provisional, done),
+        pareto=provisional.pareto,
+        trials=TrialCounts(
+            total=len(trials),
+            running=len(trials) - len(done),
+            succeeded=sum(trial.succeeded for trial in done),
+            failed=sum(not trial.succeeded for trial in done),
+        ),
+        budget_used=_budget(done),
+        deployment=view.deployment,
+        stopped=view.why,
+    )
+
+
+def _phase(view: TuningView) -> TuningPhase:
+    phases = [pool.phase for pool in view.pools]
+    if view.problem:
+        return TuningPhase.FAILED
+    if phases and all(phase in _DONE for phase in phases):
+        return TuningPhase.FAILED if PoolPhase.FAILED in phases else TuningPhase.SUCCEEDED
+    started = any(pool.state is not None and pool.state.trials for pool in view.pools)
+    if view.suspended:
+        return TuningPhase.SUSPENDED if started else TuningPhase.PENDING
+    return TuningPhase.RUNNING if started else TuningPhase.PENDING
+
+
+def _conditions(view: TuningView, phase: TuningPhase, before: TuningStatus, now: float) -> tuple[Condition, ...]:
+    problems = [view.problem] if view.problem else [f'pool "{p.name}": {p.problem}' for p in view.pools if p.problem]
+    waiting = [f'pool "{p.name}": {p.message}' for p in view.pools if p.message and p.phase not in _DONE]
+    answers = [f'pool "{p.name}": {p.decision.reason}' for p in view.pools if p.decision]
+    ready = phase is TuningPhase.SUCCEEDED
+    going_on = phase in (TuningPhase.PENDING, TuningPhase.RUNNING)
+    facts = (
+        ("Ready", ready, "Answered" if ready else phase.value, " ".join(answers if ready else waiting or problems)),
+        ("Progressing", going_on, phase.value, " ".join(waiting)),
+        ("Degraded", bool(problems), view.problem_reason if problems else "AsExpected", " ".join(problems)),
+    )
+    old = {condition.type: condition for condition in before.conditions}
+    return tuple(_condition(kind, holds, reason, text, old.get(kind), view, now) for kind, holds, reason, text in facts)
+
+
+def _condition(
+    kind: str, holds: bool, reason: str, message: str, old: Condition | None, view: TuningView, now: float
+) -> Condition:
+    status = "True" if holds else "False"
+    since = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Condition(
+        type=kind,
+        status="True" if holds else "False",
+        reason=reason,
+        message=message[:32768],
+        last_transition_time=old.last_transition_time if old and old.status == status else since,
+        observed_generation=view.generation,
+    )
+
+
+def _best(decision: Decision, trials: Sequence[Trial]) -> BestTrial | None:
+    if decision.verdict not in (Verdict.WINNER, Verdict.BASELINE_BEST):
+        return None
+    best = next((trial for trial in trials if trial.name == decision.winner), None)
+    if best is None:
+        return None
+    return BestTrial(
+        trial=best.name,
+        configuration=best.configuration.describe(),
+        speedup=decision.speedup,
+        metrics=dict(best.status.metrics),
+    )
+
+
+def _best_speedup(pools: Sequence[PoolStatus]) -> str | None:
+    speedups = [pool.best.speedup.value for pool in pools if pool.best and pool.best.speedup]
+    return f"{max(speedups):.2f}x" if speedups else None
+
+
+def _skipped(exclusion: Exclusion) -> Skipped:
+    what = ", ".join(f"{name}={value}" for name, value in sorted(exclusion.parameters.items()))
+    return Skipped(parameters=what, reason=exclusion.reason)
+
+
+def _budget(trials: Sequence[Trial]) -> BudgetUsed:
+    starts = [trial.status.started for trial in trials if trial.status.started is not None]
+    ends = [trial.status.finished for trial in trials if trial.status.finished is not None]
+    return BudgetUsed(
+        trials=sum(not trial.is_baseline for trial in trials),
+        failed_trials=sum(not trial.succeeded for trial in trials),
+        gpu_hours=round(sum(trial.status.machine_hours for trial in trials), 6),
+        duration_seconds=round(max(ends) - min(starts), 3) if starts and ends else 0,
+        agent_tokens=agent_tokens(trials),
+    )
+
+
+def _sum(used: Sequence[BudgetUsed]) -> BudgetUsed:
+    return BudgetUsed(
+        trials=sum(one.trials for one in used),
+        failed_trials=sum(one.failed_trials for one in used),
+        gpu_hours=round(sum(one.gpu_hours for one in used), 6),
+        duration_seconds=max((one.duration_seconds for one in used), default=0),
+        agent_tokens=sum(one.agent_tokens for one in used),
+    )

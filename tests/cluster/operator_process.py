@@ -1,0 +1,94 @@
+"""The operator as a process beside the cluster, with the stub runner and engine in its pods."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.cluster.building import PYTHON_IMAGE
+from tests.cluster.kubectl import Kubectl, Manifest
+
+ROOT = Path(__file__).parents[2]
+STUB = ROOT / "tests" / "cluster" / "stub"
+_END_S = 10.0
+
+
+@dataclass
+class OperatorProcess:
+    """One operator for one namespace; can be killed and started again."""
+
+    kubectl: Kubectl
+    log: Path
+    extra: Mapping[str, str] = field(default_factory=dict)
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(self.kubectl.kubeconfig),
+            "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'runner'}",
+            "HAQA_NAMESPACE": self.kubectl.namespace,
+            "HAQA_RUNNER_IMAGE": PYTHON_IMAGE,
+            "HAQA_ENGINE_IMAGE": PYTHON_IMAGE,
+            "HAQA_RUNNER_COMMAND": json.dumps(["python3", "/stub/runner.py"]),
+            "HAQA_ENGINE_COMMAND": json.dumps(["python3", "/stub/engine.py"]),
+            "HAQA_EXTRA_VOLUMES": json.dumps(
+                [{"name": "stub", "mountPath": "/stub", "source": {"hostPath": {"path": str(STUB)}}}]
+            ),
+            "HAQA_LIVENESS": "",
+            **self.extra,
+        }
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "haqa_operator.handlers.main"]
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+    def kill(self) -> None:
+        """As the kernel would, with nothing put in order."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_END_S)
+
+
+def claim(name: str, namespace: str, folder: Path) -> list[Manifest]:
+    """A claim on a folder of the nodes, writable for any user: the kubelet changes no owners on hostPath volumes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o777)
+    volume = f"{namespace}-{name}"
+    common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": volume},
+            "spec": {
+                **common,
+                "capacity": {"storage": "10Gi"},
+                "hostPath": {"path": str(folder)},
+                "persistentVolumeReclaimPolicy": "Retain",
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name},
+            "spec": {**common, "volumeName": volume, "resources": {"requests": {"storage": "10Gi"}}},
+        },
+    ]
