@@ -41,7 +41,7 @@ demo-pools: envs  ## the same model on two node types: this machine, and its ins
 	$(VENV)/haqa tune examples/demo-two-pools.yaml
 
 unit: .venv/.ready  ## fast tests, no engine
-	$(VENV)/python -m pytest tests/unit
+	$(VENV)/python -m pytest -n 2 tests/unit
 
 INTEGRATION := tests/integration/test_settings_of_installed_vllm.py tests/integration/test_report_in_chromium.py \
 	tests/integration/test_prometheus.py
