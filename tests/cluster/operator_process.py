@@ -41,7 +41,8 @@ class OperatorProcess:
             "HAQA_EXTRA_VOLUMES": json.dumps(
                 [{"name": "stub", "mountPath": "/stub", "source": {"hostPath": {"path": str(STUB)}}}]
             ),
-            "HAQA_LIVENESS": "",
+            "HAQA_HTTP": "",
+            "HAQA_LOG_FORMAT": "text",
             **self.extra,
         }
         with self.log.open("ab") as log:

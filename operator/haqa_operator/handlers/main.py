@@ -15,85 +15,118 @@ from typing import Any
 import kopf
 
 from haqa_operator.executors.trial_job import TUNING_LABEL
+from haqa_operator.handlers import logs
 from haqa_operator.handlers.queue import Queue
+from haqa_operator.handlers.watches import SERVER_TIMEOUT_S, Watches
+from haqa_operator.handlers.web import Health, serve_web
+from haqa_operator.tuning.cluster import telemetry
 from haqa_operator.tuning.cluster.asking import Asking
 from haqa_operator.tuning.cluster.installation import Installation, InstallationError
+from haqa_operator.tuning.cluster.means import Means
+from haqa_operator.tuning.cluster.news import Newsroom
 from haqa_operator.tuning.cluster.objects import Objects
 from haqa_operator.tuning.cluster.reconciler import Key, Reconciler
 
-GROUP, VERSION = "haqa.dev", "v1alpha1"
-WATCH_S = 300
-SILENCE_S = 360
-"""A watch that says nothing for so long is dead: the server ends it after WATCH_S by itself."""
+log = logging.getLogger(__name__)
+
+TUNINGS = ("haqa.dev", "v1alpha1", "quantizationtunings")
+CHILDREN = (
+    ("haqa.dev", "v1alpha1", "quantizationtrials"),
+    ("batch", "v1", "jobs"),
+    ("", "v1", "pods"),
+    ("apps", "v1", "deployments"),
+)
+CLIENT_TIMEOUT_S = SERVER_TIMEOUT_S + 60
+INACTIVITY_S = 90
+"""The API server sends a bookmark about every minute; a stream without one is dead, whatever TCP believes."""
 
 
-def register(registry: kopf.OperatorRegistry, queue: Queue) -> None:
+def register(registry: kopf.OperatorRegistry, queue: Queue, watches: Watches) -> None:
     """The watches: tunings, and whatever carries a tuning's label."""
 
     @kopf.on.startup(registry=registry)
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-        settings.watching.server_timeout = WATCH_S
-        settings.watching.client_timeout = SILENCE_S
+        settings.watching.server_timeout = SERVER_TIMEOUT_S
+        settings.watching.client_timeout = CLIENT_TIMEOUT_S
+        settings.watching.inactivity_timeout = INACTIVITY_S
         settings.watching.connect_timeout = 10
         settings.networking.request_timeout = 30
         settings.networking.connect_timeout = 10
+        # Of a cluster's thousands of pods only a trial's are sent.
+        for resource in CHILDREN:
+            settings.watching.label_selectors[resource] = TUNING_LABEL
         # One replica with Recreate; peering is no leader election.
         settings.peering.standalone = True
         settings.posting.enabled = False
+        # Handlers of events store nothing on objects; were there ever others, it would be under our own name.
+        settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="haqa.dev")
+        settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="haqa.dev")
 
     @kopf.on.login(registry=registry)
-    def login(**arguments: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+    async def login(**arguments: Any) -> kopf.AiohttpSession | None:
+        info = kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+        return watches.session(info) if info else None
 
-    @kopf.on.event(GROUP, VERSION, "quantizationtunings", registry=registry)
+    @kopf.on.event(*TUNINGS, registry=registry)
     async def tuning_changed(name: str, namespace: str, **_: Any) -> None:
         queue.add(Key(namespace, name))
 
-    labelled = {"labels": {TUNING_LABEL: kopf.PRESENT}, "registry": registry}
-
-    @kopf.on.event(GROUP, VERSION, "quantizationtrials", **labelled)
-    @kopf.on.event("batch", "v1", "jobs", **labelled)
-    @kopf.on.event("", "v1", "pods", **labelled)
-    @kopf.on.event("apps", "v1", "deployments", **labelled)
     async def child_changed(namespace: str, labels: kopf.Labels, **_: Any) -> None:
         # Of a name that was too long for a label nothing but a hash is left; the tuning's own timer looks then.
         queue.add(Key(namespace, labels[TUNING_LABEL]))
 
+    for resource in CHILDREN:
+        kopf.on.event(*resource, registry=registry, labels={TUNING_LABEL: kopf.PRESENT})(child_changed)
 
-async def serve(installation: Installation, objects: Objects) -> None:
-    """Runs until it is cancelled or told to stop."""
+
+async def serve(installation: Installation, objects: Objects, address: str) -> None:
+    """Runs until it is told to stop; raises what ends the watching or the working."""
     registry = kopf.OperatorRegistry()
     asking = Asking()
     queue = Queue(lambda key: reconciler.reconcile(key))
-    reconciler = Reconciler(objects, installation, asking, queue.add_from_thread)
-    register(registry, queue)
-    liveness = os.environ.get("HAQA_LIVENESS", "http://0.0.0.0:8080/healthz")
+    means = Means(objects, installation, asking, Newsroom(objects))
+    reconciler = Reconciler(means, queue.add_from_thread)
+    telemetry.QUEUE_DEPTH.set_function(lambda: queue.depth)
+    watches = Watches([plural for *_, plural in (TUNINGS, *CHILDREN)])
+    register(registry, queue, watches)
+    host, _, port = address.rpartition(":")
+    web = await serve_web(Health(watches, queue), host, int(port)) if address else None
     namespaces = [installation.namespace] if installation.namespace else []
-    work = asyncio.create_task(queue.run())
+    watching = asyncio.ensure_future(
+        kopf.operator(registry=registry, clusterwide=not namespaces, namespaces=namespaces, standalone=True)
+    )
+    working = asyncio.create_task(queue.run())
     try:
-        await kopf.operator(
-            registry=registry,
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            liveness_endpoint=liveness or None,
-            standalone=True,
-        )
+        done, _pending = await asyncio.wait({watching, working}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
-        work.cancel()
+        for task in (watching, working):
+            task.cancel()
+        await asyncio.gather(watching, working, return_exceptions=True)
         asking.close()
+        if web is not None:
+            await web.cleanup()
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # A line for every event of every pod says nothing.
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    """The exit status: 0 when told to stop, 2 for an environment that is wrong."""
     try:
+        logs.configure(os.environ)
         installation = Installation.from_environment(os.environ)
-    except InstallationError as error:
+        address = _address(os.environ.get("HAQA_HTTP", "0.0.0.0:8080"))
+    except (InstallationError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    asyncio.run(serve(installation, Objects.connect(os.environ.get("KUBECONFIG"))))
+    asyncio.run(serve(installation, Objects.connect(os.environ.get("KUBECONFIG")), address))
     return 0
+
+
+def _address(text: str) -> str:
+    _, _, port = text.rpartition(":")
+    if text and not (port.isdigit() and int(port) < 65536):
+        raise InstallationError(f"HAQA_HTTP: {text!r} is not HOST:PORT; empty serves nothing")
+    return text
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Queue:
 
     reconcile: Callable[[Key], float | None]
     workers: int = 8
-    last_success: float = field(default_factory=time.monotonic)
+    _last_sign_of_life: float = field(default_factory=time.monotonic)
     _ready: asyncio.Queue[Key] = field(default_factory=asyncio.Queue)
     _queued: set[Key] = field(default_factory=set)
     _working: set[Key] = field(default_factory=set)
@@ -40,6 +40,10 @@ class Queue:
     @property
     def depth(self) -> int:
         return self._ready.qsize()
+
+    def stuck_s(self, now: float) -> float:
+        """Seconds, on the monotonic clock, for which there was work and no look has ended; 0 while there is none."""
+        return max(0.0, now - self._last_sign_of_life) if self._queued or self._working else 0.0
 
     async def run(self) -> None:
         """Works until it is cancelled."""
@@ -53,6 +57,8 @@ class Queue:
         if key in self._working:
             self._again.add(key)
         elif key not in self._queued:
+            if not self._queued and not self._working:
+                self._last_sign_of_life = time.monotonic()
             self._queued.add(key)
             self._ready.put_nowait(key)
 
@@ -86,7 +92,7 @@ class Queue:
             log.exception("%s/%s: again in %.1f s", key.namespace, key.name, wait_s)
         else:
             self._failures.pop(key, None)
-            self.last_success = time.monotonic()
+        self._last_sign_of_life = time.monotonic()
         return wait_s
 
     def _retry_s(self, key: Key) -> float:

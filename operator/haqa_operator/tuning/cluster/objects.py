@@ -14,6 +14,8 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
 
+from haqa_operator.tuning.cluster import telemetry
+
 Manifest = dict[str, Any]
 
 FIELD_MANAGER = "haqa-operator"
@@ -147,6 +149,12 @@ class Objects:
         subresource: str | None = None,
         missing_is_none: bool = False,
         **arguments: Any,
+    ) -> Manifest | None:
+        with telemetry.timed(telemetry.API_CALLS, verb, kind.kind):
+            return self._answer(kind, verb, subresource, missing_is_none, arguments)
+
+    def _answer(
+        self, kind: Kind, verb: str, subresource: str | None, missing_is_none: bool, arguments: dict[str, Any]
     ) -> Manifest | None:
         given = {name: value for name, value in arguments.items() if value not in (None, "")}
         try:

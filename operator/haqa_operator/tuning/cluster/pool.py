@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-import logging
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from haqa_operator.api import NodePool, Trial, TrialPhase, TrialStatus
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.status import ModelFacts, PoolPhase
 from haqa_operator.decision.observe import observe as observations_of
-from haqa_operator.decision.results import Decision, Verdict
 from haqa_operator.executors.pod_outcome import TrialObservation
 from haqa_operator.executors.results import trial_status
 from haqa_operator.executors.trial_job import POOL_LABEL, TRIAL_LABEL, TUNING_LABEL, job_name, label
@@ -23,10 +22,13 @@ from haqa_operator.metrics.prometheus_series import Pod
 from haqa_operator.search.build import SpaceError
 from haqa_operator.search.model_profile import ModelProfileError
 from haqa_operator.serving.settings import catalogue
-from haqa_operator.tuning.cluster import looking
-from haqa_operator.tuning.cluster.asking import Asking, Question
-from haqa_operator.tuning.cluster.installation import Installation
-from haqa_operator.tuning.cluster.objects import DEPLOYMENT, JOB, SECRET, TRIAL, Manifest, Objects
+from haqa_operator.tuning.cluster import looking, telemetry
+from haqa_operator.tuning.cluster.asking import Question
+from haqa_operator.tuning.cluster.concluding import Conclusion
+from haqa_operator.tuning.cluster.log_context import about
+from haqa_operator.tuning.cluster.means import Means
+from haqa_operator.tuning.cluster.news import News
+from haqa_operator.tuning.cluster.objects import JOB, SECRET, TRIAL, Manifest
 from haqa_operator.tuning.cluster.pods import PoolPods
 from haqa_operator.tuning.cluster.snapshot import TuningSnapshot, owner_reference, profile_of
 from haqa_operator.tuning.cluster.statuses import PoolView
@@ -46,41 +48,47 @@ from haqa_operator.tuning.reconcile import (
 )
 from haqa_runner.contract import TrialReport
 
-log = logging.getLogger(__name__)
-
 SCRAPES_AWAITED = 4
 """Scrape intervals after a trial's end, before the runner's own figures have to do."""
 _SHORT = 5
 """Digits of the fingerprint in a trial's name."""
 
 
+class StrategyError(Exception):
+    """The strategy itself failed, not its model: the queue asks again, each time later."""
+
+
+@dataclass(frozen=True)
+class PoolLook:
+    """What one look at a pool has found."""
+
+    snapshot: TuningSnapshot
+    pool: NodePool
+    accelerator: Accelerator
+    model: ModelFacts
+    now: float
+
+
 class PoolReconciler:
     """Lives for one look."""
 
-    def __init__(
-        self,
-        objects: Objects,
-        installation: Installation,
-        asking: Asking,
-        look_again: Callable[[], None],
-        snapshot: TuningSnapshot,
-        pool: NodePool,
-        accelerator: Accelerator,
-        model: ModelFacts,
-        now: float,
-    ) -> None:
-        self._objects = objects
-        self._installation = installation
-        self._asking = asking
+    def __init__(self, means: Means, look: PoolLook, look_again: Callable[[], None]) -> None:
+        self._objects = means.objects
+        self._installation = means.installation
+        self._asking = means.asking
+        self._news = means.news
         self._look_again = look_again
-        self._snapshot = snapshot
-        self._pool = pool
-        self._accelerator = accelerator
-        self._model = model
-        self._now = now
-        self._tuning = snapshot.tuning.metadata.name
+        self._snapshot = look.snapshot
+        self._pool = look.pool
+        self._accelerator = look.accelerator
+        self._model = look.model
+        self._now = look.now
+        self._created: dict[str, Manifest] = {}
+        self._tuning = look.snapshot.tuning.metadata.name
         self._version = catalogue().version
-        self._fingerprint = fingerprint(snapshot.tuning.spec, pool, accelerator, model.digest, self._version)
+        self._fingerprint = fingerprint(
+            look.snapshot.tuning.spec, look.pool, look.accelerator, look.model.digest, self._version
+        )
 
     def carry_on(self) -> PoolView:
         """Does what is to be done and says how the pool then is."""
@@ -122,7 +130,7 @@ class PoolReconciler:
                     self._create(trial)
                 case AskStrategy(number):
                     self._ask(setup, state, number)
-                    view = replace(view, message=f"choosing trial {number}")
+                    view = replace(view, message=_joined(view.message, f"choosing trial {number}"))
                 case StartJob(trial, number):
                     self._start(pods, state, trial, number)
                 case ShowProgress(trial, seen):
@@ -130,7 +138,8 @@ class PoolReconciler:
                 case Record(trial, seen, count):
                     self._record(trial, seen, count)
                 case Conclude(decision, why):
-                    view = self._conclude(view, pods, decision, why)
+                    conclusion = Conclusion(self._objects, self._snapshot, pods, self._model.path)
+                    view = conclusion.carry_out(view, decision, why)
         if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
             view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
         return view
@@ -163,8 +172,7 @@ class PoolReconciler:
         if answered is None:
             return state
         if (error := answered.exception()) is not None:
-            log.error("strategy of %s/%s failed: %r", self._tuning, self._pool.name, error)
-            return state
+            raise StrategyError(f"the strategy of pool {self._pool.name} failed: {error!r}") from error
         proposal = answered.result()
         if proposal is None:
             return replace(state, exhausted=True)
@@ -200,16 +208,22 @@ class PoolReconciler:
             "ownerReferences": [self._snapshot.owner()],
         }
         # Created and not applied: whoever comes second changes nothing, its proposal is lost.
-        self._objects.create(manifest)
-
-    def _owner_of(self, trial: Trial) -> Manifest:
-        """Jobs go with their trial, and that with its tuning."""
-        found = self._objects.get(TRIAL, trial.name, self._snapshot.namespace)
-        return owner_reference(found) if found is not None else self._snapshot.owner()
+        created = self._objects.create(manifest)
+        if created is not None:
+            self._created[trial.name] = created
+            telemetry.proposed(trial.proposal)
 
     def _start(self, pods: PoolPods, state: PoolState, trial: Trial, attempt: int) -> None:
         """The Job of this attempt; the one before it goes only now, so that a crash in between does not lose count."""
-        self._objects.apply(pods.trial_job(trial, _baseline(state), attempt, self._owner_of(trial)))
+        resource = self._resource_of(trial)
+        if resource is None:
+            # Somebody else has made it since this look began; the next look knows.
+            return
+        again = f" (attempt {attempt})" if attempt > 1 else ""
+        by = trial.proposal.proposer.value
+        told = f"trial {trial.number} on pool {trial.pool}: {trial.configuration.describe()}, chosen by {by}{again}"
+        self._tell(resource, News("TrialStarted", told))
+        self._objects.apply(pods.trial_job(trial, _baseline(state), attempt, owner_reference(resource)))
         if attempt > 1:
             self._objects.delete(JOB, job_name(trial.name, attempt - 1), self._snapshot.namespace)
 
@@ -230,7 +244,19 @@ class PoolReconciler:
         )
         if note:
             status = status.model_copy(update={"warnings": (*status.warnings, note)})
+        if resource := self._resource_of(trial):
+            self._tell(resource, _ended(trial, status))
         self._write(trial, status, queries)
+        telemetry.trial_ended(status)
+
+    def _resource_of(self, trial: Trial) -> Mapping[str, Any] | None:
+        return self._created.get(trial.name) or self._snapshot.resource_of(trial.name)
+
+    def _tell(self, trial: Mapping[str, Any], news: News) -> None:
+        """On the trial, and on the tuning, where people look first."""
+        with about(pool=self._pool.name, trial=trial["metadata"]["name"]):
+            self._news.tell(self._snapshot.manifest, news)
+            self._news.tell(trial, news, quiet=True)
 
     def _from_prometheus(
         self, report: TrialReport, seen: TrialObservation, finished: float
@@ -257,47 +283,22 @@ class PoolReconciler:
         own = {"apiVersion": TRIAL.api_version, "kind": TRIAL.kind, "metadata": metadata, "status": body}
         self._objects.apply_status(own)
 
-    def _conclude(self, view: PoolView, pods: PoolPods, decision: Decision, why: str) -> PoolView:
-        view = replace(view, decision=decision, why=why, message=decision.reason)
-        if decision.verdict not in (Verdict.WINNER, Verdict.BASELINE_BEST):
-            return replace(view, phase=PoolPhase.FAILED, problem=decision.reason)
-        if view.state is None or view.state.spec.output.mode != "Apply":
-            return replace(view, phase=PoolPhase.SUCCEEDED)
-        winner = next(trial for trial in view.state.trials if trial.name == decision.winner)
-        try:
-            deployment, service = pods.winner(winner, self._model.path)
-        except ValueError as error:
-            return replace(view, phase=PoolPhase.FAILED, problem=str(error))
-        return self._deploy(view, deployment, service)
-
-    def _deploy(self, view: PoolView, deployment: Manifest, service: Manifest) -> PoolView:
-        name = deployment["metadata"]["name"]
-        existing = self._objects.get(DEPLOYMENT, name, self._snapshot.namespace)
-        adopt = self._snapshot.tuning.spec.output.deployment.adopt
-        if existing is not None and not adopt and not self._ours(existing):
-            return replace(
-                view,
-                phase=PoolPhase.FAILED,
-                problem=f"Deployment {name} is there already and not of this tuning; set output.deployment.adopt, or "
-                "another output.deployment.name",
-            )
-        if existing is None:
-            self._objects.create(deployment)
-        lasting = {**deployment, "spec": {k: v for k, v in deployment["spec"].items() if k != "replicas"}}
-        served = self._objects.apply(lasting)
-        self._objects.apply(service)
-        available = int(served.get("status", {}).get("availableReplicas", 0)) > 0
-        phase = PoolPhase.SUCCEEDED if available else PoolPhase.DEPLOYING
-        return replace(view, phase=phase, deployment=name)
-
-    def _ours(self, existing: Manifest) -> bool:
-        labels = existing["metadata"].get("labels", {})
-        wanted = {"app.kubernetes.io/managed-by": "haqa", TUNING_LABEL: label(self._tuning)}
-        return all(labels.get(name) == value for name, value in wanted.items())
-
 
 def _baseline(state: PoolState) -> Trial | None:
     return next((trial for trial in state.finished_trials if trial.is_baseline and trial.succeeded), None)
+
+
+def _joined(*sentences: str) -> str:
+    return "; ".join(sentence for sentence in sentences if sentence)
+
+
+def _ended(trial: Trial, status: TrialStatus) -> News:
+    what = f"trial {trial.number} on pool {trial.pool} ({trial.configuration.describe()})"
+    if (failure := status.failure) is not None:
+        return News("TrialFailed", f"{what}: {failure.reason.value}: {failure.message}", warning=True)
+    throughput = status.metrics.get("throughput")
+    measured = f"{throughput.value:.4g} output tokens/s" if throughput else "measured"
+    return News("TrialSucceeded", f"{what}: {measured}")
 
 
 def _begun(seen: TrialObservation) -> dict[str, object]:

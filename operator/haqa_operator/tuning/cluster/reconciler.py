@@ -16,12 +16,14 @@ from haqa_operator.api.loading import parse_tuning
 from haqa_operator.api.status import ModelFacts, PoolPhase, TuningStatus
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError
 from haqa_operator.hardware.node_labels import pool_accelerator
-from haqa_operator.tuning.cluster.asking import Asking
-from haqa_operator.tuning.cluster.installation import Installation
+from haqa_operator.tuning.cluster import telemetry
+from haqa_operator.tuning.cluster.log_context import about
 from haqa_operator.tuning.cluster.looking import observe
-from haqa_operator.tuning.cluster.objects import JOB, NODE, POD, TRIAL, TUNING, Manifest, Objects
+from haqa_operator.tuning.cluster.means import Means
+from haqa_operator.tuning.cluster.news import news_of
+from haqa_operator.tuning.cluster.objects import JOB, NODE, POD, TRIAL, TUNING, Manifest
 from haqa_operator.tuning.cluster.pods import PoolPods
-from haqa_operator.tuning.cluster.pool import PoolReconciler
+from haqa_operator.tuning.cluster.pool import PoolLook, PoolReconciler
 from haqa_operator.tuning.cluster.snapshot import (
     TuningSnapshot,
     read_snapshot,
@@ -53,17 +55,9 @@ LookAgain = Callable[[Key], None]
 class Reconciler:
     """One call looks at one tuning; calls for different tunings may run at once, for the same one they may not."""
 
-    def __init__(
-        self,
-        objects: Objects,
-        installation: Installation,
-        asking: Asking,
-        look_again: LookAgain,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._objects = objects
-        self._installation = installation
-        self._asking = asking
+    def __init__(self, means: Means, look_again: LookAgain, clock: Callable[[], float] = time.time) -> None:
+        self._means = means
+        self._objects = means.objects
         self._look_again = look_again
         self._clock = clock
 
@@ -73,8 +67,13 @@ class Reconciler:
         Raises:
             ApiError: somebody should try again in a moment.
         """
+        with about(namespace=key.namespace, tuning=key.name), telemetry.timed(telemetry.RECONCILES):
+            return self._reconcile(key)
+
+    def _reconcile(self, key: Key) -> float | None:
         manifest = self._objects.get(TUNING, key.name, key.namespace)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+            telemetry.tuning_gone(key.namespace, key.name)
             return None
         try:
             tuning = parse_tuning(manifest)
@@ -118,18 +117,8 @@ class Reconciler:
             elif model is None:
                 views.append(PoolView(pool.name, PoolPhase.PENDING, waiting, accelerator.describe()))
             else:
-                own = PoolReconciler(
-                    self._objects,
-                    self._installation,
-                    self._asking,
-                    lambda: self._look_again(key),
-                    snapshot,
-                    pool,
-                    accelerator,
-                    model,
-                    self._clock(),
-                )
-                views.append(own.carry_on())
+                look = PoolLook(snapshot, pool, accelerator, model, self._clock())
+                views.append(PoolReconciler(self._means, look, lambda: self._look_again(key)).carry_on())
         generation = snapshot.generation
         return TuningView(generation, spec.suspend, tuple(views), model, problem, problem_reason="ModelFetch")
 
@@ -168,14 +157,18 @@ class Reconciler:
         tuning = snapshot.tuning
         pool = next(pool for pool in tuning.spec.node_pools if pool.name == pool_name)
         pods = PoolPods(
-            snapshot.namespace, tuning.metadata.name, tuning.spec, pool, hardware[pool_name], self._installation
+            snapshot.namespace, tuning.metadata.name, tuning.spec, pool, hardware[pool_name], self._means.installation
         )
         self._objects.apply(pods.model_job(attempt, snapshot.owner()))
 
     def _write(self, manifest: Manifest, before: TuningStatus, view: TuningView) -> None:
         status = tuning_status(view, before, self._clock())
+        telemetry.tuning_seen(manifest["metadata"]["namespace"], manifest["metadata"]["name"], status)
         if status == before:
             return
+        # Told first: a crash in between tells it again under the same name, which is once.
+        for news in news_of(before, status):
+            self._means.news.tell(manifest, news)
         metadata = {name: manifest["metadata"][name] for name in ("name", "namespace")}
         body = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         own = {"apiVersion": TUNING.api_version, "kind": TUNING.kind, "metadata": metadata, "status": body}

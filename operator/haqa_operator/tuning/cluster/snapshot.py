@@ -41,6 +41,7 @@ class TuningSnapshot:
     tuning: QuantizationTuning
     manifest: Manifest
     trials: tuple[QuantizationTrial, ...]
+    trial_manifests: tuple[Manifest, ...]
     work: tuple[Work, ...]
     nodes: Mapping[str, tuple[Node, ...]]
 
@@ -64,6 +65,10 @@ class TuningSnapshot:
         """The pool's comparable trials by number."""
         found = [t.trial() for t in self.trials if t.spec.pool == pool.name and t.spec.fingerprint == fingerprint]
         return tuple(sorted(found, key=lambda trial: trial.number))
+
+    def resource_of(self, trial: str) -> Manifest | None:
+        """The trial's own object."""
+        return next((found for found in self.trial_manifests if found["metadata"]["name"] == trial), None)
 
     def work_of(self, trial: str) -> Work | None:
         """The latest attempt at a trial."""
@@ -89,6 +94,7 @@ def read_snapshot(
         tuning=tuning,
         manifest=manifest,
         trials=tuple(QuantizationTrial.model_validate(dict(trial)) for trial in own),
+        trial_manifests=tuple(own),
         work=tuple(Work(job, _pods_of(job, pods), _attempt(job)) for job in mine),
         nodes={pool: tuple(read_node(node) for node in found) for pool, found in nodes.items()},
     )

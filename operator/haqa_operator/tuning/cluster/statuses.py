@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from haqa_operator.api import Trial
@@ -62,7 +62,12 @@ class TuningView:
 
 def tuning_status(view: TuningView, before: TuningStatus, now: float) -> TuningStatus:
     """The status to write; equal views give equal statuses, so that nothing is written where nothing has changed."""
-    pools = tuple(pool_status(pool, now) for pool in view.pools)
+    # Searching again does not take down what serves.
+    serving = {pool.name: pool.deployment for pool in before.pools}
+    pools = tuple(
+        pool_status(pool if pool.deployment else replace(pool, deployment=serving.get(pool.name)), now)
+        for pool in view.pools
+    )
     phase = _phase(view)
     finished = sum(pool.trials.succeeded + pool.trials.failed for pool in pools)
     return TuningStatus(

@@ -1,0 +1,87 @@
+"""Whether the watches are alive: every watch request of kopf's passes the session that is made here.
+
+A stream that goes silent is given up by kopf after its inactivity timeout, since the API server sends a bookmark every
+minute, and is asked for anew. So a dead watch shows as requests that nobody answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+
+import aiohttp
+import kopf
+from yarl import URL
+
+from haqa_operator.tuning.cluster.telemetry import WATCH_SILENCE
+
+SERVER_TIMEOUT_S = 300
+"""The server ends every watch after so long, and kopf asks again."""
+
+
+@dataclass
+class Watches:
+    """When each watched resource was last asked for and answered.
+
+    Attributes:
+        resources: Plural names; nothing is known of one until its first request.
+    """
+
+    resources: Iterable[str]
+    clock: Callable[[], float] = time.monotonic
+    _unanswered_since: dict[str, float] = field(default_factory=dict)
+    _answered: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.resources = frozenset(self.resources)
+        self._unanswered_since = dict.fromkeys(self.resources, self.clock())
+        for resource in self.resources:
+            WATCH_SILENCE.labels(resource).set_function(partial(self.unanswered_s, resource))
+
+    def unanswered_s(self, resource: str) -> float:
+        """Seconds for which no request has been answered; 0 while the latest one was."""
+        since = self._unanswered_since.get(resource)
+        return 0.0 if since is None else self.clock() - since
+
+    def silent(self, limit_s: float) -> tuple[str, ...]:
+        """The resources whose watch has been dead for longer than the limit."""
+        return tuple(sorted(name for name in self.resources if self.unanswered_s(name) > limit_s))
+
+    def asked(self, url: URL) -> None:
+        if resource := self._watched(url):
+            self._unanswered_since.setdefault(resource, self.clock())
+
+    def answered(self, url: URL, status: int) -> None:
+        resource = self._watched(url)
+        if resource and status == 200:
+            self._unanswered_since.pop(resource, None)
+
+    def session(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+        """Kopf's own session for these credentials, with an ear on its requests."""
+        trace = aiohttp.TraceConfig()
+
+        async def start(_: aiohttp.ClientSession, __: SimpleNamespace, told: aiohttp.TraceRequestStartParams) -> None:
+            self.asked(told.url)
+
+        async def end(_: aiohttp.ClientSession, __: SimpleNamespace, told: aiohttp.TraceRequestEndParams) -> None:
+            self.answered(told.url, told.response.status)
+
+        trace.on_request_start.append(start)
+        trace.on_request_end.append(end)
+        return kopf.AiohttpSession(
+            server=info.server,
+            default_namespace=info.default_namespace,
+            aiohttp_session=aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+                headers=info.as_http_headers(),
+                trace_configs=[trace],
+            ),
+        )
+
+    def _watched(self, url: URL) -> str | None:
+        if url.query.get("watch") != "true":
+            return None
+        return url.name if url.name in frozenset(self.resources) else None

@@ -1,0 +1,91 @@
+"""What follows from a pool's answer: its Deployment and Service, or why there are none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from haqa_operator.api.status import PoolPhase
+from haqa_operator.decision.results import Decision, Verdict
+from haqa_operator.executors.trial_job import TUNING_LABEL, label
+from haqa_operator.tuning.cluster.objects import DEPLOYMENT, Manifest, Objects
+from haqa_operator.tuning.cluster.pods import PoolPods
+from haqa_operator.tuning.cluster.snapshot import TuningSnapshot
+from haqa_operator.tuning.cluster.statuses import PoolView
+
+APPROVAL_ANNOTATION = "haqa.dev/approve"
+"""On the tuning: names of the trials that may be put out, separated by commas."""
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """Carries out a pool's answer.
+
+    Attributes:
+        model_path: Where the unquantized model lies, as a trial's pod saw it.
+    """
+
+    objects: Objects
+    snapshot: TuningSnapshot
+    pods: PoolPods
+    model_path: str | None
+
+    def carry_out(self, view: PoolView, decision: Decision, why: str) -> PoolView:
+        view = replace(view, decision=decision, why=why, message=decision.reason)
+        if decision.verdict not in (Verdict.WINNER, Verdict.BASELINE_BEST) or decision.winner is None:
+            return replace(view, phase=PoolPhase.FAILED, problem=decision.reason)
+        output = self.snapshot.tuning.spec.output
+        if output.mode == "Manifest" or view.state is None:
+            return replace(view, phase=PoolPhase.SUCCEEDED)
+        if output.approval == "Manual" and decision.winner not in self._approved():
+            message = (
+                f"{decision.reason} To put it out: kubectl annotate --overwrite quantizationtuning "
+                f"{self.snapshot.tuning.metadata.name} {APPROVAL_ANNOTATION}={decision.winner}"
+            )
+            return replace(view, phase=PoolPhase.AWAITING_APPROVAL, message=message)
+        winner = next(trial for trial in view.state.trials if trial.name == decision.winner)
+        try:
+            deployment, service = self.pods.winner(winner, self.model_path)
+        except ValueError as error:
+            return replace(view, phase=PoolPhase.FAILED, problem=str(error))
+        return self._put_out(view, deployment, service)
+
+    def _approved(self) -> set[str]:
+        annotations = self.snapshot.manifest["metadata"].get("annotations") or {}
+        return {name.strip() for name in str(annotations.get(APPROVAL_ANNOTATION, "")).split(",")}
+
+    def _put_out(self, view: PoolView, deployment: Manifest, service: Manifest) -> PoolView:
+        name = deployment["metadata"]["name"]
+        existing = self.objects.get(DEPLOYMENT, name, self.snapshot.namespace)
+        adopt = self.snapshot.tuning.spec.output.deployment.adopt
+        if existing is not None and not adopt and not self._ours(existing):
+            return replace(
+                view,
+                phase=PoolPhase.FAILED,
+                problem=f"Deployment {name} is there already and not of this tuning; set output.deployment.adopt, or "
+                "another output.deployment.name",
+            )
+        if existing is None:
+            self.objects.create(deployment)
+        lasting = {**deployment, "spec": {k: v for k, v in deployment["spec"].items() if k != "replicas"}}
+        served = self.objects.apply(lasting)
+        self.objects.apply(service)
+        phase = PoolPhase.SUCCEEDED if _serves(served) else PoolPhase.DEPLOYING
+        return replace(view, phase=phase, deployment=name)
+
+    def _ours(self, existing: Manifest) -> bool:
+        labels = existing["metadata"].get("labels", {})
+        wanted = {
+            "app.kubernetes.io/managed-by": "haqa",
+            TUNING_LABEL: label(self.snapshot.tuning.metadata.name),
+        }
+        return all(labels.get(name) == value for name, value in wanted.items())
+
+
+def _serves(deployment: Manifest) -> bool:
+    """Whether a pod of the newest template answers, or none is wanted."""
+    status, spec = deployment.get("status", {}), deployment["spec"]
+    if spec.get("replicas") == 0:
+        return True
+    seen = int(status.get("observedGeneration", 0)) >= int(deployment["metadata"].get("generation", 0))
+    updated = int(status.get("updatedReplicas", 0)) > 0
+    return seen and updated and int(status.get("availableReplicas", 0)) > 0
