@@ -1,4 +1,5 @@
-"""`python -m haqa_runner {quantize,serve,measure} --request FILE`: one step of one trial; `compare`: two engines."""
+"""`python -m haqa_runner {quantize,serve,measure} --request FILE`: one step of one trial; `compare`: two engines;
+`fetch`: what a winner serves."""
 
 from __future__ import annotations
 
@@ -16,10 +17,15 @@ COMPARE = "compare"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the step, or the comparison; exit code 0 = done, 3 = failed and reported, 2 = the request is unreadable."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["fetch"]:
+        from haqa_runner import fetch
+
+        return fetch.main(words[1:])
     parser = argparse.ArgumentParser(prog="haqa_runner", description="One step of a HAQA trial.")
     parser.add_argument("step", choices=[*(step.value for step in Step), COMPARE])
     parser.add_argument("--request", type=Path, required=True, help="TrialRequest (compare: CompareRequest) as JSON")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(words)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         if given.step == COMPARE:

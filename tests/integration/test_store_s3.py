@@ -14,6 +14,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from tests.checkpoints import write_checkpoint
 
+from haqa_runner.__main__ import main
 from haqa_runner.contract import Algorithm, FailureReason, ModelSource, Scheme
 from haqa_runner.datasets import fingerprint, load_texts
 from haqa_runner.failures import TrialFailure
@@ -283,3 +284,50 @@ def test_text_comes_from_a_bucket_and_its_change_is_noticed(s3: Any) -> None:
 def test_missing_text_in_a_bucket_is_a_sentence(s3: Any) -> None:
     with pytest.raises(TrialFailure, match="does not exist"):
         load_texts(f"s3://{BUCKET}/texts/none.jsonl")
+
+
+def fetched(tmp_path: Path, digest: str) -> int:
+    """As the init container of a winner's Deployment runs it, with folders of its own."""
+    where = ["--directory", str(tmp_path / "haqa"), "--cache", str(tmp_path / "store" / "cache")]
+    return main(["fetch", "--store", f"s3://{BUCKET}/haqa", "--digest", digest, *where])
+
+
+def test_a_winner_fetches_its_artifact_by_digest_alone(s3: Any, tmp_path: Path) -> None:
+    made = obtain(machine(tmp_path, "trial"))
+    assert fetched(tmp_path / "pod", made.digest) == 0
+    link = tmp_path / "pod" / "haqa" / "model"
+    assert link.is_symlink()
+    assert (link / "model.safetensors").read_bytes() == CONTENT
+
+
+def test_an_artifact_that_is_not_there_is_a_sentence(
+    s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fetched(tmp_path, "ab" * 32) == 3
+    assert f"ModelFetch: artifact {'ab' * 32} is not in s3://{BUCKET}/haqa" in capsys.readouterr().err
+    assert not (tmp_path / "haqa" / "model").exists()
+
+
+def test_a_damaged_artifact_is_not_served(s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = obtain(machine(tmp_path, "trial"))
+    (weights,) = [
+        entry["Key"] for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"] if entry["Key"].endswith(".safetensors")
+    ]
+    s3.put_object(Bucket=BUCKET, Key=weights, Body=b"w" * len(CONTENT))
+    assert fetched(tmp_path / "pod", made.digest) == 3
+    assert "is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "pod" / "haqa" / "model").exists()
+
+
+def test_an_unquantized_winner_is_the_model_that_was_measured(
+    s3: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in write_checkpoint(tmp_path / "model").iterdir():
+        s3.upload_file(str(file), BUCKET, f"models/demo/{file.name}")
+    uri = f"s3://{BUCKET}/models/demo"
+    measured = fetch_model(ModelSource(uri=uri), tmp_path / "cache", no_progress)
+    words = ["fetch", "--model", uri, "--directory", str(tmp_path / "haqa"), "--cache", str(tmp_path / "pod")]
+    assert main([*words, "--digest", measured.digest]) == 0
+    assert (tmp_path / "haqa" / "model" / "config.json").is_file()
+    assert main([*words, "--digest", "etags-other"]) == 3
+    assert "etags-other was measured" in capsys.readouterr().err

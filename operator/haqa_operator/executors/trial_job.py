@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -22,6 +21,7 @@ from haqa_operator.serving.pod import (
     container_security,
     engine_container,
     literal,
+    once,
     placement,
     pod_volumes,
     resource_requirements,
@@ -278,12 +278,7 @@ def _volumes(trial: TrialPod) -> list[Manifest]:
             ]
         },
     }
-    return _once([*pod_volumes(trial.engine), request, *(extra.volume for extra in trial.runner_extra)])
-
-
-def _once(volumes: Iterable[Manifest]) -> list[Manifest]:
-    """Each name once: engine and runner may have the same extra volume."""
-    return list({volume["name"]: volume for volume in volumes}.values())
+    return once([*pod_volumes(trial.engine), request, *(extra.volume for extra in trial.runner_extra)])
 
 
 def _plain(resources: Resources) -> Manifest:

@@ -6,7 +6,7 @@ Data in, manifests out. What was measured is what is deployed because both call 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from haqa_operator.api.tuning import Toleration
@@ -17,7 +17,7 @@ from haqa_operator.serving.volumes import (
     MODEL_MOUNT,
     TRIAL_MOUNT,
     ExtraVolume,
-    FetchedVolume,
+    Fetching,
     LinkedVolume,
     Manifest,
     ModelVolume,
@@ -146,15 +146,23 @@ def engine_env(pod: EnginePod) -> list[Manifest]:
 def init_containers(pod: EnginePod) -> list[Manifest]:
     """What has to run before the engine where the model does not lie on a volume at its place."""
     match pod.model:
-        case FetchedVolume(image, command, secrets):
+        case LinkedVolume(fetching=Fetching() as fetching):
             return [
                 {
                     "name": "fetch-model",
-                    "image": image,
-                    "command": [literal(word) for word in command],
-                    "env": [*scratch_env(), *secret_env(secrets)],
+                    "image": fetching.image,
+                    "command": [literal(word) for word in fetching.command],
+                    "env": [
+                        *({"name": name, "value": literal(text)} for name, text in sorted(fetching.env.items())),
+                        *(entry for entry in scratch_env() if entry["name"] not in fetching.env),
+                        *secret_env(fetching.secrets),
+                    ],
                     "securityContext": container_security(),
-                    "volumeMounts": [*model_mounts(pod.model, writable=True), *scratch_mounts()],
+                    "volumeMounts": [
+                        *model_mounts(pod.model, writable=True),
+                        *scratch_mounts(),
+                        *(extra.mount for extra in fetching.extra),
+                    ],
                 }
             ]
         case LinkedVolume(target=str(target)):
@@ -174,7 +182,9 @@ def init_containers(pod: EnginePod) -> list[Manifest]:
 def pod_volumes(pod: EnginePod) -> list[Manifest]:
     # Tensor parallelism talks through shared memory; vLLM's documents give 10 GiB to it.
     scratch = scratch_volumes(shm_gib=10 if pod.accelerator.count > 1 else 2)
-    return [*model_volumes(pod.model), *scratch, *(volume.volume for volume in pod.extra)]
+    fetching = pod.model.fetching if isinstance(pod.model, LinkedVolume) else None
+    extra = [*pod.extra, *(fetching.extra if fetching else ())]
+    return once([*model_volumes(pod.model), *scratch, *(volume.volume for volume in extra)])
 
 
 def pod_security(pod: EnginePod) -> Manifest:
@@ -251,6 +261,11 @@ def _health(*, period_s: int, timeout_s: int, failures: int) -> Manifest:
         "timeoutSeconds": timeout_s,
         "failureThreshold": failures,
     }
+
+
+def once(volumes: Iterable[Manifest]) -> list[Manifest]:
+    """Each name once: engine and runner may have the same extra volume."""
+    return list({volume["name"]: volume for volume in volumes}.values())
 
 
 def literal(text: str) -> str:

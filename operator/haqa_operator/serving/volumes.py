@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -47,41 +47,6 @@ class SecretVariable:
 
 
 @dataclass(frozen=True)
-class FetchedVolume:
-    """An init container brings the model from an object store or a hub.
-
-    Attributes:
-        image: Of the init container.
-        command: Fetches into `MODEL_MOUNT`, for example (python3, -m, some.fetch, s3://bucket/key, /haqa/model).
-        secrets: Credentials, by reference.
-        size_limit: Of the pod's copy, as a Kubernetes quantity; None = what the node has.
-    """
-
-    image: str
-    command: tuple[str, ...]
-    secrets: tuple[SecretVariable, ...] = ()
-    size_limit: str | None = None
-
-
-@dataclass(frozen=True)
-class LinkedVolume:
-    """The model lies wherever a link in the pod's own folder points: in the store or in the claim of a pvc:// model.
-
-    Attributes:
-        store: Claim of the artifact store; None = a folder of the pod's own, for artifacts that come from a bucket.
-        model_claim: Claim of a pvc:// model.
-        target: Where an init container lets the link point; None = somebody else does, in a trial `quantize`.
-    """
-
-    store: str | None = None
-    model_claim: str | None = None
-    target: str | None = None
-
-
-ModelVolume = ClaimVolume | HostPathVolume | FetchedVolume | LinkedVolume
-
-
-@dataclass(frozen=True)
 class ExtraVolume:
     """A folder that an installation gives to its pods, for example an environment that lies on every node.
 
@@ -101,6 +66,44 @@ class ExtraVolume:
     @property
     def mount(self) -> Manifest:
         return {"name": self.name, "mountPath": self.mount_path, "readOnly": self.read_only}
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """An init container that brings the model and leaves the link to it.
+
+    Attributes:
+        command: Its whole command, for example (python3, -m, haqa_runner, fetch, …).
+        env: Variables, for example AWS_ENDPOINT_URL.
+        secrets: Credentials, by reference.
+        extra: Folders that it gets beside its own.
+    """
+
+    image: str
+    command: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+    secrets: tuple[SecretVariable, ...] = ()
+    extra: tuple[ExtraVolume, ...] = ()
+
+
+@dataclass(frozen=True)
+class LinkedVolume:
+    """The model lies wherever a link in the pod's own folder points: in the store or in the claim of a pvc:// model.
+
+    Attributes:
+        store: Claim of the artifact store; None = a folder of the pod's own, for what comes from a bucket or a hub.
+        model_claim: Claim of a pvc:// model.
+        target: Where an init container lets the link point; None = somebody else does, in a trial `quantize`.
+        fetching: Brings the model first, and sets the link itself.
+    """
+
+    store: str | None = None
+    model_claim: str | None = None
+    target: str | None = None
+    fetching: Fetching | None = None
+
+
+ModelVolume = ClaimVolume | HostPathVolume | LinkedVolume
 
 
 def served_volume(path: str, *, store: str | None, model_claim: str | None = None) -> ModelVolume | None:
@@ -138,8 +141,6 @@ def model_volumes(volume: ModelVolume) -> list[Manifest]:
             return [{"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}]
         case HostPathVolume(path):
             return [{"name": "model", "hostPath": {"path": path, "type": "Directory"}}]
-        case FetchedVolume():
-            return [{"name": "model", "emptyDir": {"sizeLimit": volume.size_limit} if volume.size_limit else {}}]
         case LinkedVolume():
             return _linked_volumes(volume)
 

@@ -100,6 +100,27 @@ class S3Store(ArtifactStore):
                             self._upload(found, lease, progress)
             return found
 
+    def fetch(self, digest: str, progress: ProgressSink = no_progress) -> Artifact:
+        """A published artifact by its content address alone, unpacked here.
+
+        Raises:
+            TrialFailure: ModelFetch: it is not there, or is damaged.
+        """
+        with self._sentences():
+            publication = self._published(digest)
+            if publication is None:
+                raise TrialFailure(
+                    FailureReason.MODEL_FETCH,
+                    f"artifact {digest} is not in {self._place}; tune again to make it anew",
+                )
+            try:
+                return self._unpacked(publication.manifest.key, publication, Phases(), progress, DEFAULT_WAIT_S)
+            except _DamagedUpload as error:
+                raise TrialFailure(
+                    FailureReason.MODEL_FETCH,
+                    f"artifact {digest} in {self._place} is damaged ({error}); tune again to make it anew",
+                ) from error
+
     def _intact(self, key: ArtifactKey, phases: Phases, progress: ProgressSink, wait_s: float) -> Artifact | None:
         """The published artifact, unpacked; a damaged one is set aside so that it is made anew."""
         publication = self._published(key.digest)

@@ -28,7 +28,8 @@ from haqa_operator.serving.pod import EnginePod
 from haqa_operator.serving.volumes import (
     MODEL_MOUNT,
     ExtraVolume,
-    FetchedVolume,
+    Fetching,
+    LinkedVolume,
     SecretVariable,
     artifact_volume,
     served_volume,
@@ -70,7 +71,7 @@ ENGINES = [
     [
         artifact_volume("artifacts", "3fa1"),
         served_volume("/store/cache/hub/snapshots/1", store="artifacts"),
-        FetchedVolume("example/runner", ("fetch",)),
+        LinkedVolume(fetching=Fetching("example/runner", ("fetch",))),
     ],
     ids=["artifact", "model", "fetched"],
 )

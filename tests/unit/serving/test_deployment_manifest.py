@@ -27,7 +27,7 @@ from haqa_operator.serving.volumes import (
     MODEL_MOUNT,
     ClaimVolume,
     ExtraVolume,
-    FetchedVolume,
+    Fetching,
     HostPathVolume,
     LinkedVolume,
     SecretVariable,
@@ -48,11 +48,13 @@ VOLUMES = {
     "claim": ClaimVolume("artifacts", "sha256/3fa1"),
     "host": HostPathVolume("/var/models/demo"),
     "linked": LinkedVolume("artifacts", target="/store/cache/hub/snapshots/1"),
-    "fetched": FetchedVolume(
-        "example/haqa-runner:0.1.0",
-        ("fetch", "s3://models/demo", MODEL_MOUNT),
-        (SecretVariable("AWS_SECRET_ACCESS_KEY", "store", "secret"),),
-        "20Gi",
+    "fetched": LinkedVolume(
+        fetching=Fetching(
+            "example/haqa-runner:0.1.0",
+            ("fetch", "--store", "s3://models/demo", "--digest", "3fa1"),
+            {"AWS_ENDPOINT_URL": "https://s3.example"},
+            (SecretVariable("AWS_SECRET_ACCESS_KEY", "store", "secret"),),
+        )
     ),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from haqa_operator.api.status import PoolPhase
+from haqa_operator.api.status import ModelFacts, PoolPhase
 from haqa_operator.decision.results import Decision, Verdict
 from haqa_operator.executors.trial_job import TUNING_LABEL, label
 from haqa_operator.tuning.cluster.objects import DEPLOYMENT, Manifest, Objects
@@ -21,13 +21,13 @@ class Conclusion:
     """Carries out a pool's answer.
 
     Attributes:
-        model_path: Where the unquantized model lies, as a trial's pod saw it.
+        model: What was found out about the unquantized model.
     """
 
     objects: Objects
     snapshot: TuningSnapshot
     pods: PoolPods
-    model_path: str | None
+    model: ModelFacts
 
     def carry_out(self, view: PoolView, decision: Decision, why: str) -> PoolView:
         view = replace(view, decision=decision, why=why, message=decision.reason)
@@ -44,7 +44,7 @@ class Conclusion:
             return replace(view, phase=PoolPhase.AWAITING_APPROVAL, message=message)
         winner = next(trial for trial in view.state.trials if trial.name == decision.winner)
         try:
-            deployment, service = self.pods.winner(winner, self.model_path)
+            deployment, service = self.pods.winner(winner, self.model)
         except ValueError as error:
             return replace(view, phase=PoolPhase.FAILED, problem=str(error))
         return self._put_out(view, deployment, service)

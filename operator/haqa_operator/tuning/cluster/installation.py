@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.serving.pod import ENGINE_COMMAND
-from haqa_operator.serving.volumes import ExtraVolume
+from haqa_operator.serving.volumes import ExtraVolume, SecretVariable
 
 Value = TypeVar("Value")
 
@@ -27,6 +27,8 @@ class Installation:
     Attributes:
         namespace: The only namespace that is watched; None = all.
         runner_image, runner_command: What quantizes and measures.
+        runner_secrets: Variables of the runner by reference to a Secret of the tuning's namespace, for example
+            AWS_SECRET_ACCESS_KEY.
         engine_image: Replaces the official image of every pool that names none.
         engine_command: For images in which vLLM is started otherwise.
         extra: Folders that every trial and every winner gets, for example an environment that lies on the nodes.
@@ -39,6 +41,7 @@ class Installation:
     runner_image: str = DEFAULT_RUNNER_IMAGE
     runner_command: tuple[str, ...] = ("python3", "-m", "haqa_runner")
     runner_env: Mapping[str, str] = field(default_factory=dict)
+    runner_secrets: tuple[SecretVariable, ...] = ()
     engine_image: str | None = None
     engine_command: tuple[str, ...] = ENGINE_COMMAND
     extra: tuple[ExtraVolume, ...] = ()
@@ -55,6 +58,7 @@ class Installation:
             runner_image=env.get("HAQA_RUNNER_IMAGE") or DEFAULT_RUNNER_IMAGE,
             runner_command=_words(env, "HAQA_RUNNER_COMMAND", default.runner_command),
             runner_env=_json(env, "HAQA_RUNNER_ENV", {}),
+            runner_secrets=_secrets(env),
             engine_image=env.get("HAQA_ENGINE_IMAGE") or None,
             engine_command=_words(env, "HAQA_ENGINE_COMMAND", default.engine_command),
             extra=_extra(env),
@@ -87,6 +91,16 @@ def _extra(env: Mapping[str, str]) -> tuple[ExtraVolume, ...]:
     except (KeyError, TypeError, ValueError) as error:
         raise InstallationError(
             f"HAQA_EXTRA_VOLUMES: {found!r} is not a list of {{name, mountPath, source}} ({error!r})"
+        ) from error
+
+
+def _secrets(env: Mapping[str, str]) -> tuple[SecretVariable, ...]:
+    found: list[dict[str, Any]] = _json(env, "HAQA_RUNNER_SECRETS", [])
+    try:
+        return tuple(SecretVariable(one["name"], one["secret"], one["key"]) for one in found)
+    except (KeyError, TypeError) as error:
+        raise InstallationError(
+            f"HAQA_RUNNER_SECRETS: {found!r} is not a list of {{name, secret, key}} ({error!r})"
         ) from error
 
 

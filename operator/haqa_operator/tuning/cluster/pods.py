@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from haqa_operator.api import NodePool, Trial, TuningSpec
-from haqa_operator.executors.requests import TrialPlaces, trial_request
+from haqa_operator.api.status import ModelFacts
+from haqa_operator.executors.requests import TrialPlaces, model_source, trial_request
 from haqa_operator.executors.trial_job import (
     TrialPod,
     build_model_job,
@@ -22,7 +23,16 @@ from haqa_operator.serving.deployment import Provenance, build_deployment, build
 from haqa_operator.serving.images import engine_image
 from haqa_operator.serving.launch import ENGINE_PORT, engine_launch
 from haqa_operator.serving.pod import EnginePod
-from haqa_operator.serving.volumes import MODEL_MOUNT, ModelVolume, artifact_volume, served_volume
+from haqa_operator.serving.volumes import (
+    MODEL_MOUNT,
+    STORE_MOUNT,
+    TRIAL_MOUNT,
+    Fetching,
+    LinkedVolume,
+    ModelVolume,
+    artifact_volume,
+    served_volume,
+)
 from haqa_operator.tuning.cluster.installation import Installation
 from haqa_runner.contract import EngineLaunch
 
@@ -61,13 +71,13 @@ class PoolPods:
         pod = self._pod(engine, owner, attempt)
         return build_trial_job(replace(pod, request=request.model_copy(update={"scrape_grace_s": grace_s})))
 
-    def winner(self, trial: Trial, model_path: str | None) -> tuple[Manifest, Manifest]:
+    def winner(self, trial: Trial, model: ModelFacts | None) -> tuple[Manifest, Manifest]:
         """Deployment and Service of a finished trial, with the command that was measured.
 
         Raises:
-            ValueError: what it served lies where a Deployment cannot reach it.
+            ValueError: it is not known what it served.
         """
-        engine = self._engine(self._launch(trial), self._served(trial, model_path))
+        engine = self._engine(self._launch(trial), self._served(trial, model))
         provenance = Provenance.of(trial)
         output = self.spec.output.deployment
         name = output.name or deployment_name(self.tuning, self.pool.name)
@@ -112,7 +122,7 @@ class PoolPods:
             namespace=self.namespace,
             attempt=attempt,
             runner_command=self.installation.runner_command,
-            runner_secrets=hub_secrets(self.spec.model),
+            runner_secrets=(*hub_secrets(self.spec.model), *self.installation.runner_secrets),
             runner_env=dict(self.installation.runner_env),
             runner_extra=self.installation.extra,
             queue_name=self.spec.queue_name,
@@ -122,17 +132,41 @@ class PoolPods:
     def _places(self) -> TrialPlaces:
         return trial_places(self.namespace, self.tuning, self.pool.name, self.spec.artifacts, self.spec.model.uri)
 
-    def _served(self, trial: Trial, model_path: str | None) -> ModelVolume:
+    def _served(self, trial: Trial, model: ModelFacts | None) -> ModelVolume:
+        """Mounted where it lies in a claim, fetched where it does not."""
         artifacts = self.spec.artifacts
         store = artifacts.pvc if artifacts else None
         digest = trial.status.artifact_digest
-        if trial.configuration.quantized and store and digest:
-            return artifact_volume(store, digest)
-        if not trial.configuration.quantized and model_path:
-            volume = served_volume(model_path, store=store, model_claim=model_claim(self.spec.model.uri))
-            if volume is not None:
-                return volume
-        raise ValueError(
-            "the winner's model lies in no claim (spec.artifacts.pvc, or a pvc:// model), so nothing can mount it; "
-            "keep artifacts in a claim, or take the manifest from the trial and fetch the model yourself"
+        if trial.configuration.quantized:
+            if digest is None:
+                raise ValueError(f"{trial.name} says of no artifact that it served it")
+            if store is not None:
+                return artifact_volume(store, digest)
+            return self._fetched("--store", self._places().store, "--digest", digest)
+        if model is None or model.path is None:
+            raise ValueError("it is not known where the unquantized model lies")
+        volume = served_volume(model.path, store=store, model_claim=model_claim(self.spec.model.uri))
+        return volume or self._fetched(*self._model_words(model))
+
+    def _model_words(self, model: ModelFacts) -> tuple[str, ...]:
+        source = model_source(self.spec.model)
+        commit = model.digest.removeprefix("commit-") if model.digest.startswith("commit-") else None
+        revision, token = commit or source.revision, source.token_env
+        return (
+            *("--model", source.uri, "--digest", model.digest),
+            *(("--revision", revision) if revision else ()),
+            *(("--token-env", token) if token else ()),
+            *(("--trust-remote-code",) if source.trust_remote_code else ()),
         )
+
+    def _fetched(self, *what: str) -> LinkedVolume:
+        installation = self.installation
+        where = ("--directory", TRIAL_MOUNT, "--cache", f"{STORE_MOUNT}/cache")
+        fetching = Fetching(
+            image=installation.runner_image,
+            command=(*installation.runner_command, "fetch", *what, *where),
+            env=dict(installation.runner_env),
+            secrets=(*hub_secrets(self.spec.model), *installation.runner_secrets),
+            extra=installation.extra,
+        )
+        return LinkedVolume(fetching=fetching)

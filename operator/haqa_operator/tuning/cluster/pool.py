@@ -138,7 +138,7 @@ class PoolReconciler:
                 case Record(trial, seen, count):
                     self._record(trial, seen, count)
                 case Conclude(decision, why):
-                    conclusion = Conclusion(self._objects, self._snapshot, pods, self._model.path)
+                    conclusion = Conclusion(self._objects, self._snapshot, pods, self._model)
                     view = conclusion.carry_out(view, decision, why)
         if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
             view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")

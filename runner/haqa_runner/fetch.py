@@ -1,0 +1,79 @@
+"""`python -m haqa_runner fetch`: brings what a winner serves into its pod, in the Deployment's init container.
+
+What was measured and nothing else: an artifact by its content address, a model by the digest that the trials had.
+Nothing is quantized here, and there is no report; what goes wrong is the last line of the container's log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from haqa_runner.contract import FailureReason, ModelSource
+from haqa_runner.failures import TrialFailure
+from haqa_runner.models import fetch_model
+from haqa_runner.progress import ProgressLines
+from haqa_runner.quantize.step import link_model
+from haqa_runner.s3 import S3Place
+from haqa_runner.store import LocalStore, S3Store
+
+FETCH = "fetch"
+EXIT_FAILED = 3
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Leaves `<directory>/model`, a link into the cache. Exit code 0, or 3 with a sentence on standard error."""
+    given = _parser().parse_args(arguments)
+    try:
+        path = _artifact(given) if given.store else _model(given)
+        given.directory.mkdir(parents=True, exist_ok=True)
+        link_model(given.directory, path)
+    except TrialFailure as error:
+        sys.stderr.write(f"{error.failure.reason}: {error.failure.message}\n")
+        return EXIT_FAILED
+    return 0
+
+
+def _artifact(given: argparse.Namespace) -> Path:
+    store = S3Store(_place(given.store), LocalStore(given.cache / "store"))
+    return store.fetch(given.digest, ProgressLines()).path
+
+
+def _model(given: argparse.Namespace) -> Path:
+    source = ModelSource(
+        uri=given.model,
+        revision=given.revision,
+        token_env=given.token_env,
+        trust_remote_code=given.trust_remote_code,
+    )
+    model = fetch_model(source, given.cache, ProgressLines())
+    if model.digest != given.digest:
+        raise TrialFailure(
+            FailureReason.MODEL_FETCH,
+            f"model {given.model} is {model.digest} now, and {given.digest} was measured; pin spec.model.revision to "
+            "what was measured, or tune the new one",
+        )
+    return model.path
+
+
+def _place(text: str) -> S3Place:
+    try:
+        return S3Place.parse(text)
+    except ValueError as error:
+        raise TrialFailure(FailureReason.MODEL_FETCH, f"artifact store {error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"haqa_runner {FETCH}", description="Brings a winner's model into its pod.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--store", help="s3://bucket/prefix of the artifact store")
+    what.add_argument("--model", help="URI of an unquantized model")
+    parser.add_argument("--digest", required=True, help="what was measured: of the artifact, or of the model")
+    parser.add_argument("--directory", type=Path, required=True, help="where the link `model` is left")
+    parser.add_argument("--cache", type=Path, required=True, help="where the files go")
+    parser.add_argument("--revision", help="branch, tag or commit of a hub model")
+    parser.add_argument("--token-env", help="variable that holds the hub's token")
+    parser.add_argument("--trust-remote-code", action="store_true", help="the model brings code that may run")
+    return parser
