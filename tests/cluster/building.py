@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster.image_archive import write_image
@@ -173,7 +174,11 @@ def _cached(kind: str, sources: Iterable[Path], recipe: str, build: Callable[[Pa
         try:
             build(unfinished)
             unfinished.chmod(0o755)
-            unfinished.rename(folder)
+            # Somebody else may have built the same meanwhile: a folder that is not empty is never replaced.
+            with suppress(OSError):
+                unfinished.rename(folder)
+            if not folder.exists():
+                raise CannotBuild(f"{folder} cannot be made; is there space, and may it be written?")
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return folder
