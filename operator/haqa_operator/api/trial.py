@@ -20,6 +20,8 @@ class Proposer(StrEnum):
     RANDOM = "random"
     GRID = "grid"
     USER = "user"
+    EARLIER_RUN = "earlier-run"
+    """The answer of an earlier run of the same tuning, before its spec changed"""
 
 
 class Exchange(ResourceModel):

@@ -46,6 +46,7 @@ from haqa_operator.tuning.reconcile import (
     StartJob,
     reconcile_pool,
 )
+from haqa_operator.tuning.warm_start import earlier_answer, earlier_runs
 from haqa_runner.contract import TrialReport
 
 SCRAPES_AWAITED = 4
@@ -120,8 +121,13 @@ class PoolReconciler:
             self._installation,
             setup.max_model_len,
         )
-        state = self._with_answer(state)
-        attempts = {trial.name: attempt for trial in trials if (attempt := self._attempt(trial)) is not None}
+        view = self._act(setup, pods, self._with_answer(state), hardware)
+        if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
+            view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
+        return view
+
+    def _act(self, setup: PoolSetup, pods: PoolPods, state: PoolState, hardware: str) -> PoolView:
+        attempts = {trial.name: attempt for trial in state.trials if (attempt := self._attempt(trial)) is not None}
         asking = self._asking.waiting(self._question(len(state.trials)))
         view = PoolView(self._pool.name, PoolPhase.SEARCHING, _doing(state, attempts, asking), hardware, state)
         for action in reconcile_pool(PoolSnapshot(state, attempts, asking)):
@@ -129,7 +135,7 @@ class PoolReconciler:
                 case Propose(trial):
                     self._create(trial)
                 case AskStrategy(number):
-                    self._ask(setup, state, number)
+                    self._choose(setup, state, number)
                     view = replace(view, message=_joined(view.message, f"choosing trial {number}"))
                 case StartJob(trial, number):
                     self._start(pods, state, trial, number)
@@ -140,9 +146,18 @@ class PoolReconciler:
                 case Conclude(decision, why):
                     conclusion = Conclusion(self._objects, self._snapshot, pods, self._model)
                     view = conclusion.carry_out(view, decision, why)
-        if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
-            view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
         return view
+
+    def _choose(self, setup: PoolSetup, state: PoolState, number: int) -> None:
+        """The next trial at once where an earlier run knows it, or the question for it."""
+        guess = earlier_answer(self._earlier_runs(), state)
+        if guess is not None:
+            self._create(new_trial(state, number, guess))
+        else:
+            self._ask(setup, state, number)
+
+    def _earlier_runs(self) -> tuple[tuple[Trial, ...], ...]:
+        return earlier_runs(self._snapshot.trials, self._pool.name, self._fingerprint)
 
     def _started(self) -> float | None:
         created = [
