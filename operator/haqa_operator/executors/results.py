@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from haqa_operator.api import TrialPhase, TrialStatus
 from haqa_operator.metrics.summary import summarize
-from haqa_runner.contract import Failure, FailureReason, TrialReport, Workload
+from haqa_runner.contract import Failure, FailureReason, TrialReport, Window, Workload
 
 
 def trial_status(
@@ -34,7 +35,7 @@ def trial_status(
         finished=finished,
         metrics=summary.metrics,
         samples=summary.samples,
-        source=report.load.windows[0].source if report.load and report.load.windows else None,
+        source=_source(report.load.windows) if report.load else None,
         failure=failure,
         artifact_digest=report.artifact.digest if report.artifact else None,
         artifact_reused=report.artifact.reused if report.artifact else False,
@@ -47,6 +48,12 @@ def trial_status(
         engine_args=report.engine.args if report.engine else (),
         engine_env=report.engine.env if report.engine else {},
     )
+
+
+def _source(windows: Sequence[Window]) -> str | None:
+    """Who counted the tokens of the windows that the metrics are of; of any, where none of them counts."""
+    sources = [window.source for window in sorted(windows, key=lambda window: window.invalid is not None)]
+    return sources[0] if sources else None
 
 
 def _phase_seconds(report: TrialReport, seconds: float) -> dict[str, float]:

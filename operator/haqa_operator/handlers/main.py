@@ -20,10 +20,8 @@ from haqa_operator.handlers.queue import Queue
 from haqa_operator.handlers.watches import SERVER_TIMEOUT_S, Watches
 from haqa_operator.handlers.web import Health, serve_web
 from haqa_operator.tuning.cluster import telemetry
-from haqa_operator.tuning.cluster.asking import Asking
 from haqa_operator.tuning.cluster.installation import Installation, InstallationError
 from haqa_operator.tuning.cluster.means import Means
-from haqa_operator.tuning.cluster.news import Newsroom
 from haqa_operator.tuning.cluster.objects import Objects
 from haqa_operator.tuning.cluster.reconciler import Key, Reconciler
 
@@ -82,9 +80,8 @@ def register(registry: kopf.OperatorRegistry, queue: Queue, watches: Watches) ->
 async def serve(installation: Installation, objects: Objects, address: str) -> None:
     """Runs until it is told to stop; raises what ends the watching or the working."""
     registry = kopf.OperatorRegistry()
-    asking = Asking()
     queue = Queue(lambda key: reconciler.reconcile(key))
-    means = Means(objects, installation, asking, Newsroom(objects))
+    means = Means.of(objects, installation)
     reconciler = Reconciler(means, queue.add_from_thread)
     telemetry.QUEUE_DEPTH.set_function(lambda: queue.depth)
     watches = Watches([plural for *_, plural in (TUNINGS, *CHILDREN)])
@@ -104,7 +101,7 @@ async def serve(installation: Installation, objects: Objects, address: str) -> N
         for task in (watching, working):
             task.cancel()
         await asyncio.gather(watching, working, return_exceptions=True)
-        asking.close()
+        means.asking.close()
         if web is not None:
             await web.cleanup()
 

@@ -6,20 +6,23 @@ read where is on the trial (`source`), and so is the reason when it is not Prome
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from haqa_operator.metrics.prometheus_http import Connection, PrometheusHttp
+from haqa_operator.metrics.prometheus_http import Connection, PrometheusHttp, Unreachable
 from haqa_operator.metrics.prometheus_series import Labels, Pod, Series, samples_query, series_of
 from haqa_operator.metrics.prometheus_windows import Unreadable, windows_from_prometheus
-from haqa_runner.contract import TrialReport, Window
+from haqa_runner.contract import LoadReport, TrialReport, Window
 
 _MARGIN_S = 150.0
 """Asked for on both sides of the windows: two scrapes of the longest usual interval, a minute, and some."""
 _PAUSE_S = 2.0
 """Between two questions while a scrape is awaited: intervals are seconds, and a query costs milliseconds."""
+_AT_ONCE = 8
+"""Queries to one Prometheus, which itself answers 20; each answer may take some megabytes while it is read."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class PrometheusReading:
         note: Why it was not Prometheus, for the trial's warnings.
         queries: PromQL as it was sent.
         retry: Asking again later may give more.
+        answered: Whether Prometheus said anything at all.
     """
 
     report: TrialReport
@@ -39,6 +43,7 @@ class PrometheusReading:
     note: str | None = None
     queries: tuple[str, ...] = ()
     retry: bool = False
+    answered: bool = True
 
 
 class Source(Protocol):
@@ -56,7 +61,7 @@ class Source(Protocol):
 
 
 class PrometheusSource:
-    """One Prometheus, or anything that speaks its query API (Thanos, Mimir, VictoriaMetrics)."""
+    """One Prometheus, or anything that speaks its query API (Thanos, Mimir, VictoriaMetrics), for any thread."""
 
     def __init__(
         self, connection: Connection, labels: Labels | None = None, scrape_interval_s: float | None = None
@@ -65,12 +70,14 @@ class PrometheusSource:
         self.scrape_interval_s = scrape_interval_s
         self._http = PrometheusHttp(connection)
         self._labels = labels or Labels()
+        self._turns = threading.BoundedSemaphore(_AT_ONCE)
 
     def query(self, pod: Pod, start: float, end: float) -> str:
         return samples_query(pod, self._labels, start, end)
 
     def samples(self, promql: str) -> tuple[Series, ...]:
-        result: Any = self._http.query(promql)
+        with self._turns:
+            result: Any = self._http.query(promql)
         try:
             return series_of(result)
         except ValueError as error:
@@ -91,10 +98,41 @@ def read_once(source: Source, pod: Pod, report: TrialReport) -> PrometheusReadin
         read = windows_from_prometheus(
             windows, source.samples(promql), model=pod.model, scrape_interval_s=source.scrape_interval_s
         )
+        _check_levels(counted, read)
     except Unreadable as error:
-        return PrometheusReading(report, _source(windows), str(error), (promql,), retry=not error.lasting)
-    load = report.load.model_copy(update={"windows": read}) if report.load else None
-    return PrometheusReading(report.model_copy(update={"load": load}), "prometheus", None, (promql,))
+        return PrometheusReading(
+            report,
+            _source(windows),
+            str(error),
+            (promql,),
+            retry=not error.lasting,
+            answered=not isinstance(error, Unreachable),
+        )
+    return PrometheusReading(_with_windows(report, read), "prometheus", None, (promql,))
+
+
+def _check_levels(counted: Sequence[Window], read: Sequence[Window]) -> None:
+    """Raises Unreadable: of a level that the runner has measured, Prometheus leaves no window standing.
+
+    The runner's own counts agreed with the load generator's there, and clocks that differ are more likely than that
+    both are wrong: a trial is not lost over it.
+    """
+    left = {window.concurrency for window in read if window.invalid is None}
+    for window in counted:
+        if window.concurrency not in left:
+            objections = (one.invalid for one in read if one.concurrency == window.concurrency and one.invalid)
+            raise Unreadable(f"no window at concurrency {window.concurrency} holds: {next(objections)}")
+
+
+def _with_windows(report: TrialReport, read: tuple[Window, ...]) -> TrialReport:
+    """The report with these windows, and a warning for each that holds no longer."""
+    before = report.load.windows if report.load else ()
+    marked = tuple(
+        f"window {now.repeat + 1} at concurrency {now.concurrency} does not count: {now.invalid}"
+        for was, now in zip(before, read, strict=True)
+        if was.invalid is None and now.invalid is not None
+    )
+    return report.model_copy(update={"load": LoadReport(windows=read), "warnings": (*report.warnings, *marked)})
 
 
 def read_serving_metrics(
@@ -103,6 +141,7 @@ def read_serving_metrics(
     report: TrialReport,
     deadline: float,
     *,
+    outage_deadline: float | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
     pause_s: float = _PAUSE_S,
@@ -113,14 +152,16 @@ def read_serving_metrics(
     if that has passed, so that a restarted operator still reads what has long been scraped.
 
     Args:
-        deadline: On `clock`.
+        deadline: For the scrape, on `clock`.
+        outage_deadline: For a Prometheus that does not answer; None = the same.
     """
+    patience = deadline if outage_deadline is None else outage_deadline
     began = clock()
     while True:
         reading = read_once(source, pod, report)
         if not reading.retry:
             return _told(reading)
-        if clock() + pause_s > deadline:
+        if clock() + pause_s > (deadline if reading.answered else patience):
             waited = f"waited {max(0.0, clock() - began):.0f} s for Prometheus; "
             return _told(reading, waited)
         sleep(pause_s)

@@ -42,7 +42,10 @@ class Answers:
 
 
 def reading(
-    *answers: list[Series] | Unreadable, patience_s: float = 30, report: TrialReport = REPORT
+    *answers: list[Series] | Unreadable,
+    patience_s: float = 30,
+    outage_s: float | None = None,
+    report: TrialReport = REPORT,
 ) -> tuple[PrometheusReading, int, float]:
     """What came of it, how often it was asked for, and how long that took."""
     now = [0.0]
@@ -51,7 +54,9 @@ def reading(
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    result = read_serving_metrics(source, POD, report, patience_s, clock=lambda: now[0], sleep=sleep)
+    result = read_serving_metrics(
+        source, POD, report, patience_s, outage_deadline=outage_s, clock=lambda: now[0], sleep=sleep
+    )
     return result, len(source.asked), now[0]
 
 
@@ -71,6 +76,17 @@ def test_waiting_ends_and_the_runners_windows_stand(last: list[Series] | Unreada
     assert result.note is not None
     assert result.note.startswith("not read from Prometheus: waited ")
     assert result.note.endswith("the figures are the runner's own (engine-metrics)")
+
+
+def test_an_outage_is_given_more_time_than_a_late_scrape() -> None:
+    away = Unreachable("Prometheus cannot be reached (Connection refused)")
+    _, _, waited_for_scrape_s = reading(TOO_EARLY, patience_s=10, outage_s=60)
+    _, _, waited_for_server_s = reading(away, patience_s=10, outage_s=60)
+    back, _, _ = reading(*[away] * 20, ALL, patience_s=10, outage_s=60)
+    late, asked, _ = reading(*[away] * 20, TOO_EARLY, patience_s=10, outage_s=60)
+    assert waited_for_scrape_s <= 10 < 55 <= waited_for_server_s <= 60
+    assert back.source == "prometheus"
+    assert (late.source, asked) == ("engine-metrics", 21), "the pod is gone: no scrape follows"
 
 
 def test_what_will_not_change_is_not_waited_for() -> None:
@@ -98,6 +114,21 @@ def test_one_window_that_cannot_be_read_leaves_all_to_the_runner() -> None:
     report = TrialReport(trial="t", load=LoadReport(windows=(window(-20, -10), window(7, 17))))
     result, _, _ = reading(ALL, report=report)
     assert (result.report, result.source) == (report, "engine-metrics")
+
+
+def test_a_window_that_prometheus_objects_to_is_a_warning() -> None:
+    report = TrialReport(trial="t", load=LoadReport(windows=(window(7, 17), window(18, 28, client=50, repeat=1))))
+    result, _, _ = reading(ALL, report=report)
+    assert (result.source, result.note) == ("prometheus", None)
+    (warning,) = result.report.warnings
+    assert "window 2 at concurrency 8 does not count: Prometheus counted 100.0 output tokens/s" in warning
+
+
+def test_a_level_of_which_nothing_would_be_left_leaves_all_to_the_runner() -> None:
+    report = TrialReport(trial="t", load=LoadReport(windows=(window(7, 17), window(18, 28, 50, concurrency=1))))
+    result, _, waited_s = reading(ALL, report=report)
+    assert (result.report, result.source, waited_s) == (report, "engine-metrics", 0)
+    assert "no window at concurrency 1 holds: Prometheus counted 100.0" in str(result.note)
 
 
 def test_a_reconciler_that_must_not_wait_is_told_when_to_come_back() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from haqa_operator.metrics.prometheus_http import Connection
+from haqa_operator.metrics.prometheus_series import Labels
 from haqa_operator.serving.pod import ENGINE_COMMAND
 from haqa_operator.serving.volumes import ExtraVolume, SecretVariable
 
@@ -33,7 +35,8 @@ class Installation:
         engine_command: For images in which vLLM is started otherwise.
         extra: Folders that every trial and every winner gets, for example an environment that lies on the nodes.
         prometheus: None: the runner's own figures are the record.
-        scrape_interval_s: How long a trial stays up after its last window, and twice that is waited for a scrape.
+        prometheus_labels: What its series call a pod's namespace and name.
+        scrape_interval_s: Of trial pods; a trial stays up for two of them after its last window.
         user_id: Of all pods; None leaves it to the cluster, as OpenShift wants it.
     """
 
@@ -46,6 +49,7 @@ class Installation:
     engine_command: tuple[str, ...] = ENGINE_COMMAND
     extra: tuple[ExtraVolume, ...] = ()
     prometheus: Connection | None = None
+    prometheus_labels: Labels = field(default_factory=Labels)
     scrape_interval_s: float = 15.0
     user_id: int | None = 10001
 
@@ -63,7 +67,8 @@ class Installation:
             engine_command=_words(env, "HAQA_ENGINE_COMMAND", default.engine_command),
             extra=_extra(env),
             prometheus=_prometheus(env),
-            scrape_interval_s=_number(env, "HAQA_SCRAPE_INTERVAL_SECONDS", default.scrape_interval_s),
+            prometheus_labels=_labels(env),
+            scrape_interval_s=_seconds(env, "HAQA_SCRAPE_INTERVAL_SECONDS", default.scrape_interval_s),
             user_id=int(_number(env, "HAQA_USER_ID", default.user_id or 0)) or None,
         )
 
@@ -79,9 +84,24 @@ def _prometheus(env: Mapping[str, str]) -> Connection | None:
             username=env.get("HAQA_PROMETHEUS_USERNAME") or None,
             password=env.get("HAQA_PROMETHEUS_PASSWORD") or None,
             ca_file=env.get("HAQA_PROMETHEUS_CA_FILE") or None,
+            verify=_json(env, "HAQA_PROMETHEUS_VERIFY", True),
+            timeout_s=_seconds(env, "HAQA_PROMETHEUS_TIMEOUT_SECONDS", Connection.timeout_s),
         )
+    except InstallationError:
+        raise
     except ValueError as error:
         raise InstallationError(f"HAQA_PROMETHEUS_*: {error}") from error
+
+
+def _labels(env: Mapping[str, str]) -> Labels:
+    default = Labels()
+    try:
+        return Labels(
+            namespace=env.get("HAQA_PROMETHEUS_NAMESPACE_LABEL") or default.namespace,
+            pod=env.get("HAQA_PROMETHEUS_POD_LABEL") or default.pod,
+        )
+    except ValueError as error:
+        raise InstallationError(f"HAQA_PROMETHEUS_*_LABEL: {error}") from error
 
 
 def _extra(env: Mapping[str, str]) -> tuple[ExtraVolume, ...]:
@@ -129,3 +149,10 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
         return float(text)
     except ValueError as error:
         raise InstallationError(f"{name}: {text!r} is not a number") from error
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    value = _number(env, name, default)
+    if not 0 < value < math.inf:
+        raise InstallationError(f"{name}: {env[name]!r} is no length of time; give seconds, as 2 or 0.5")
+    return value

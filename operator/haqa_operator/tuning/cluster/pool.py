@@ -17,7 +17,6 @@ from haqa_operator.executors.pod_outcome import TrialObservation
 from haqa_operator.executors.results import trial_status
 from haqa_operator.executors.trial_job import POOL_LABEL, TRIAL_LABEL, TUNING_LABEL, job_name, label
 from haqa_operator.hardware.accelerators import Accelerator
-from haqa_operator.metrics.prometheus import PrometheusSource, read_once
 from haqa_operator.metrics.prometheus_series import Pod
 from haqa_operator.search.build import SpaceError
 from haqa_operator.search.model_profile import ModelProfileError
@@ -49,8 +48,6 @@ from haqa_operator.tuning.reconcile import (
 from haqa_operator.tuning.warm_start import earlier_answer, earlier_runs
 from haqa_runner.contract import TrialReport
 
-SCRAPES_AWAITED = 4
-"""Scrape intervals after a trial's end, before the runner's own figures have to do."""
 _SHORT = 5
 """Digits of the fingerprint in a trial's name."""
 
@@ -78,6 +75,7 @@ class PoolReconciler:
         self._installation = means.installation
         self._asking = means.asking
         self._news = means.news
+        self._readings = means.readings
         self._look_again = look_again
         self._snapshot = look.snapshot
         self._pool = look.pool
@@ -276,16 +274,14 @@ class PoolReconciler:
     def _from_prometheus(
         self, report: TrialReport, seen: TrialObservation, finished: float
     ) -> tuple[TrialReport | None, tuple[str, ...], str | None]:
-        """The report with Prometheus' figures, the queries, and a note; no report while a scrape is awaited."""
-        if self._installation.prometheus is None or report.load is None or seen.pod is None:
+        """The report with Prometheus' figures, the queries, and a note; no report while Prometheus is being read."""
+        if self._readings is None or report.load is None or seen.pod is None:
             return report, (), None
-        interval_s = self._installation.scrape_interval_s
-        source = PrometheusSource(self._installation.prometheus, scrape_interval_s=interval_s)
-        reading = read_once(source, Pod(self._snapshot.namespace, seen.pod, self._tuning), report)
-        if reading.retry and self._now < finished + SCRAPES_AWAITED * interval_s:
+        pod = Pod(self._snapshot.namespace, seen.pod, self._tuning)
+        reading = self._readings.read(pod, report, finished, self._look_again)
+        if reading is None:
             return None, (), None
-        note = f"not read from Prometheus: {reading.note}" if reading.note else None
-        return reading.report, reading.queries, note
+        return reading.report, reading.queries, reading.note
 
     def _write(self, trial: Trial, status: TrialStatus, queries: tuple[str, ...] = ()) -> None:
         body = status.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from haqa_operator.metrics.prometheus_http import Connection
+from haqa_operator.metrics.prometheus_series import Labels
 from haqa_operator.serving.volumes import ExtraVolume
 from haqa_operator.tuning.cluster.installation import Installation, InstallationError
 
@@ -19,12 +21,21 @@ def test_everything_can_be_set() -> None:
             "HAQA_RUNNER_COMMAND": '["python3", "-m", "haqa_runner"]',
             "HAQA_EXTRA_VOLUMES": '[{"name": "v", "mountPath": "/opt/v", "source": {"hostPath": {"path": "/opt/v"}}}]',
             "HAQA_PROMETHEUS_URL": "http://prometheus:9090",
+            "HAQA_PROMETHEUS_USERNAME": "haqa",
+            "HAQA_PROMETHEUS_PASSWORD": "s3cret",
+            "HAQA_PROMETHEUS_VERIFY": "false",
+            "HAQA_PROMETHEUS_TIMEOUT_SECONDS": "3",
+            "HAQA_PROMETHEUS_POD_LABEL": "kubernetes_pod_name",
             "HAQA_SCRAPE_INTERVAL_SECONDS": "5",
         }
     )
     assert found.namespace == "serving"
     assert found.extra == (ExtraVolume("v", "/opt/v", {"hostPath": {"path": "/opt/v"}}),)
-    assert found.prometheus is not None
+    assert found.prometheus == Connection(
+        "http://prometheus:9090", username="haqa", password="s3cret", verify=False, timeout_s=3
+    )
+    assert "s3cret" not in repr(found)
+    assert found.prometheus_labels == Labels(namespace="namespace", pod="kubernetes_pod_name")
     assert found.scrape_interval_s == 5
 
 
@@ -35,9 +46,14 @@ def test_everything_can_be_set() -> None:
         ("HAQA_RUNNER_COMMAND", "{}"),
         ("HAQA_EXTRA_VOLUMES", '[{"name": "v"}]'),
         ("HAQA_PROMETHEUS_URL", "prometheus:9090"),
+        ("HAQA_PROMETHEUS_TIMEOUT_SECONDS", "soon"),
+        ("HAQA_PROMETHEUS_VERIFY", "no"),
+        ("HAQA_PROMETHEUS_POD_LABEL", "pod-name"),
         ("HAQA_SCRAPE_INTERVAL_SECONDS", "often"),
+        ("HAQA_SCRAPE_INTERVAL_SECONDS", "0"),
+        ("HAQA_SCRAPE_INTERVAL_SECONDS", "inf"),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(InstallationError, match="HAQA_PROMETHEUS" if "PROMETHEUS" in name else name):
-        Installation.from_environment({name: value})
+        Installation.from_environment({"HAQA_PROMETHEUS_URL": "http://prometheus:9090", name: value})
