@@ -17,6 +17,8 @@ from tests.cluster.image_archive import write_image
 HERE = Path(__file__).parent
 _SOURCES = HERE / "components"
 _VERSION = "1.36.3"
+_PROMETHEUS_SOURCES = HERE / "prometheus"
+_PROMETHEUS = "github.com/prometheus/prometheus/cmd/prometheus"
 _BUILD_LIMIT_S = 1800.0
 _COMPONENTS = (
     "etcd",
@@ -44,6 +46,7 @@ _PACKAGES = {
 
 BUSYBOX_IMAGE = "localhost/busybox:test"
 PYTHON_IMAGE = "localhost/python:test"
+PROMETHEUS_IMAGE = "localhost/prometheus:test"
 _DEBIAN = "bookworm"
 _DEBOOTSTRAP = ("--variant=minbase", "--include=ca-certificates,libnuma1,python3")
 
@@ -147,6 +150,26 @@ def python_image() -> Path:
 
     recipe = " ".join([_DEBIAN, PYTHON_IMAGE, *_DEBOOTSTRAP])
     return _cached("python", [HERE / "image_archive.py"], recipe, build) / "python.tar"
+
+
+def prometheus_image() -> Path:
+    """The archive of localhost/prometheus:test: Prometheus 3 with Kubernetes' service discovery and no other."""
+    command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-tags=remove_all_sd,enable_kubernetes_sd"]
+
+    def build(folder: Path) -> None:
+        if shutil.which("go") is None:
+            raise CannotBuild("no Go on this machine, which builds Prometheus: install Go 1.26 or later")
+        _say("building Prometheus (about 4 minutes on two cores the first time)")
+        with tempfile.TemporaryDirectory() as scratch:
+            _check(
+                [*command, "-o", f"{scratch}/prometheus", _PROMETHEUS],
+                cwd=_PROMETHEUS_SOURCES,
+                env={**os.environ, "CGO_ENABLED": "0"},
+            )
+            write_image(PROMETHEUS_IMAGE, Path(scratch), folder / "prometheus.tar", entrypoint=["/prometheus"])
+
+    sources = [*_PROMETHEUS_SOURCES.iterdir(), HERE / "image_archive.py"]
+    return _cached("prometheus", sources, " ".join([*command, PROMETHEUS_IMAGE]), build) / "prometheus.tar"
 
 
 def _busybox_root(root: Path) -> None:
