@@ -1,13 +1,18 @@
 """In place of `haqa_runner` in a trial's pod: the same request in and the same reports out, with figures from a table.
 
+Where Prometheus is to read them the engine really makes that many tokens, for as long as a window takes.
+
 Standard library only: it runs in an image that has nothing but Python.
 """
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
+
+import traffic
 
 SPEED = {
     "full": {"BF16": 100.0, "W8A8-INT8": 160.0, "W4A16": 130.0},
@@ -49,11 +54,18 @@ def measure(request: dict) -> dict:
     failing = os.environ.get("STUB_FAIL", "")
     if failing and failing.split("=")[0] == scheme:
         return {"failure": {"reason": failing.split("=")[1], "message": f"{scheme} was told to fail"}}
+    # Nobody is to compare the figures with Prometheus': then they need no time.
+    windows = measured_windows(request, rate) if request["scrape_grace_s"] else table_windows(request, rate)
+    exact = {"value": 70.0, "low": 70.0, "high": 70.0, "n": 3}
+    return {"load": {"windows": windows}, "accuracy": {"metrics": {"perplexity": exact}, "tokens": 1000}}
+
+
+def table_windows(request: dict, rate: float) -> list[dict]:
     time.sleep(float(os.environ.get("STUB_SECONDS", "0.2")))
     now = time.time()
-    latency = {name: 1000 / rate for name in ("mean", "p50", "p90", "p95", "p99")}
-    windows = [
-        {
+    return [
+        common(rate)
+        | {
             "concurrency": level,
             "repeat": repeat,
             "started": now + repeat,
@@ -63,19 +75,37 @@ def measure(request: dict) -> dict:
             "output_tokens_per_s": rate * level * (1 + 0.002 * repeat),
             "total_tokens_per_s": 2 * rate * level,
             "requests_per_s": rate / 32,
-            "ttft_ms": latency,
-            "itl_ms": latency,
-            "tpot_ms": latency,
-            "e2e_ms": latency,
-            "source": "engine-metrics",
             "client_output_tokens_per_s": rate * level,
             "disagreement": 0.0,
         }
-        for level in request["workload"]["concurrency"]
-        for repeat in range(request["workload"]["repeats"])
+        for level, repeat in windows_of(request)
     ]
-    exact = {"value": 70.0, "low": 70.0, "high": 70.0, "n": 3}
-    return {"load": {"windows": windows}, "accuracy": {"metrics": {"perplexity": exact}, "tokens": 1000}}
+
+
+def measured_windows(request: dict, rate: float) -> list[dict]:
+    workload, url = request["workload"], f"http://127.0.0.1:{request['engine']['port']}"
+    wanted = workload["output_tokens"]
+    asked = {"prompt_tokens": workload["input_tokens"], "max_tokens": wanted, "seconds": wanted / rate}
+    seconds = workload.get("duration_s") or traffic.WINDOW_S
+    restarted = os.environ.get("STUB_RESTART_ENGINE") == request["configuration"]["scheme"]
+    found = [
+        common(rate) | traffic.window(url, level, repeat, asked, seconds, restart=restarted and repeat == 0)
+        for level, repeat in windows_of(request)
+    ]
+    waiting = {"phase": "overhead", "done": 0.0, "message": "waiting for the last scrape"}
+    print("HAQA", json.dumps(waiting), flush=True)
+    time.sleep(request["scrape_grace_s"])
+    return found
+
+
+def windows_of(request: dict) -> list[tuple[int, int]]:
+    workload = request["workload"]
+    return [(level, repeat) for level in workload["concurrency"] for repeat in range(workload["repeats"])]
+
+
+def common(rate: float) -> dict:
+    latency = {name: 1000 / rate for name in ("mean", "p50", "p90", "p95", "p99")}
+    return {"ttft_ms": latency, "itl_ms": latency, "tpot_ms": latency, "e2e_ms": latency, "source": "engine-metrics"}
 
 
 def hash_of(text: str) -> int:
@@ -92,4 +122,6 @@ def main() -> None:
     sys.exit(3 if "failure" in report else 0)
 
 
+# Process 1 of a container ignores a signal that it does not handle.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 main()
