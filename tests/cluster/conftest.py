@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.cluster.building import CannotBuild, components
+from tests.cluster.building import prometheus_image as prometheus_archive
 from tests.cluster.building import python_image as image_archive
 from tests.cluster.kubectl import Kubectl, Refused, has_condition
 from tests.cluster.local_cluster import CannotStart, LocalCluster
@@ -95,3 +96,12 @@ def python_image(cluster: Kubectl) -> None:
         # Whoever brings a cluster brings the image: `make cluster-load IMAGES=python`, or `kind load`.
         return
     LocalCluster(cluster.kubeconfig.parent, 0).load_image(image_archive())
+
+
+@pytest.fixture(scope="session")
+def prometheus_image(cluster: Kubectl) -> None:
+    """Prometheus on every node."""
+    if os.environ.get("HAQA_TEST_KUBECONFIG"):
+        # As for the python image: `make cluster-load IMAGES=prometheus`.
+        return
+    LocalCluster(cluster.kubeconfig.parent, 0).load_image(prometheus_archive())

@@ -21,7 +21,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.cluster.building import HERE, CannotBuild, components, images, install_packages, python_image
+from tests.cluster.building import (
+    HERE,
+    CannotBuild,
+    components,
+    images,
+    install_packages,
+    prometheus_image,
+    python_image,
+)
 from tests.cluster.kubectl import Kubectl, Manifest, Refused, has_condition
 from tests.cluster.labelling import label_node
 from tests.cluster.node_specs import NodeSpec, configured_nodes
@@ -297,7 +305,7 @@ def configured() -> LocalCluster:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("action", choices=["build", "start", "load", "stop"])
-    parser.add_argument("archives", nargs="*", type=Path, help="images to load; `python` is built where need be")
+    parser.add_argument("archives", nargs="*", type=Path, help="images to load; `python` and `prometheus` are built")
     given = parser.parse_args()
     try:
         _carry_out(given.action, given.archives, configured())
@@ -313,14 +321,16 @@ def _carry_out(action: str, archives: list[Path], cluster: LocalCluster) -> None
             install_packages()
             components()
             images()
+            prometheus_image()
         case "start":
             if not cluster.running():
                 cluster.start(configured_nodes())
             print(f"export KUBECONFIG={cluster.kubeconfig}")
             print(f"export PATH={components() / 'bin'}:$PATH  # kubectl")
         case "load":
+            built = {Path("python"): python_image, Path("prometheus"): prometheus_image}
             for archive in archives:
-                cluster.load_image(python_image() if archive == Path("python") else archive)
+                cluster.load_image(built[archive]() if archive in built else archive)
         case "stop":
             cluster.stop()
 

@@ -78,7 +78,8 @@ def table_windows(request: dict, rate: float) -> list[dict]:
             "client_output_tokens_per_s": rate * level,
             "disagreement": 0.0,
         }
-        for level, repeat in windows_of(request)
+        for level in request["workload"]["concurrency"]
+        for repeat in range(request["workload"]["repeats"])
     ]
 
 
@@ -88,19 +89,16 @@ def measured_windows(request: dict, rate: float) -> list[dict]:
     asked = {"prompt_tokens": workload["input_tokens"], "max_tokens": wanted, "seconds": wanted / rate}
     seconds = workload.get("duration_s") or traffic.WINDOW_S
     restarted = os.environ.get("STUB_RESTART_ENGINE") == request["configuration"]["scheme"]
+    margin_s = request["scrape_grace_s"] / 2
     found = [
-        common(rate) | traffic.window(url, level, repeat, asked, seconds, restart=restarted and repeat == 0)
-        for level, repeat in windows_of(request)
+        common(rate) | one
+        for level in workload["concurrency"]
+        for one in traffic.windows(url, level, workload["repeats"], asked, seconds, margin_s, restarted)
     ]
     waiting = {"phase": "overhead", "done": 0.0, "message": "waiting for the last scrape"}
     print("HAQA", json.dumps(waiting), flush=True)
     time.sleep(request["scrape_grace_s"])
     return found
-
-
-def windows_of(request: dict) -> list[tuple[int, int]]:
-    workload = request["workload"]
-    return [(level, repeat) for level in workload["concurrency"] for repeat in range(workload["repeats"])]
 
 
 def common(rate: float) -> dict:
