@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ _SOURCES = HERE / "components"
 _VERSION = "1.36.3"
 _PROMETHEUS_SOURCES = HERE / "prometheus"
 _PROMETHEUS = "github.com/prometheus/prometheus/cmd/prometheus"
+_PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 _BUILD_LIMIT_S = 1800.0
 _COMPONENTS = (
     "etcd",
@@ -170,6 +172,21 @@ def prometheus_image() -> Path:
 
     sources = [*_PROMETHEUS_SOURCES.iterdir(), HERE / "image_archive.py"]
     return _cached("prometheus", sources, " ".join([*command, PROMETHEUS_IMAGE]), build) / "prometheus.tar"
+
+
+def pod_monitor_definition() -> Path:
+    """The Prometheus operator's own definition of PodMonitor, out of its Go module."""
+
+    def build(folder: Path) -> None:
+        command = ["go", "mod", "download", "-json", _PROMETHEUS_OPERATOR]
+        # Outside a module, so that it is no dependency of anything.
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_BUILD_LIMIT_S, check=False)
+        if done.returncode:
+            raise CannotBuild(f"{' '.join(command)} ended with {done.returncode}: {done.stdout[-500:]}")
+        definitions = Path(json.loads(done.stdout)["Dir"], "example", "prometheus-operator-crd")
+        shutil.copyfile(definitions / "monitoring.coreos.com_podmonitors.yaml", folder / "podmonitors.yaml")
+
+    return _cached("podmonitor", [], _PROMETHEUS_OPERATOR, build) / "podmonitors.yaml"
 
 
 def _busybox_root(root: Path) -> None:
