@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS := never
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .PHONY: help envs demo demo-pools test unit integration engines timed generate lint format lock clean \
-	cluster cluster-load cluster-down cluster-tests
+	images cluster cluster-load cluster-down cluster-tests
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -64,6 +64,9 @@ cluster: .venv/.ready  ## a real Kubernetes on this machine, without Docker; nee
 cluster-load: .venv/.ready  ## IMAGES="a.tar b.tar python": images for the nodes of `make cluster`
 	@$(VENV)/python -m tests.cluster.local_cluster load $(IMAGES)
 
+images: .venv/.ready  ## IMAGES="operator runner" (default: operator): built with podman into .cache/images/
+	@$(VENV)/python -m tests.cluster.image_building $(or $(IMAGES),operator)
+
 cluster-down: .venv/.ready  ## stop it
 	@$(VENV)/python -m tests.cluster.local_cluster stop
 
@@ -98,6 +101,8 @@ format: .venv/.ready  ## apply the style
 
 lock: .venv/.uv  ## resolve the lock files again
 	$(UV) pip compile -q pyproject.toml --extra operator --group dev --no-header --no-emit-index-url --generate-hashes -o locks/operator.txt
+	$(UV) pip compile -q pyproject.toml --extra operator -c locks/operator.txt --no-header --no-emit-index-url --generate-hashes -o locks/operator-image.txt
+	$(UV) pip compile -q --group build --no-header --no-emit-index-url --generate-hashes -o locks/build.txt
 	$(UV) pip compile -q pyproject.toml --extra runner --no-header --no-emit-index-url --generate-hashes -o locks/runner.txt
 	$(UV) pip compile -q pyproject.toml --extra serving-cpu --override locks/serving.override.txt --no-header --no-emit-index-url --generate-hashes -o locks/serving.txt
 

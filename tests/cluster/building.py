@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tests.cluster.image_archive import write_image
 
 HERE = Path(__file__).parent
 _SOURCES = HERE / "components"
+_TOOLS = HERE / "tools"
 _VERSION = "1.36.3"
 _PROMETHEUS_SOURCES = HERE / "prometheus"
 _PROMETHEUS = "github.com/prometheus/prometheus/cmd/prometheus"
@@ -69,11 +70,11 @@ def install_packages(needed: Mapping[str, str] = _PACKAGES) -> None:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise CannotBuild(f"missing on this machine: {' '.join(missing)} (names of Debian's packages); install them")
-    _say(f"installing {' '.join(missing)}")
+    say(f"installing {' '.join(missing)}")
     install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
     if _run(install):
-        _check(["apt-get", "update", "-qq"])
-        _check(install)
+        run_checked(["apt-get", "update", "-qq"])
+        run_checked(install)
 
 
 def components() -> Path:
@@ -87,10 +88,9 @@ def components() -> Path:
     command = ["go", "build", "-trimpath", f"-ldflags=-s -w {stamps}"]
 
     def build(folder: Path) -> None:
-        if shutil.which("go") is None:
-            raise CannotBuild("no Go on this machine, which builds Kubernetes: install Go 1.26 or later")
-        _say("building Kubernetes (4 to 7 minutes on two cores the first time)")
-        _check(
+        _needs_go()
+        say("building Kubernetes (4 to 7 minutes on two cores the first time)")
+        run_checked(
             [
                 "go",
                 "build",
@@ -109,7 +109,7 @@ def components() -> Path:
         (folder / "bin").mkdir()
         (folder / "bin" / "kubectl").symlink_to("../kubectl")
 
-    return _cached("components", _SOURCES.iterdir(), " ".join(command), build)
+    return cached("components", _SOURCES.iterdir(), " ".join(command), build)
 
 
 def images() -> Path:
@@ -120,13 +120,13 @@ def images() -> Path:
         with tempfile.TemporaryDirectory() as scratch:
             pause, busybox = Path(scratch, "pause"), Path(scratch, "busybox")
             pause.mkdir()
-            _check(["gcc", "-Os", "-static", "-s", "-o", str(pause / "pause"), str(programs / "pause.c")])
+            run_checked(["gcc", "-Os", "-static", "-s", "-o", str(pause / "pause"), str(programs / "pause.c")])
             write_image("localhost/pause:test", pause, folder / "pause.tar", entrypoint=["/pause"])
             _busybox_root(busybox)
             write_image(BUSYBOX_IMAGE, busybox, folder / "busybox.tar")
 
     sources = [*programs.iterdir(), HERE / "image_archive.py", Path(__file__)]
-    return _cached("images", sources, "", build)
+    return cached("images", sources, "", build)
 
 
 def python_image() -> Path:
@@ -134,24 +134,54 @@ def python_image() -> Path:
     an environment from the node instead of carrying it."""
 
     def build(folder: Path) -> None:
-        install_packages({"debootstrap": "debootstrap"})
-        _say("bootstrapping Debian for the python image")
         with tempfile.TemporaryDirectory() as scratch:
-            root = Path(scratch, "root")
-            mirror = os.environ.get("HAQA_DEBIAN_MIRROR")
-            _check(["debootstrap", *_DEBOOTSTRAP, _DEBIAN, str(root), *([mirror] if mirror else [])])
-            for unneeded in (
-                "var/cache/apt",
-                "var/lib/apt/lists",
-                "usr/share/doc",
-                "usr/share/locale",
-                "usr/share/man",
-            ):
-                shutil.rmtree(root / unneeded, ignore_errors=True)
-            write_image(PYTHON_IMAGE, root, folder / "python.tar")
+            write_image(PYTHON_IMAGE, _bootstrap(Path(scratch, "root"), _DEBOOTSTRAP), folder / "python.tar")
 
     recipe = " ".join([_DEBIAN, PYTHON_IMAGE, *_DEBOOTSTRAP])
-    return _cached("python", [HERE / "image_archive.py"], recipe, build) / "python.tar"
+    return cached("python", [HERE / "image_archive.py"], recipe, build) / "python.tar"
+
+
+def bootstrapped_debian(more: str) -> Path:
+    """An archive of the root folder of that Debian with more packages, on which images are built."""
+    variant, included = _DEBOOTSTRAP
+    options = (variant, f"{included},{more}")
+
+    def build(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            root = _bootstrap(Path(scratch, "root"), options)
+            run_checked(["tar", "-C", str(root), "-cf", str(folder / "root.tar"), "."])
+
+    return cached("debian", [], " ".join([_DEBIAN, *options]), build) / "root.tar"
+
+
+def _bootstrap(root: Path, options: Sequence[str]) -> Path:
+    install_packages({"debootstrap": "debootstrap"})
+    say("bootstrapping Debian")
+    mirror = os.environ.get("HAQA_DEBIAN_MIRROR")
+    run_checked(["debootstrap", *options, _DEBIAN, str(root), *([mirror] if mirror else [])])
+    for unneeded in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"):
+        shutil.rmtree(root / unneeded, ignore_errors=True)
+    return root
+
+
+def tools() -> Path:
+    """The folder with helm."""
+    command = ["go", "build", "-trimpath", "-ldflags=-s -w"]
+
+    def build(folder: Path) -> None:
+        _needs_go()
+        say("building helm (3 minutes on two cores the first time)")
+        environment = {**os.environ, "CGO_ENABLED": "0"}
+        run_checked([*command, "-o", f"{folder}/", "helm.sh/helm/v4/cmd/helm"], cwd=_TOOLS, env=environment)
+
+    return cached("tools", _TOOLS.iterdir(), " ".join(command), build)
+
+
+def _needs_go() -> None:
+    if shutil.which("go") is None:
+        raise CannotBuild(
+            "no Go on this machine, which builds Kubernetes, helm and Prometheus: install Go 1.26 or later"
+        )
 
 
 def prometheus_image() -> Path:
@@ -159,11 +189,10 @@ def prometheus_image() -> Path:
     command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-tags=remove_all_sd,enable_kubernetes_sd"]
 
     def build(folder: Path) -> None:
-        if shutil.which("go") is None:
-            raise CannotBuild("no Go on this machine, which builds Prometheus: install Go 1.26 or later")
-        _say("building Prometheus (about 4 minutes on two cores the first time)")
+        _needs_go()
+        say("building Prometheus (about 4 minutes on two cores the first time)")
         with tempfile.TemporaryDirectory() as scratch:
-            _check(
+            run_checked(
                 [*command, "-o", f"{scratch}/prometheus", _PROMETHEUS],
                 cwd=_PROMETHEUS_SOURCES,
                 env={**os.environ, "CGO_ENABLED": "0"},
@@ -171,7 +200,7 @@ def prometheus_image() -> Path:
             write_image(PROMETHEUS_IMAGE, Path(scratch), folder / "prometheus.tar", entrypoint=["/prometheus"])
 
     sources = [*_PROMETHEUS_SOURCES.iterdir(), HERE / "image_archive.py"]
-    return _cached("prometheus", sources, " ".join([*command, PROMETHEUS_IMAGE]), build) / "prometheus.tar"
+    return cached("prometheus", sources, " ".join([*command, PROMETHEUS_IMAGE]), build) / "prometheus.tar"
 
 
 def pod_monitor_definition() -> Path:
@@ -186,7 +215,7 @@ def pod_monitor_definition() -> Path:
         definitions = Path(json.loads(done.stdout)["Dir"], "example", "prometheus-operator-crd")
         shutil.copyfile(definitions / "monitoring.coreos.com_podmonitors.yaml", folder / "podmonitors.yaml")
 
-    return _cached("podmonitor", [], _PROMETHEUS_OPERATOR, build) / "podmonitors.yaml"
+    return cached("podmonitor", [], _PROMETHEUS_OPERATOR, build) / "podmonitors.yaml"
 
 
 def _busybox_root(root: Path) -> None:
@@ -202,7 +231,7 @@ def _busybox_root(root: Path) -> None:
     (root / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")
 
 
-def _cached(kind: str, sources: Iterable[Path], recipe: str, build: Callable[[Path], None]) -> Path:
+def cached(kind: str, sources: Iterable[Path], recipe: str, build: Callable[[Path], None]) -> Path:
     digest = hashlib.sha256(recipe.encode())
     for source in sorted(sources):
         digest.update(f"{source.name}\0".encode() + source.read_bytes())
@@ -224,7 +253,7 @@ def _cached(kind: str, sources: Iterable[Path], recipe: str, build: Callable[[Pa
     return folder
 
 
-def _say(progress: str) -> None:
+def say(progress: str) -> None:
     """To standard error: standard output is what a shell evaluates."""
     print(progress, file=sys.stderr, flush=True)
 
@@ -241,6 +270,6 @@ def _run(command: list[str], cwd: Path | None = None, env: dict[str, str] | None
     return f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}" if done.returncode else ""
 
 
-def _check(command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+def run_checked(command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
     if problem := _run(command, cwd, env):
         raise CannotBuild(problem)
