@@ -86,7 +86,7 @@ test: lint unit integration engines  ## what has to pass before a change lands
 	command -v prometheus >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus >/dev/null; }
 	@mkdir -p .cache && touch $@
 
-generate: .venv/.ready  ## crds/ and docs/reference.md, from the models
+generate: .venv/.ready  ## crds/, the chart's copy and docs/reference.md, from the models
 	$(VENV)/python -m haqa_operator.api.crd
 
 lint: .venv/.ready  ## style, types and layers

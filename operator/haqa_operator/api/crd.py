@@ -1,4 +1,4 @@
-"""The custom resource definitions in crds/, made from the models: `python -m haqa_operator.api.crd` writes them."""
+"""The custom resource definitions in crds/ and the chart, made from the models: `python -m haqa_operator.api.crd` writes them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ def definitions() -> tuple[Manifest, Manifest]:
 
 def generated_files() -> dict[str, str]:
     """Everything that is made from the models: path in the repository -> text."""
-    files = {f"crds/{manifest['metadata']['name']}.yaml": _HEADER + _yaml(manifest) for manifest in definitions()}
+    texts = {f"{manifest['metadata']['name']}.yaml": _HEADER + _yaml(manifest) for manifest in definitions()}
+    # For kubectl and for Helm, which installs only what lies in its chart.
+    files = {f"{folder}/{name}": text for folder in ("crds", "charts/haqa/crds") for name, text in texts.items()}
     return {**files, "docs/reference.md": reference((QuantizationTuning, QuantizationTrial))}
 
 

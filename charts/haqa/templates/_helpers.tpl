@@ -1,0 +1,59 @@
+{{- define "haqa.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "haqa.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains (include "haqa.name" .) .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "haqa.name" .) | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- /* Roles for the whole cluster share their names with other releases, so the namespace is part of theirs. */}}
+{{- define "haqa.clusterName" -}}
+{{- printf "%s:%s" .Release.Namespace (include "haqa.fullname" .) }}
+{{- end }}
+
+{{- define "haqa.serviceAccountName" -}}
+{{- default (ternary (include "haqa.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name }}
+{{- end }}
+
+{{- define "haqa.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "haqa.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "haqa.labels" -}}
+{{ include "haqa.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.extraLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* "repository:tag", or "repository@sha256:…" where the tag is a digest. */}}
+{{- define "haqa.image" -}}
+{{- $tag := default .appVersion .image.tag -}}
+{{- printf "%s%s%s" .image.repository (ternary "@" ":" (hasPrefix "sha256:" $tag)) $tag }}
+{{- end }}
+
+{{- define "haqa.checkPrometheus" -}}
+{{- with .Values.prometheus }}
+{{- $ways := list }}
+{{- if .bearerToken.existingSecret }}{{ $ways = append $ways "prometheus.bearerToken.existingSecret" }}{{ end }}
+{{- if .basicAuth.existingSecret }}{{ $ways = append $ways "prometheus.basicAuth.existingSecret" }}{{ end }}
+{{- if .serviceAccountToken }}{{ $ways = append $ways "prometheus.serviceAccountToken" }}{{ end }}
+{{- if gt (len $ways) 1 }}
+{{- fail (printf "%s are set; give one way to log in to Prometheus" (join " and " $ways)) }}
+{{- end }}
+{{- if and (not .url) (or $ways .ca.existingSecret) }}
+{{- fail "prometheus.url is empty and credentials for it are set; give the URL, or leave them out" }}
+{{- end }}
+{{- end }}
+{{- end }}
