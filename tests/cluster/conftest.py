@@ -11,14 +11,16 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from tests.cluster.building import CannotBuild, components
+from tests.cluster.building import CannotBuild, components, tools
 from tests.cluster.building import prometheus_image as prometheus_archive
 from tests.cluster.building import python_image as image_archive
+from tests.cluster.helm import Helm
+from tests.cluster.image_building import operator_image as operator_archive
 from tests.cluster.kubectl import Kubectl, Refused, has_condition
 from tests.cluster.local_cluster import CannotStart, LocalCluster
 from tests.cluster.node_specs import NodeSpec, configured_nodes
@@ -92,16 +94,29 @@ def definitions(cluster: Kubectl) -> None:
 @pytest.fixture(scope="session")
 def python_image(cluster: Kubectl) -> None:
     """An image with Python on every node."""
+    _load(cluster, image_archive)
+
+
+@pytest.fixture(scope="session")
+def operator_image(cluster: Kubectl) -> None:
+    """The operator's own image on every node."""
+    _load(cluster, operator_archive)
+
+
+def _load(cluster: Kubectl, archive: Callable[[], Path]) -> None:
     if os.environ.get("HAQA_TEST_KUBECONFIG"):
-        # Whoever brings a cluster brings the image: `make cluster-load IMAGES=python`, or `kind load`.
+        # Whoever brings a cluster brings the images: `make cluster-load IMAGES="python operator"`, or `kind load`.
         return
-    LocalCluster(cluster.kubeconfig.parent, 0).load_image(image_archive())
+    LocalCluster(cluster.kubeconfig.parent, 0).load_image(archive())
 
 
 @pytest.fixture(scope="session")
 def prometheus_image(cluster: Kubectl) -> None:
     """Prometheus on every node."""
-    if os.environ.get("HAQA_TEST_KUBECONFIG"):
-        # As for the python image: `make cluster-load IMAGES=prometheus`.
-        return
-    LocalCluster(cluster.kubeconfig.parent, 0).load_image(prometheus_archive())
+    _load(cluster, prometheus_archive)
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """helm, for what needs no cluster."""
+    return Helm(tools() / "helm", tmp_path_factory.mktemp("helm"))

@@ -30,6 +30,7 @@ from tests.cluster.building import (
     prometheus_image,
     python_image,
 )
+from tests.cluster.image_building import operator_image
 from tests.cluster.kubectl import Kubectl, Manifest, Refused, has_condition
 from tests.cluster.labelling import label_node
 from tests.cluster.node_specs import NodeSpec, configured_nodes
@@ -41,6 +42,8 @@ _STOP_LIMIT_S = 20.0
 _LOAD_LIMIT_S = 300.0
 _LONGEST_SOCKET = "/node-of-sixteen/containerd/containerd.sock.ttrpc"
 _SOCKET_PATH_MAX = 107
+_BUILT = {"python": python_image, "prometheus": prometheus_image, "operator": operator_image}
+"""Images that are built where need be."""
 _PROCESSES = ("forward", "init", "unshare")
 
 
@@ -305,7 +308,8 @@ def configured() -> LocalCluster:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("action", choices=["build", "start", "load", "stop"])
-    parser.add_argument("archives", nargs="*", type=Path, help="images to load; `python` and `prometheus` are built")
+    names = ", ".join(_BUILT)
+    parser.add_argument("archives", nargs="*", type=Path, help=f"images to load; {names} are built")
     given = parser.parse_args()
     try:
         _carry_out(given.action, given.archives, configured())
@@ -328,9 +332,9 @@ def _carry_out(action: str, archives: list[Path], cluster: LocalCluster) -> None
             print(f"export KUBECONFIG={cluster.kubeconfig}")
             print(f"export PATH={components() / 'bin'}:$PATH  # kubectl")
         case "load":
-            built = {Path("python"): python_image, Path("prometheus"): prometheus_image}
             for archive in archives:
-                cluster.load_image(built[archive]() if archive in built else archive)
+                build = _BUILT.get(str(archive))
+                cluster.load_image(build() if build else archive)
         case "stop":
             cluster.stop()
 
