@@ -61,7 +61,7 @@ timed: envs  ## the measuring of real engines, on a quiet machine; not part of `
 cluster: .venv/.ready  ## a real Kubernetes on this machine, without Docker; needs root and Go
 	@$(VENV)/python -m tests.cluster.local_cluster start
 
-cluster-load: .venv/.ready  ## IMAGES="a.tar b.tar python": images for the nodes of `make cluster`
+cluster-load: .venv/.ready  ## IMAGES="a.tar b.tar python operator": images for the nodes of `make cluster`
 	@$(VENV)/python -m tests.cluster.local_cluster load $(IMAGES)
 
 images: .venv/.ready  ## IMAGES="operator runner" (default: operator): built with podman into .cache/images/
@@ -71,7 +71,7 @@ cluster-down: .venv/.ready  ## stop it
 	@$(VENV)/python -m tests.cluster.local_cluster stop
 
 cluster-tests: .venv/.ready  ## against a cluster of their own, or the one of HAQA_TEST_KUBECONFIG; not part of `test`
-	@test -n "$$HAQA_TEST_KUBECONFIG" || $(VENV)/python -m tests.cluster.local_cluster build
+	@$(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
 	$(VENV)/python -m pytest tests/cluster
 
 test: lint unit integration engines  ## what has to pass before a change lands

@@ -29,6 +29,7 @@ from tests.cluster.building import (
     install_packages,
     prometheus_image,
     python_image,
+    tools,
 )
 from tests.cluster.image_building import operator_image
 from tests.cluster.kubectl import Kubectl, Manifest, Refused, has_condition
@@ -307,7 +308,7 @@ def configured() -> LocalCluster:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("action", choices=["build", "start", "load", "stop"])
+    parser.add_argument("action", choices=["build", "tools", "start", "load", "stop"])
     names = ", ".join(_BUILT)
     parser.add_argument("archives", nargs="*", type=Path, help=f"images to load; {names} are built")
     given = parser.parse_args()
@@ -325,7 +326,11 @@ def _carry_out(action: str, archives: list[Path], cluster: LocalCluster) -> None
             install_packages()
             components()
             images()
-            prometheus_image()
+            python_image()
+            operator_image()
+            tools()
+        case "tools":
+            tools()
         case "start":
             if not cluster.running():
                 cluster.start(configured_nodes())

@@ -1,11 +1,12 @@
 """The operator as its users install it: its own image, the chart, and no rights but the chart's.
 
 The operator's namespace enforces the `restricted` pod security standard. The tunings' namespace cannot, as the stub
-runner and engine come into its pods by hostPath; what the pods of tunings ask for otherwise is in tests/unit.
+runner and engine come into its pods by hostPath: without that folder its pods are shown to the API server once more.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -166,6 +167,19 @@ def kept(models: Kubectl) -> set[tuple[str, str]]:
     return {(one["metadata"]["name"], one["metadata"]["uid"]) for one in models.list(KEPT)}
 
 
+def assert_restricted(restricted: Kubectl, spec: Manifest) -> None:
+    """The API server takes the pod where the `restricted` standard is enforced, but for the stubs' folder."""
+    spec = {**spec, "volumes": [volume for volume in spec["volumes"] if "hostPath" not in volume]}
+    names = {volume["name"] for volume in spec["volumes"]}
+    for kind in ("initContainers", "containers"):
+        spec[kind] = [
+            {**container, "volumeMounts": [mount for mount in container["volumeMounts"] if mount["name"] in names]}
+            for container in spec.get(kind, ())
+        ]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": spec}
+    restricted.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
+
+
 def assert_nothing_was_refused(logs: list[str]) -> None:
     for log in logs:
         assert log, "an operator that says nothing was not looked at"
@@ -181,6 +195,9 @@ def test_a_release_for_all_namespaces_tunes_and_leaves_everything_behind(install
     found = succeeded(models, "demo", installed)
     assert found["status"]["poolsDone"] == "2/2"
     assert served(models, "demo-full", "demo-avx2")
+
+    for pod in models.list("pod"):
+        assert_restricted(installed.kubectl, pod["spec"])
 
     before = kept(models)
     installed.upgrade(values(podAnnotations={"changed": "yes"}))
