@@ -1,4 +1,7 @@
-"""The custom resource definitions in crds/ and the chart, made from the models: `python -m haqa_operator.api.crd` writes them."""
+"""The custom resource definitions, in crds/ and in the chart, made from the models.
+
+`python -m haqa_operator.api.crd` writes them.
+"""
 
 from __future__ import annotations
 
