@@ -327,6 +327,7 @@ def _carry_out(action: str, archives: list[Path], cluster: LocalCluster) -> None
             components()
             images()
             python_image()
+            prometheus_image()
             operator_image()
             tools()
         case "tools":
