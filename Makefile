@@ -61,7 +61,7 @@ timed: envs  ## the measuring of real engines, on a quiet machine; not part of `
 cluster: .venv/.ready  ## a real Kubernetes on this machine, without Docker; needs root and Go
 	@$(VENV)/python -m tests.cluster.local_cluster start
 
-cluster-load: .venv/.ready  ## IMAGES="a.tar b.tar python operator": images for the nodes of `make cluster`
+cluster-load: .venv/.ready  ## IMAGES="a.tar python prometheus operator": images for the nodes of `make cluster`
 	@$(VENV)/python -m tests.cluster.local_cluster load $(IMAGES)
 
 images: .venv/.ready  ## IMAGES="operator runner" (default: operator): built with podman into .cache/images/

@@ -18,14 +18,14 @@ from urllib.parse import quote
 
 from tests.cluster.building import PROMETHEUS_IMAGE
 from tests.cluster.documented import example
-from tests.cluster.kubectl import Kubectl, Manifest
+from tests.cluster.kubectl import Kubectl, Manifest, Refused
 from tests.cluster.operator_process import claim
 from tests.cluster.waiting import wait_until
 
 SCRAPE_INTERVAL_S = 2
 NAME = "prometheus"
 _PORT = 9090
-_READY_LIMIT_S = 120.0
+_READY_LIMIT_S = 60.0
 _FORWARD_LIMIT_S = 20.0
 
 
@@ -93,9 +93,19 @@ class PrometheusPod:
         def available(found: Manifest) -> bool:
             return bool(found.get("status", {}).get("availableReplicas"))
 
-        self.kubectl.wait_for("deployment", NAME, available, "available", _READY_LIMIT_S)
+        wait_until(
+            lambda: available(self.kubectl.get("deployment", NAME)), _READY_LIMIT_S, "Prometheus", self._what_it_says
+        )
         # The Service knows of the pod a moment later.
         wait_until(self._forwarded, _FORWARD_LIMIT_S, "kubectl port-forward to Prometheus")
+
+    def _what_it_says(self) -> str:
+        selector = f"--selector=app={NAME}"
+        described = self.kubectl.run("describe", "pods", selector)
+        try:
+            return described + self.kubectl.run("logs", selector, "--tail=20")
+        except Refused as error:
+            return f"{described}\n{error}"
 
     def _forwarded(self) -> bool:
         self._close()
@@ -164,12 +174,12 @@ class PrometheusPod:
         container = {
             "name": NAME,
             "image": PROMETHEUS_IMAGE,
-            "args": ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus", *web],
+            "args": ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/samples", *web],
             "ports": [{"containerPort": _PORT}],
             # Of its port and not of /-/ready, which asks for a password where one is set.
             "readinessProbe": {"tcpSocket": {"port": _PORT}, "periodSeconds": 1},
             "volumeMounts": [
-                {"name": "samples", "mountPath": "/prometheus"},
+                {"name": "samples", "mountPath": "/samples"},
                 {"name": "configuration", "mountPath": "/etc/prometheus"},
                 {"name": "web", "mountPath": "/etc/web"},
             ],

@@ -86,7 +86,7 @@ class QuantizationTrialStatus(TrialStatus):
     throughput: str | None = None
     """Output tokens/s at a glance; `metrics` has the exact value and its spread"""
     queries: dict[str, str] = Field(default_factory=dict)
-    """PromQL that the serving metrics were read with, by metric key"""
+    """PromQL as it was sent; `windows` gives the samples behind all load windows"""
 
 
 class QuantizationTrial(ResourceModel):

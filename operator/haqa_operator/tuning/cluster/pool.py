@@ -173,7 +173,10 @@ class PoolReconciler:
         work = self._snapshot.work_of(trial.name)
         if work is None:
             return None
-        return Attempt(work.attempt, looking.observe(self._objects, self._snapshot.namespace, work, self._now))
+        seen = looking.observe(self._objects, self._snapshot.namespace, work, self._now)
+        if self._readings is not None and seen.pod is not None and self._readings.under_way(self._scraped(seen.pod)):
+            seen = replace(seen, message="measured; waiting for Prometheus")
+        return Attempt(work.attempt, seen)
 
     def _question(self, number: int) -> Question:
         uid = str(self._snapshot.manifest["metadata"]["uid"])
@@ -277,11 +280,13 @@ class PoolReconciler:
         """The report with Prometheus' figures, the queries, and a note; no report while Prometheus is being read."""
         if self._readings is None or report.load is None or seen.pod is None:
             return report, (), None
-        pod = Pod(self._snapshot.namespace, seen.pod, self._tuning)
-        reading = self._readings.read(pod, report, finished, self._look_again)
+        reading = self._readings.read(self._scraped(seen.pod), report, finished, self._look_again)
         if reading is None:
             return None, (), None
         return reading.report, reading.queries, reading.note
+
+    def _scraped(self, pod: str) -> Pod:
+        return Pod(self._snapshot.namespace, pod, model=self._tuning)
 
     def _write(self, trial: Trial, status: TrialStatus, queries: tuple[str, ...] = ()) -> None:
         body = status.model_dump(mode="json", by_alias=True, exclude_none=True)

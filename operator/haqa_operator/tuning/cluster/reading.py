@@ -69,7 +69,7 @@ class Readings:
         ).start()
         return None
 
-    def reading(self, pod: Pod) -> bool:
+    def under_way(self, pod: Pod) -> bool:
         """Whether Prometheus has not given its last word on this pod yet."""
         with self._lock:
             return pod in self._asked

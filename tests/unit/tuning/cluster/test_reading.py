@@ -65,13 +65,13 @@ def test_looking_never_waits_and_an_answer_is_fetched_once(prometheus: Prometheu
     readings, answered = Readings(prometheus, 2), threading.Event()
     assert read(readings, "a", answered) is None
     assert read(readings, "a", answered) is None
-    assert readings.reading(Pod("haqa", "a", "m"))
+    assert readings.under_way(Pod("haqa", "a", "m"))
     prometheus.up.set()
     assert answered.wait(LIMIT_S)
     found = read(readings, "a", answered)
     assert found is not None
     assert (found.source, found.note, len(prometheus.asked)) == ("prometheus", None, 1)
-    assert not readings.reading(Pod("haqa", "a", "m"))
+    assert not readings.under_way(Pod("haqa", "a", "m"))
 
 
 def test_a_pod_that_is_waited_for_keeps_no_other_from_being_read(prometheus: Prometheus) -> None:
