@@ -122,7 +122,9 @@ def _observation(evidence: Evidence, in_log: tuple[LogWanted, ...]) -> TrialObse
         missing = tuple(log for log in in_log if log.container == QUANTIZE)
         return TrialObservation(TrialPhase.SUCCEEDED, "done", done, finished=finished, logs_wanted=missing, **common)
     if in_log and final is not None and any(log.container != ENGINE_CONTAINER for log in in_log):
-        return TrialObservation(_phase(pod), "its report is in its log", logs_wanted=in_log, **common)
+        return TrialObservation(
+            _phase(pod), "its report is in its log", finished=final.finished, logs_wanted=in_log, **common
+        )
     failure = failure_of(evidence)
     if failure is None and job.deleted:
         failure = deleted(job)

@@ -13,7 +13,7 @@ from haqa_operator.executors.trial_job import MEASURE, QUANTIZE
 from haqa_operator.serving.pod import ENGINE_CONTAINER
 from haqa_runner.contract import Failure, FailureReason, TrialReport
 from haqa_runner.failures import shortened
-from haqa_runner.serve.diagnosis import diagnose, did_not_start
+from haqa_runner.serve.diagnosis import OUT_OF_MEMORY_EXITS, diagnose, did_not_start
 
 _MESSAGE_LIMIT = 1500
 _TAIL_LINES, _LINE_LIMIT = 10, 240
@@ -281,6 +281,10 @@ def _step_ended(
         return report.failure
     if ended.exit_code == 0:
         return None
+    if ended.exit_code in OUT_OF_MEMORY_EXITS:
+        message = f"{step} was killed (exit code {ended.exit_code}), most likely because its node ran out of memory"
+        remedy = "give it more memory, or fewer or shorter samples, or a node without such neighbours"
+        return _failure(out_of_memory, f"{message}; {remedy}", _tail(ended.message))
     tail = _tail(ended.message)
     last = f": {tail[-1]}" if tail else ""
     how = f"exit code {ended.exit_code}" + (f", {ended.reason}" if ended.reason not in ("", "Error") else "")

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from haqa_operator.api import TrialPhase, TrialStatus
+from haqa_operator.executors.pod_outcome import TrialObservation
 from haqa_operator.metrics.summary import summarize
 from haqa_runner.contract import Failure, FailureReason, TrialReport, Window, Workload
 
@@ -40,7 +41,7 @@ def trial_status(
         artifact_digest=report.artifact.digest if report.artifact else None,
         artifact_reused=report.artifact.reused if report.artifact else False,
         phase_seconds=_phase_seconds(report, seconds),
-        machine_hours=seconds / 3600 * max(1, accelerators),
+        machine_hours=_machine_hours(seconds, accelerators),
         attempts=attempts,
         warnings=report.warnings,
         machine=report.machine,
@@ -54,6 +55,34 @@ def _source(windows: Sequence[Window]) -> str | None:
     """Who counted the tokens of the windows that the metrics are of; of any, where none of them counts."""
     sources = [window.source for window in sorted(windows, key=lambda window: window.invalid is not None)]
     return sources[0] if sources else None
+
+
+def attempt_noted(before: TrialStatus, seen: TrialObservation, attempt: int, accelerators: int) -> TrialStatus:
+    """The status of a trial of which an attempt failed and the next one is due: what it cost and why it ended stay."""
+    held_s = seen.finished - seen.scheduled if seen.finished and seen.scheduled else 0.0
+    why = f"attempt {attempt}: {seen.message}"
+    return before.model_copy(
+        update={
+            "phase": TrialPhase.PENDING,
+            "attempts": attempt + 1,
+            "warnings": (*before.warnings, why),
+            "machine_hours": before.machine_hours + _machine_hours(max(0.0, held_s), accelerators),
+        }
+    )
+
+
+def with_earlier_attempts(status: TrialStatus, before: TrialStatus) -> TrialStatus:
+    """The finished trial's status with what `attempt_noted` has kept."""
+    return status.model_copy(
+        update={
+            "warnings": (*before.warnings, *status.warnings),
+            "machine_hours": before.machine_hours + status.machine_hours,
+        }
+    )
+
+
+def _machine_hours(seconds: float, accelerators: int) -> float:
+    return seconds / 3600 * max(1, accelerators)
 
 
 def _phase_seconds(report: TrialReport, seconds: float) -> dict[str, float]:

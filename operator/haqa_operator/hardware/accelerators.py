@@ -39,6 +39,7 @@ class Accelerator:
         isa: CPU: widest instruction set in use (`avx2`, `avx512`, `avx512_vnni`, `avx512_bf16`, `amx`, `neon`).
         cores: CPU cores of the machine.
         bandwidth_gb_s: Peak memory bandwidth of one accelerator, where the catalogue knows it.
+        host_cores, host_memory_gib: Beside an accelerator: its share of the node's processor and memory.
         architecture: The catalogue's word for the chip's generation (`hopper`, `gfx942`, `gaudi3`), where it knows it.
     """
 
@@ -51,6 +52,8 @@ class Accelerator:
     cores: int | None = None
     bandwidth_gb_s: float | None = None
     architecture: str | None = None
+    host_cores: float | None = None
+    host_memory_gib: float | None = None
 
     @property
     def is_cpu(self) -> bool:

@@ -61,7 +61,9 @@ def pool_accelerator(
             f"the pool's nodes differ ({named}), so a winner on one says nothing of the other; "
             "make a pool of each kind with a narrower nodeSelector"
         )
-    smallest = min((accelerator for _, accelerator in found), key=lambda a: (a.memory_gib or 0, a.cores or 0))
+    smallest = min(
+        (accelerator for _, accelerator in found), key=lambda a: (a.memory_gib or 0, a.cores or 0, a.host_cores or 0)
+    )
     return smallest
 
 
@@ -91,8 +93,9 @@ def node_accelerator(
         case Vendor.CPU:
             return overridden(_cpu(node, env or {}), override)
     accelerator = overridden(replace(accelerator, count=max(1, gpus_per_replica)), override)
-    _check_count(node, accelerator)
-    return accelerator
+    devices = _devices(node, accelerator)
+    _check_count(node, accelerator, devices)
+    return _with_share(node, accelerator, devices)
 
 
 _RESOURCES = {
@@ -248,17 +251,32 @@ def _cloud_product(node: Node) -> str | None:
     return next((node.labels[label] for label in _CLOUD_PRODUCTS if label in node.labels), None)
 
 
-def _check_count(node: Node, accelerator: Accelerator) -> None:
-    """A replica lives on one node, so the node has to have all of its accelerators."""
+def _devices(node: Node, accelerator: Accelerator) -> int | None:
+    """Accelerators of the node; None where neither its kubelet nor a label says."""
     labels = ("nvidia.com/gpu.count",) if accelerator.vendor is Vendor.NVIDIA else ()
     texts = [node.allocatable.get(resource) for resource in _RESOURCES.get(accelerator.vendor, ())]
     texts += [node.labels.get(label) for label in labels]
-    counts = [int(text) for text in texts if text and text.isdigit()]
-    if counts and accelerator.count > counts[0]:
+    return next((int(text) for text in texts if text and text.isdigit()), None)
+
+
+def _check_count(node: Node, accelerator: Accelerator, devices: int | None) -> None:
+    """A replica lives on one node, so the node has to have all of its accelerators."""
+    if devices is not None and accelerator.count > devices:
         raise HardwareError(
-            f"gpusPerReplica {accelerator.count}: node {node.name} has {counts[0]} x {accelerator.product}; "
-            f"lower it to {counts[0]} or less, or select bigger nodes"
+            f"gpusPerReplica {accelerator.count}: node {node.name} has {devices} x {accelerator.product}; "
+            f"lower it to {devices} or less, or select bigger nodes"
         )
+
+
+def _with_share(node: Node, accelerator: Accelerator, devices: int | None) -> Accelerator:
+    """With the part of the node's processor and memory that belongs to an accelerator."""
+    cores, memory = node.allocatable.get("cpu"), node.allocatable.get("memory")
+    if not (devices and cores and memory):
+        return accelerator
+    share = 1 / devices
+    return replace(
+        accelerator, host_cores=parse_quantity(cores) * share, host_memory_gib=parse_quantity(memory) / 2**30 * share
+    )
 
 
 def _number(node: Node, label: str, factor: float) -> float | None:

@@ -41,6 +41,7 @@ class _Search:
     budget: Budget
     search: Search
     trials: Sequence[Trial]
+    running: int
     objectives: Sequence[Objective]
     constraints: Sequence[Constraint]
     candidates_left: int
@@ -66,6 +67,7 @@ def stop_reason(
     now: float,
     started: float | None,
     bound: float | None = None,
+    running: int = 0,
 ) -> StopReason | None:
     """Why a pool's search ends here, or None to go on.
 
@@ -75,8 +77,9 @@ def stop_reason(
         candidates_left: Candidates that no trial has been made of.
         now, started: Unix seconds; `started` is None before the first trial.
         bound: The best score (higher is better) that anything untried could reach (`SearchSpace.best_left`).
+        running: Trials beside the baseline that have not ended; they count against maxTrials alone.
     """
-    state = _Search(budget, search, trials, objectives, constraints, candidates_left, now, started, bound)
+    state = _Search(budget, search, trials, running, objectives, constraints, candidates_left, now, started, bound)
     return next((reason for rule in _RULES if (reason := rule(state)) is not None), None)
 
 
@@ -87,7 +90,7 @@ def _exhausted(state: _Search) -> StopReason | None:
 
 
 def _max_trials(state: _Search) -> StopReason | None:
-    limit, tried = state.budget.max_trials, len(state.tried)
+    limit, tried = state.budget.max_trials, len(state.tried) + state.running
     if tried < limit:
         return None
     return StopReason(StopCause.MAX_TRIALS, f"{tried} trials beside the baseline have run (budget.maxTrials {limit})")

@@ -222,15 +222,25 @@ def default_resources(accelerator: Accelerator) -> Resources:
     """What the engine asks for where nobody said.
 
     Accelerators: a little of the machine, so that it fits beside its neighbours, but never nothing, since a pod without
-    requests is the first to be evicted. CPU: three quarters of the node, which leaves room for the node's own daemons;
-    memory is limited to the same, so that a leak ends this pod and not its neighbours. No CPU limit: throttling would
-    add latency that no setting explains.
+    requests is the first to be evicted; on a small machine three quarters of what belongs to its accelerators. CPU:
+    three quarters of the node, which leaves room for the node's own daemons; memory is limited to the same, so that a
+    leak ends this pod and not its neighbours. No CPU limit: throttling would add latency that no setting explains.
     """
     if not accelerator.is_cpu:
-        return Resources(cpu=str(2 * accelerator.count), memory=f"{8 * accelerator.count}Gi")
+        cores = min(2.0, 0.75 * (accelerator.host_cores or 4))
+        memory_mib = min(8 * 1024, int(0.75 * 1024 * (accelerator.host_memory_gib or 16)))
+        return Resources(cpu=_cores(cores * accelerator.count), memory=_mebibytes(memory_mib * accelerator.count))
     millicores = int((accelerator.cores or 2) * 750)
     memory = f"{int((accelerator.memory_gib or 8) * 0.75 * 1024)}Mi"
     return Resources(cpu=f"{millicores}m", memory=memory, memory_limit=memory)
+
+
+def _cores(cores: float) -> str:
+    return str(int(cores)) if cores == int(cores) else f"{int(cores * 1000)}m"
+
+
+def _mebibytes(mib: int) -> str:
+    return f"{mib // 1024}Gi" if mib % 1024 == 0 else f"{mib}Mi"
 
 
 def device_resource(accelerator: Accelerator) -> str | None:

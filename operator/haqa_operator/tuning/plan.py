@@ -16,8 +16,16 @@ from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.stopping import stop_reason
 from haqa_runner.contract import FailureReason
 
-HOPELESS_BASELINE = frozenset({FailureReason.MODEL_FETCH, FailureReason.ENGINE_LOAD_FAILED})
-"""A baseline that ends so says that no other configuration of this model can be served either."""
+HOPELESS_BASELINE = frozenset(
+    {
+        FailureReason.MODEL_FETCH,
+        FailureReason.ENGINE_LOAD_FAILED,
+        FailureReason.IMAGE_PULL,
+        FailureReason.UNSCHEDULABLE,
+    }
+)
+"""A baseline that ends so says that no other configuration can be served either: each has the same model and image, and
+asks for the same node."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +89,29 @@ class PoolState:
     def finished_trials(self) -> tuple[Trial, ...]:
         return tuple(trial for trial in self.trials if trial.status.phase.finished)
 
+    @property
+    def baseline(self) -> Trial | None:
+        return next((trial for trial in self.trials if trial.is_baseline), None)
+
+    @property
+    def next_number(self) -> int:
+        """One that no trial has: somebody may have deleted any of them."""
+        return max((trial.number for trial in self.trials), default=-1) + 1
+
 
 def plan(state: PoolState) -> Action:
     """The next step of a pool: baseline, pending trial, new proposal, confirmation or the end."""
     pending = [trial for trial in state.trials if not trial.status.phase.finished]
-    if pending:
-        return Measure(pending[0])
-    if not state.trials:
+    return Measure(pending[0]) if pending else step_beside_running(state)
+
+
+def step_beside_running(state: PoolState) -> Action:
+    """The next step, whether or not trials are running: those count as spent, but not as without success."""
+    if state.baseline is None:
         return Measure(baseline_trial(state))
-    why = _end_of_search(state)
+    why = _end_of_search(state, state.baseline)
     if why is None:
-        return Ask(number=len(state.trials))
+        return Ask(number=state.next_number)
     return _conclude(state, why)
 
 
@@ -124,8 +144,7 @@ def agent_tokens(trials: Sequence[Trial]) -> int:
     return sum(exchange.prompt_tokens + exchange.completion_tokens for exchange in exchanges)
 
 
-def _end_of_search(state: PoolState) -> str | None:
-    baseline = state.trials[0]
+def _end_of_search(state: PoolState, baseline: Trial) -> str | None:
     failure = baseline.status.failure
     if failure is not None and failure.reason in HOPELESS_BASELINE:
         return f"the baseline cannot be served: {failure.reason}: {failure.message}"
@@ -143,6 +162,7 @@ def _end_of_search(state: PoolState) -> str | None:
         budget=state.spec.budget,
         search=state.spec.search,
         trials=state.finished_trials,
+        running=sum(not trial.is_baseline for trial in state.trials if not trial.status.phase.finished),
         objectives=state.spec.objectives,
         constraints=state.spec.constraints,
         candidates_left=left,

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from haqa_operator.api import Trial, TrialPhase
+from haqa_operator.api import Trial
 from haqa_operator.decision.results import Decision
 from haqa_operator.executors.pod_outcome import TrialObservation
-from haqa_operator.tuning.plan import Ask, Finish, Measure, PoolState, plan
+from haqa_operator.tuning.plan import Ask, Finish, Measure, PoolState, step_beside_running
 
 ATTEMPTS = 3
 """Jobs for one trial: transient failures are tried again, and the attempts count as one trial."""
@@ -39,11 +39,13 @@ class PoolSnapshot:
         state: Its trials as recorded, its space, budget and the time.
         attempts: Trial name -> its latest Job; absent where there is none.
         asking: The strategy is thinking about the next trial (an LLM takes its time).
+        leaving: Names of trials of which pods or Jobs of an earlier attempt are still there.
     """
 
     state: PoolState
     attempts: Mapping[str, Attempt] = field(default_factory=dict)
     asking: bool = False
+    leaving: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,27 @@ class AskStrategy:
 
 @dataclass(frozen=True)
 class StartJob:
+    trial: Trial
+    attempt: int
+
+
+@dataclass(frozen=True)
+class TryAgain:
+    """The attempt failed by no fault of the configuration: note that the next one is due, then remove its Job.
+
+    In this order: an operator that ends in between has not lost count. The next Job follows once nothing of this
+    attempt is left, so that two pods of one trial never measure side by side.
+    """
+
+    trial: Trial
+    observation: TrialObservation
+    attempt: int
+
+
+@dataclass(frozen=True)
+class RemoveJob:
+    """A Job of an attempt that is over and has been noted."""
+
     trial: Trial
     attempt: int
 
@@ -91,7 +114,7 @@ class Conclude:
     why: str
 
 
-PoolAction = Propose | AskStrategy | StartJob | ShowProgress | Record | Conclude
+PoolAction = Propose | AskStrategy | StartJob | TryAgain | RemoveJob | ShowProgress | Record | Conclude
 
 
 def reconcile_pool(snapshot: PoolSnapshot) -> tuple[PoolAction, ...]:
@@ -106,15 +129,20 @@ def _actions(snapshot: PoolSnapshot) -> Iterator[PoolAction]:
     state = snapshot.state
     unfinished = [trial for trial in state.trials if not trial.status.phase.finished]
     for trial in unfinished:
-        yield from _of_trial(trial, snapshot.attempts.get(trial.name), suspended=state.spec.suspend)
+        yield from _of_trial(trial, snapshot)
     if not state.spec.suspend and not snapshot.asking and len(unfinished) < _slots(state):
         yield from _next_trial(state, len(unfinished))
 
 
-def _of_trial(trial: Trial, attempt: Attempt | None, *, suspended: bool) -> Iterator[PoolAction]:
+def _of_trial(trial: Trial, snapshot: PoolSnapshot) -> Iterator[PoolAction]:
+    attempt, due = snapshot.attempts.get(trial.name), trial.status.attempts
+    suspended = snapshot.state.spec.suspend
     if attempt is None:
-        if not suspended:
-            yield StartJob(trial, 1)
+        if not suspended and trial.name not in snapshot.leaving:
+            yield StartJob(trial, due)
+        return
+    if attempt.number < due:
+        yield RemoveJob(trial, attempt.number)
         return
     seen = attempt.observation
     if not seen.phase.finished:
@@ -128,35 +156,27 @@ def _of_trial(trial: Trial, attempt: Attempt | None, *, suspended: bool) -> Iter
     if not again:
         yield Record(trial, seen, attempt.number)
     elif not suspended:
-        yield StartJob(trial, attempt.number + 1)
+        yield TryAgain(trial, seen, attempt.number)
 
 
 def _slots(state: PoolState) -> int:
     """Trials that may run at once: the baseline runs alone, since what comes after it is judged against it."""
-    baseline_done = bool(state.trials) and state.trials[0].status.phase.finished
+    baseline_done = state.baseline is not None and state.baseline.status.phase.finished
     return state.spec.parallel_trials if baseline_done else 1
 
 
 def _next_trial(state: PoolState, running: int) -> Iterator[PoolAction]:
     """A new trial, if the budget has room for one beside those that are running, or the end of the pool."""
-    match plan(_as_if_done(state)):
-        case Measure(trial) if not state.trials:
+    match step_beside_running(_unconfirmed(state)):
+        case Measure(trial):
             yield Propose(trial)
-        case Ask():
-            yield AskStrategy(number=len(state.trials))
+        case Ask(number):
+            yield AskStrategy(number)
         case Finish(decision, why) if not running:
             yield Conclude(decision, why)
 
 
-def _as_if_done(state: PoolState) -> PoolState:
-    """The state with running trials counted as spent, so that a budget of ten never starts an eleventh.
-
-    Winner and baseline are not yet measured in turn in a cluster, so the trials' own intervals decide.
-    """
-    spent = tuple(trial if trial.status.phase.finished else _spent(trial) for trial in state.trials)
-    spec = state.spec.model_copy(update={"confirmation": state.spec.confirmation.model_copy(update={"rounds": 0})})
-    return replace(state, trials=spent, spec=spec)
-
-
-def _spent(trial: Trial) -> Trial:
-    return trial.model_copy(update={"status": trial.status.model_copy(update={"phase": TrialPhase.SUCCEEDED})})
+def _unconfirmed(state: PoolState) -> PoolState:
+    """Winner and baseline are not yet measured in turn in a cluster, so the trials' own intervals decide."""
+    confirmation = state.spec.confirmation.model_copy(update={"rounds": 0})
+    return replace(state, spec=state.spec.model_copy(update={"confirmation": confirmation}))

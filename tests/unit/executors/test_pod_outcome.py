@@ -113,6 +113,11 @@ FAILURES = {
         "QuantizationOOM",
         "18432Mi",
     ),
+    "quantize killed with its node": (
+        make_pod().scheduled().ended("quantize", "", exit_code=137, reason="Error"),
+        "QuantizationOOM",
+        "its node ran out of memory",
+    ),
     "quantize crashed": (
         make_pod().scheduled().ended("quantize", "Traceback\nImportError: numpy\n", exit_code=1),
         "QuantizationFailed",

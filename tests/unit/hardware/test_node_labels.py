@@ -7,6 +7,7 @@ import pytest
 from haqa_operator.api.tuning import HardwareOverride
 from haqa_operator.hardware.accelerators import HardwareError, Platform, Vendor
 from haqa_operator.hardware.node_labels import Node, node_accelerator, parse_quantity, pool_accelerator
+from haqa_operator.serving.pod import Resources, default_resources
 
 GFD_L40S = {
     "nvidia.com/gpu.product": "NVIDIA-L40S",
@@ -213,3 +214,14 @@ def test_order_of_nodes_does_not_matter():
     first, second = pool_accelerator(nodes), pool_accelerator(list(reversed(nodes)))
     assert first == second
     assert replace(first, memory_gib=64) != first
+
+
+def test_a_gpu_brings_its_share_of_the_node_and_a_small_node_is_not_asked_for_more():
+    labels = {"nvidia.com/gpu.product": "NVIDIA-L40S", "nvidia.com/gpu.count": "4", "nvidia.com/gpu.memory": "46068"}
+    small = Node("small", labels, {"cpu": "2", "memory": "24Gi", "nvidia.com/gpu": "4"})
+    one = pool_accelerator([small], gpus_per_replica=1)
+    assert (one.host_cores, one.host_memory_gib) == (0.5, 6)
+    assert default_resources(one) == Resources(cpu="375m", memory="4608Mi")
+    assert default_resources(pool_accelerator([small], gpus_per_replica=2)) == Resources(cpu="750m", memory="9Gi")
+    big = Node("big", labels, {"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": "4"})
+    assert default_resources(pool_accelerator([big], gpus_per_replica=2)) == Resources(cpu="4", memory="16Gi")

@@ -96,7 +96,15 @@ def test_without_confirmation_rounds_the_trials_decide() -> None:
     assert action.decision.winner == "t-a-001"
 
 
-@pytest.mark.parametrize("reason", [FailureReason.MODEL_FETCH, FailureReason.ENGINE_LOAD_FAILED])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        FailureReason.MODEL_FETCH,
+        FailureReason.ENGINE_LOAD_FAILED,
+        FailureReason.IMAGE_PULL,
+        FailureReason.UNSCHEDULABLE,
+    ],
+)
 def test_a_model_that_cannot_be_served_at_all_ends_the_pool_at_once(reason: FailureReason) -> None:
     action = plan(state(trial(0, BASELINE, **failed(reason))))
     assert isinstance(action, Finish)

@@ -19,8 +19,10 @@ from haqa_operator.tuning.reconcile import (
     PoolSnapshot,
     Propose,
     Record,
+    RemoveJob,
     ShowProgress,
     StartJob,
+    TryAgain,
     reconcile_pool,
 )
 from haqa_runner.contract import Configuration, Failure, FailureReason, TrialReport
@@ -41,10 +43,10 @@ def ended(reason: FailureReason | None = None, attempt: int = 1, **more: object)
     return Attempt(attempt, replace(observation, **more))  # type: ignore[arg-type]
 
 
-def actions(known: PoolState, asking: bool = False, **attempts: Attempt) -> list[object]:
+def actions(known: PoolState, asking: bool = False, leaving: tuple[str, ...] = (), **attempts: Attempt) -> list[object]:
     """Attempts by the trial's number, written `n0=…`."""
     named = {f"t-a-{int(number[1:]):03d}": attempt for number, attempt in attempts.items()}
-    return list(reconcile_pool(PoolSnapshot(known, named, asking)))
+    return list(reconcile_pool(PoolSnapshot(known, named, asking, frozenset(leaving))))
 
 
 def done(number: int, configuration: Configuration, throughput: float) -> Trial:
@@ -87,9 +89,18 @@ def test_a_report_that_lies_in_a_log_is_waited_for() -> None:
 @pytest.mark.parametrize("reason", [reason for reason in FailureReason if reason.transient])
 def test_transient_failures_are_tried_again_a_bounded_number_of_times(reason: FailureReason) -> None:
     pending = trial(0, BASELINE)
-    assert actions(state(pending), n0=ended(reason)) == [StartJob(pending, 2)]
-    last = ended(reason, attempt=ATTEMPTS)
-    assert actions(state(pending), n0=last) == [Record(pending, last.observation, ATTEMPTS)]
+    first = ended(reason)
+    assert actions(state(pending), n0=first) == [TryAgain(pending, first.observation, 1)]
+    last, due = ended(reason, attempt=ATTEMPTS), trial(0, BASELINE, attempts=ATTEMPTS)
+    assert actions(state(due), n0=last) == [Record(due, last.observation, ATTEMPTS)]
+
+
+def test_an_attempt_begins_when_nothing_of_the_one_before_it_is_left() -> None:
+    due = trial(0, BASELINE, attempts=2)
+    assert actions(state(due), n0=ended(FailureReason.EVICTED)) == [RemoveJob(due, 1)]
+    assert actions(state(due), leaving=(due.name,)) == []
+    assert actions(state(due)) == [StartJob(due, 2)]
+    assert actions(with_spec(state(due), suspend=True)) == []
 
 
 @pytest.mark.parametrize("reason", [reason for reason in FailureReason if not reason.transient])
@@ -120,6 +131,30 @@ def test_running_trials_count_against_the_budget() -> None:
     budget = known.spec.budget.model_copy(update={"max_trials": 1})
     spent = with_spec(known, parallel_trials=2, budget=budget)
     assert actions(spent, n1=running()) == []
+
+
+def test_running_trials_are_not_yet_without_success() -> None:
+    loading = trial(2, INT4, phase=TrialPhase.LOADING)
+    known = with_spec(state(done(0, BASELINE, 100), done(1, INT8, 50), loading), parallel_trials=2)
+    known = replace(known, space=replace(known.space, candidates=(INT8, INT4, Configuration.of("FP8-DYNAMIC", "rtn"))))
+    patient = with_spec(known, search=known.spec.search.model_copy(update={"stop_after_no_improvement": 2}))
+    assert actions(patient, n2=running()) == [AskStrategy(3)]
+    eager = with_spec(known, search=known.spec.search.model_copy(update={"stop_after_no_improvement": 1}))
+    assert actions(eager, n2=running()) == []
+
+
+def test_a_trial_that_somebody_deleted_leaves_its_number_and_its_configuration_free() -> None:
+    assert actions(state(done(0, BASELINE, 100), done(2, INT4, 120))) == [AskStrategy(3)]
+
+
+def test_a_baseline_that_somebody_deleted_is_measured_again_once_nothing_else_runs() -> None:
+    loading = trial(2, INT4, phase=TrialPhase.LOADING)
+    known = with_spec(state(done(1, INT8, 150), loading), parallel_trials=4)
+    assert actions(known, n2=running()) == []
+    (action,) = actions(state(done(1, INT8, 150)))
+    assert isinstance(action, Propose)
+    assert action.trial.is_baseline
+    assert action.trial.name == "t-a-000"
 
 
 def test_a_suspended_tuning_lets_trials_end_and_starts_none() -> None:

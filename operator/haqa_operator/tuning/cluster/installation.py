@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from haqa_operator.executors.pod_outcome_failures import Limits
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
 from haqa_operator.serving.pod import ENGINE_COMMAND
@@ -38,6 +39,8 @@ class Installation:
         prometheus_labels: What its series call a pod's namespace and name.
         scrape_interval_s: Of trial pods; a trial stays up for two of them after its last window.
         user_id: Of all pods; None leaves it to the cluster, as OpenShift wants it.
+        startup_timeout_s: How long an engine may take to answer /health.
+        limits: How long a pod may be stuck before its trial is tried again, and in the end fails.
     """
 
     namespace: str | None = None
@@ -52,6 +55,8 @@ class Installation:
     prometheus_labels: Labels = field(default_factory=Labels)
     scrape_interval_s: float = 15.0
     user_id: int | None = 10001
+    startup_timeout_s: float = 900.0
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Installation:
@@ -70,7 +75,19 @@ class Installation:
             prometheus_labels=_labels(env),
             scrape_interval_s=_seconds(env, "HAQA_SCRAPE_INTERVAL_SECONDS", default.scrape_interval_s),
             user_id=int(_number(env, "HAQA_USER_ID", default.user_id or 0)) or None,
+            startup_timeout_s=_seconds(env, "HAQA_STARTUP_SECONDS", default.startup_timeout_s),
+            limits=_limits(env, default.limits),
         )
+
+
+def _limits(env: Mapping[str, str], default: Limits) -> Limits:
+    return Limits(
+        unschedulable_s=_seconds(env, "HAQA_UNSCHEDULABLE_SECONDS", default.unschedulable_s),
+        image_pull_s=_seconds(env, "HAQA_IMAGE_PULL_SECONDS", default.image_pull_s),
+        not_starting_s=_seconds(env, "HAQA_NOT_STARTING_SECONDS", default.not_starting_s),
+        node_lost_s=_seconds(env, "HAQA_NODE_LOST_SECONDS", default.node_lost_s),
+        disruptions=default.disruptions,
+    )
 
 
 def _prometheus(env: Mapping[str, str]) -> Connection | None:

@@ -124,7 +124,21 @@ class Objects:
             if error.status in (400, 404):
                 return ""
             raise ApiError(f"log of {pod}/{container}: {error.reason}") from error
+        except Exception as error:  # urllib3's many ways to say that nobody answered
+            raise ApiError(f"log of {pod}/{container}: {error}") from error
         return str(text)
+
+    def latest_warning(self, namespace: str, uid: str) -> str | None:
+        """What the last warning about an object says; None where there is none."""
+        chosen = f"involvedObject.uid={uid},type=Warning"
+        try:
+            found = self._core.list_namespaced_event(namespace, field_selector=chosen, _request_timeout=CALL_LIMIT_S)
+        except ApiException as error:
+            raise ApiError(f"events of {namespace}: {error.reason}") from error
+        except Exception as error:  # urllib3's many ways to say that nobody answered
+            raise ApiError(f"events of {namespace}: {error}") from error
+        latest = max(found.items, key=lambda event: event.metadata.resource_version.zfill(20), default=None)
+        return f"{latest.reason}: {latest.message}" if latest is not None else None
 
     def _written(self, manifest: Manifest, verb: str, subresource: str | None = None) -> Manifest:
         kind, metadata = _kind_of(manifest), manifest["metadata"]

@@ -97,6 +97,7 @@ class PoolPods:
             max_model_len=self.max_model_len,
             trust_remote_code=self.spec.model.trust_remote_code,
             seed=self.spec.search.seed,
+            startup_timeout_s=self.installation.startup_timeout_s,
         )
 
     def _engine(self, launch: EngineLaunch, model: ModelVolume) -> EnginePod:

@@ -14,7 +14,7 @@ from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.status import ModelFacts, PoolPhase
 from haqa_operator.decision.observe import observe as observations_of
 from haqa_operator.executors.pod_outcome import TrialObservation
-from haqa_operator.executors.results import trial_status
+from haqa_operator.executors.results import attempt_noted, trial_status, with_earlier_attempts
 from haqa_operator.executors.trial_job import POOL_LABEL, TRIAL_LABEL, TUNING_LABEL, job_name, label
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.metrics.prometheus_series import Pod
@@ -38,11 +38,14 @@ from haqa_operator.tuning.reconcile import (
     AskStrategy,
     Attempt,
     Conclude,
+    PoolAction,
     PoolSnapshot,
     Propose,
     Record,
+    RemoveJob,
     ShowProgress,
     StartJob,
+    TryAgain,
     reconcile_pool,
 )
 from haqa_operator.tuning.warm_start import earlier_answer, earlier_runs
@@ -126,25 +129,36 @@ class PoolReconciler:
 
     def _act(self, setup: PoolSetup, pods: PoolPods, state: PoolState, hardware: str) -> PoolView:
         attempts = {trial.name: attempt for trial in state.trials if (attempt := self._attempt(trial)) is not None}
-        asking = self._asking.waiting(self._question(len(state.trials)))
-        view = PoolView(self._pool.name, PoolPhase.SEARCHING, _doing(state, attempts, asking), hardware, state)
-        for action in reconcile_pool(PoolSnapshot(state, attempts, asking)):
+        leaving = self._leaving(state)
+        asking = self._asking.waiting(self._question(state.next_number))
+        view = PoolView(self._pool.name, PoolPhase.SEARCHING, _doing(state, attempts, leaving, asking), hardware, state)
+        for action in reconcile_pool(PoolSnapshot(state, attempts, asking, frozenset(leaving))):
             match action:
-                case Propose(trial):
-                    self._create(trial)
                 case AskStrategy(number):
                     self._choose(setup, state, number)
                     view = replace(view, message=_joined(view.message, f"choosing trial {number}"))
-                case StartJob(trial, number):
-                    self._start(pods, state, trial, number)
-                case ShowProgress(trial, seen):
-                    self._write(trial, trial.status.model_copy(update=_begun(seen)))
-                case Record(trial, seen, count):
-                    self._record(trial, seen, count)
                 case Conclude(decision, why):
                     conclusion = Conclusion(self._objects, self._snapshot, pods, self._model)
                     view = conclusion.carry_out(view, decision, why)
+                case _:
+                    self._of_trial(action, pods, state)
         return view
+
+    def _of_trial(self, action: PoolAction, pods: PoolPods, state: PoolState) -> None:
+        match action:
+            case Propose(trial):
+                self._create(trial)
+            case StartJob(trial, number):
+                self._start(pods, state, trial, number)
+            case TryAgain(trial, seen, number):
+                self._write(trial, attempt_noted(trial.status, seen, number, self._accelerator.count))
+                self._remove_job(trial, number)
+            case RemoveJob(trial, number):
+                self._remove_job(trial, number)
+            case ShowProgress(trial, seen):
+                self._write(trial, trial.status.model_copy(update=_begun(seen)))
+            case Record(trial, seen, count):
+                self._record(trial, seen, count)
 
     def _choose(self, setup: PoolSetup, state: PoolState, number: int) -> None:
         """The next trial at once where an earlier run knows it, or the question for it."""
@@ -173,10 +187,17 @@ class PoolReconciler:
         work = self._snapshot.work_of(trial.name)
         if work is None:
             return None
-        seen = looking.observe(self._objects, self._snapshot.namespace, work, self._now)
+        limits = self._installation.limits
+        seen = looking.observe(self._objects, self._snapshot.namespace, work, self._now, limits)
         if self._readings is not None and seen.pod is not None and self._readings.under_way(self._scraped(seen.pod)):
             seen = replace(seen, message="measured; waiting for Prometheus")
         return Attempt(work.attempt, seen)
+
+    def _leaving(self, state: PoolState) -> dict[str, str]:
+        """Trial -> what is left of its earlier Jobs, of those that have no Job now."""
+        patience_s = self._installation.limits.node_lost_s
+        found = ((trial.name, self._snapshot.leaving(trial.name, self._now, patience_s)) for trial in state.trials)
+        return {trial: left for trial, left in found if left is not None}
 
     def _question(self, number: int) -> Question:
         uid = str(self._snapshot.manifest["metadata"]["uid"])
@@ -184,7 +205,7 @@ class PoolReconciler:
 
     def _with_answer(self, state: PoolState) -> PoolState:
         """The state with the strategy's answer, if one has come; its trial is made at once."""
-        answered = self._asking.answer(self._question(len(state.trials)))
+        answered = self._asking.answer(self._question(state.next_number))
         if answered is None:
             return state
         if (error := answered.exception()) is not None:
@@ -192,7 +213,7 @@ class PoolReconciler:
         proposal = answered.result()
         if proposal is None:
             return replace(state, exhausted=True)
-        trial = new_trial(state, len(state.trials), proposal)
+        trial = new_trial(state, state.next_number, proposal)
         self._create(trial)
         return replace(state, trials=(*state.trials, trial))
 
@@ -230,7 +251,6 @@ class PoolReconciler:
             telemetry.proposed(trial.proposal)
 
     def _start(self, pods: PoolPods, state: PoolState, trial: Trial, attempt: int) -> None:
-        """The Job of this attempt; the one before it goes only now, so that a crash in between does not lose count."""
         resource = self._resource_of(trial)
         if resource is None:
             # Somebody else has made it since this look began; the next look knows.
@@ -240,8 +260,9 @@ class PoolReconciler:
         told = f"trial {trial.number} on pool {trial.pool}: {trial.configuration.describe()}, chosen by {by}{again}"
         self._tell(resource, News("TrialStarted", told))
         self._objects.apply(pods.trial_job(trial, _baseline(state), attempt, owner_reference(resource)))
-        if attempt > 1:
-            self._objects.delete(JOB, job_name(trial.name, attempt - 1), self._snapshot.namespace)
+
+    def _remove_job(self, trial: Trial, attempt: int) -> None:
+        self._objects.delete(JOB, job_name(trial.name, attempt), self._snapshot.namespace)
 
     def _record(self, trial: Trial, seen: TrialObservation, attempts: int) -> None:
         report = seen.report or TrialReport(trial=trial.name)
@@ -260,6 +281,7 @@ class PoolReconciler:
         )
         if note:
             status = status.model_copy(update={"warnings": (*status.warnings, note)})
+        status = with_earlier_attempts(status, trial.status)
         if resource := self._resource_of(trial):
             self._tell(resource, _ended(trial, status))
         self._write(trial, status, queries)
@@ -321,10 +343,14 @@ def _begun(seen: TrialObservation) -> dict[str, object]:
     return {"phase": TrialPhase(seen.phase), "started": seen.scheduled or seen.started}
 
 
-def _doing(state: PoolState, attempts: dict[str, Attempt], asking: bool) -> str:
+def _doing(state: PoolState, attempts: dict[str, Attempt], leaving: dict[str, str], asking: bool) -> str:
+    def what(trial: Trial) -> str:
+        if trial.name in attempts:
+            return attempts[trial.name].observation.message
+        return f"waiting for {leaving[trial.name]} to be gone" if trial.name in leaving else "starting"
+
     running = [
-        f"trial {trial.number} ({trial.configuration.describe()}): "
-        + (attempts[trial.name].observation.message if trial.name in attempts else "starting")
+        f"trial {trial.number} ({trial.configuration.describe()}): {what(trial)}"
         for trial in state.trials
         if not trial.status.phase.finished
     ]

@@ -132,7 +132,7 @@ class Reconciler:
                 return None, "waiting to look at the model", None
             self._start_model_job(snapshot, next(iter(hardware)), hardware, attempt=1)
             return None, "looking at the model", None
-        seen = observe(self._objects, snapshot.namespace, work, self._clock())
+        seen = observe(self._objects, snapshot.namespace, work, self._clock(), self._means.installation.limits)
         if not seen.phase.finished:
             return None, f"looking at the model: {seen.message}", None
         failure = seen.failure

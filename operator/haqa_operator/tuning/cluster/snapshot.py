@@ -10,6 +10,7 @@ from typing import Any
 from haqa_operator.api import NodePool, QuantizationTuning, Trial
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.status import ModelFacts, TuningStatus
+from haqa_operator.executors.pod_outcome_status import Pod
 from haqa_operator.executors.trial_job import ATTEMPT_LABEL, COMPONENT_LABEL, TRIAL_LABEL, label
 from haqa_operator.hardware.node_labels import Node
 from haqa_operator.search.model_profile import ModelProfile
@@ -36,7 +37,11 @@ class Work:
 
 @dataclass(frozen=True)
 class TuningSnapshot:
-    """Everything about one tuning, as it was a moment ago."""
+    """Everything about one tuning, as it was a moment ago.
+
+    Attributes:
+        leftovers: Pods without their Job and Jobs without their trial: the garbage collector has not come to them yet.
+    """
 
     tuning: QuantizationTuning
     manifest: Manifest
@@ -44,6 +49,7 @@ class TuningSnapshot:
     trial_manifests: tuple[Manifest, ...]
     work: tuple[Work, ...]
     nodes: Mapping[str, tuple[Node, ...]]
+    leftovers: tuple[Manifest, ...] = ()
 
     @property
     def namespace(self) -> str:
@@ -74,6 +80,15 @@ class TuningSnapshot:
         """The latest attempt at a trial."""
         return _latest(work for work in self.work if _label(work, TRIAL_LABEL) == label(trial))
 
+    def leaving(self, trial: str, now: float, patience_s: float) -> str | None:
+        """What is still there of a trial's earlier Jobs; None once the next one may start.
+
+        Args:
+            patience_s: A pod that should have been gone for longer is on a node that is lost, and is not waited for.
+        """
+        left = (one for one in self.leftovers if one["metadata"].get("labels", {}).get(TRIAL_LABEL) == label(trial))
+        return next((str(one["metadata"]["name"]) for one in left if _awaited(one, now, patience_s)), None)
+
     def model_work(self) -> Work | None:
         """The latest attempt at fetching the model."""
         return _latest(work for work in self.work if _label(work, COMPONENT_LABEL) == "model")
@@ -90,6 +105,11 @@ def read_snapshot(
     own = [trial for trial in trials if _owned_by(trial, manifest)]
     names = {str(trial["metadata"]["uid"]) for trial in own} | {str(manifest["metadata"]["uid"])}
     mine = [job for job in jobs if any(ref["uid"] in names for ref in job["metadata"].get("ownerReferences", ()))]
+    known = {str(job["metadata"]["uid"]) for job in mine}
+    others = [job for job in jobs if str(job["metadata"]["uid"]) not in known]
+    orphans = [
+        pod for pod in pods if not any(ref["uid"] in known for ref in pod["metadata"].get("ownerReferences", ()))
+    ]
     return TuningSnapshot(
         tuning=tuning,
         manifest=manifest,
@@ -97,6 +117,7 @@ def read_snapshot(
         trial_manifests=tuple(own),
         work=tuple(Work(job, _pods_of(job, pods), _attempt(job)) for job in mine),
         nodes={pool: tuple(read_node(node) for node in found) for pool, found in nodes.items()},
+        leftovers=(*others, *orphans),
     )
 
 
@@ -139,6 +160,13 @@ def _owned_by(child: Manifest, owner: Manifest) -> bool:
 
 def _pods_of(job: Manifest, pods: Sequence[Manifest]) -> tuple[Manifest, ...]:
     return tuple(pod for pod in pods if _owned_by(pod, job))
+
+
+def _awaited(leftover: Manifest, now: float, patience_s: float) -> bool:
+    if leftover["kind"] != "Pod":
+        return True
+    pod = Pod.read(leftover)
+    return not pod.over and (pod.gone_by is None or now < pod.gone_by + patience_s)
 
 
 def _attempt(job: Manifest) -> int:

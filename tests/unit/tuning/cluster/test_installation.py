@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from haqa_operator.executors.pod_outcome_failures import Limits
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
 from haqa_operator.serving.volumes import ExtraVolume
@@ -27,6 +28,10 @@ def test_everything_can_be_set() -> None:
             "HAQA_PROMETHEUS_TIMEOUT_SECONDS": "3",
             "HAQA_PROMETHEUS_POD_LABEL": "kubernetes_pod_name",
             "HAQA_SCRAPE_INTERVAL_SECONDS": "5",
+            "HAQA_STARTUP_SECONDS": "1800",
+            "HAQA_UNSCHEDULABLE_SECONDS": "3600",
+            "HAQA_IMAGE_PULL_SECONDS": "120",
+            "HAQA_NODE_LOST_SECONDS": "30",
         }
     )
     assert found.namespace == "serving"
@@ -37,6 +42,8 @@ def test_everything_can_be_set() -> None:
     assert "s3cret" not in repr(found)
     assert found.prometheus_labels == Labels(namespace="namespace", pod="kubernetes_pod_name")
     assert found.scrape_interval_s == 5
+    assert found.startup_timeout_s == 1800
+    assert found.limits == Limits(unschedulable_s=3600, image_pull_s=120, node_lost_s=30)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +59,7 @@ def test_everything_can_be_set() -> None:
         ("HAQA_SCRAPE_INTERVAL_SECONDS", "often"),
         ("HAQA_SCRAPE_INTERVAL_SECONDS", "0"),
         ("HAQA_SCRAPE_INTERVAL_SECONDS", "inf"),
+        ("HAQA_UNSCHEDULABLE_SECONDS", "0"),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str) -> None:

@@ -1,0 +1,72 @@
+"""What is still there of a trial's earlier Jobs decides when the next one may start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.builders import make_tuning
+
+from haqa_operator.tuning.cluster.snapshot import TuningSnapshot, read_snapshot
+
+TRIAL = "demo-here-001"
+GONE_BY = "2026-11-26T10:00:30Z"
+T0 = 1795687200.0  # 2026-11-26T10:00:00Z
+PATIENCE_S = 60.0
+
+
+def owned(kind: str, name: str, uid: str, owner: str, **more: Any) -> dict[str, Any]:
+    metadata = {
+        "name": name,
+        "uid": uid,
+        "labels": {"haqa.dev/trial": TRIAL},
+        "ownerReferences": [{"uid": owner}],
+        "creationTimestamp": "2026-11-26T09:59:00Z",
+        **more.pop("metadata", {}),
+    }
+    return {"kind": kind, "metadata": metadata, "spec": {}, "status": {"phase": "Running"}, **more}
+
+
+JOB = owned("Job", TRIAL, "job-1", "trial-1")
+POD = owned("Pod", f"{TRIAL}-x", "pod-1", "job-1")
+
+
+def snapshot(*, jobs: list[Any], pods: list[Any]) -> TuningSnapshot:
+    manifest = {"metadata": {"name": "demo", "namespace": "team", "uid": "tuning-1"}}
+    spec = {"tuning": "demo", "pool": "here", "number": 1, "configuration": {}, "proposer": "grid"}
+    trial = {
+        "apiVersion": "haqa.dev/v1alpha1",
+        "kind": "QuantizationTrial",
+        "metadata": {"name": TRIAL, "uid": "trial-1", "ownerReferences": [{"uid": "tuning-1"}]},
+        "spec": spec,
+    }
+    return read_snapshot(make_tuning().obj(), manifest, [trial], jobs, pods, {})
+
+
+def leaving(seconds: float = 0.0, *, jobs: list[Any], pods: list[Any]) -> str | None:
+    return snapshot(jobs=jobs, pods=pods).leaving(TRIAL, T0 + seconds, PATIENCE_S)
+
+
+def test_pods_of_the_present_job_are_no_leftovers() -> None:
+    assert leaving(jobs=[JOB], pods=[POD]) is None
+
+
+def test_a_pod_whose_job_is_gone_is_waited_for() -> None:
+    assert leaving(jobs=[], pods=[POD]) == POD["metadata"]["name"]
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_is_not(phase: str) -> None:
+    assert leaving(jobs=[], pods=[{**POD, "status": {"phase": phase}}]) is None
+
+
+def test_a_pod_that_should_be_gone_for_long_is_on_a_lost_node() -> None:
+    deleted = owned("Pod", "x", "pod-1", "job-1", metadata={"deletionTimestamp": GONE_BY})
+    assert leaving(30 + PATIENCE_S - 1, jobs=[], pods=[deleted]) == "x"
+    assert leaving(30 + PATIENCE_S, jobs=[], pods=[deleted]) is None
+
+
+def test_a_job_of_a_deleted_trial_of_the_same_name_is_waited_for() -> None:
+    earlier = owned("Job", TRIAL, "job-0", "trial-0")
+    assert snapshot(jobs=[earlier], pods=[]).work_of(TRIAL) is None
+    assert leaving(jobs=[earlier], pods=[]) == TRIAL
