@@ -13,8 +13,10 @@ import pytest
 from tests.cluster.helm import CHART, Helm, HelmRefused, Values
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
 
+from haqa_operator.executors.pod_outcome_failures import Limits
 from haqa_operator.metrics.prometheus_http import Connection
-from haqa_operator.serving.volumes import ExtraVolume
+from haqa_operator.metrics.prometheus_series import Labels
+from haqa_operator.serving.volumes import ExtraVolume, SecretVariable
 from haqa_operator.tuning.cluster.installation import Installation
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "installing.md"
@@ -28,15 +30,26 @@ EVERYTHING: Values = {
         "image": {"repository": "registry.example/haqa-runner", "tag": "1.2"},
         "command": ["python3", "-m", "other runner"],
         "env": {"AWS_ENDPOINT_URL": 'https://minio.example/"quoted"'},
+        "secrets": [{"name": "AWS_SECRET_ACCESS_KEY", "secret": "bucket", "key": "secretKey"}],
     },
     "engine": {"image": "registry.example/vllm:1", "command": ["python3", "-m", "engine"]},
     "extraVolumes": [{"name": "env", "mountPath": "/opt/env", "source": {"hostPath": {"path": "/opt/env"}}}],
     "prometheus": {
         "url": "https://prometheus.example/path",
         "scrapeIntervalSeconds": 7.5,
+        "timeoutSeconds": 3,
+        "labels": {"namespace": "kubernetes_namespace", "pod": "kubernetes_pod_name"},
         "basicAuth": {"existingSecret": "login", "usernameKey": "user", "passwordKey": "word"},
         "ca": {"existingSecret": "authority", "key": "root.pem"},
     },
+    "limits": {
+        "startupSeconds": 1800,
+        "unschedulableSeconds": 3600,
+        "imagePullSeconds": 61,
+        "notStartingSeconds": 62,
+        "nodeLostSeconds": 63,
+    },
+    "log": {"format": "text", "level": "DEBUG"},
     "agent": {"secretNames": ["llm"]},
     "metrics": {"service": {"enabled": True}},
     "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"}],
@@ -114,6 +127,7 @@ def test_every_value_reaches_the_operator(helm: Helm) -> None:
         runner_image="registry.example/haqa-runner:1.2",
         runner_command=("python3", "-m", "other runner"),
         runner_env={"AWS_ENDPOINT_URL": 'https://minio.example/"quoted"'},
+        runner_secrets=(SecretVariable("AWS_SECRET_ACCESS_KEY", "bucket", "secretKey"),),
         engine_image="registry.example/vllm:1",
         engine_command=("python3", "-m", "engine"),
         extra=(ExtraVolume("env", "/opt/env", {"hostPath": {"path": "/opt/env"}}),),
@@ -122,8 +136,14 @@ def test_every_value_reaches_the_operator(helm: Helm) -> None:
             username="login/user",
             password="login/word",
             ca_file="/etc/haqa/prometheus-ca/ca.crt",
+            timeout_s=3,
         ),
+        prometheus_labels=Labels(namespace="kubernetes_namespace", pod="kubernetes_pod_name"),
         scrape_interval_s=7.5,
+        startup_timeout_s=1800,
+        limits=Limits(
+            unschedulable_s=3600, image_pull_s=61, not_starting_s=62, node_lost_s=63, disruptions=Limits().disruptions
+        ),
         user_id=20002,
     )
 
@@ -138,7 +158,8 @@ def test_the_chart_sets_all_that_is_read_and_nothing_else(helm: Helm) -> None:
     recording = Recording()
     Installation.from_environment(recording)
     set_somewhere = {name for values in CASES.values() for name in environment_of(helm.rendered(values))}
-    assert {name for name in set_somewhere if name != "HTTPS_PROXY"} == recording.asked
+    of_the_process = {"HTTPS_PROXY", "HAQA_LOG_FORMAT", "HAQA_LOG_LEVEL"}
+    assert set_somewhere - of_the_process == recording.asked
 
 
 @every_case
@@ -263,6 +284,7 @@ def test_the_api_server_takes_all_of_it(helm: Helm, restricted: Kubectl, values:
 
 def test_the_standard_is_enforced_where_it_is_tested(helm: Helm, restricted: Kubectl) -> None:
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator"}, "spec": pod_of(helm.rendered())["spec"]}
+    pod["spec"].pop("serviceAccountName")
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
     with pytest.raises(Refused, match="violates PodSecurity"):
         restricted.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod))
