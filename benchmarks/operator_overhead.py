@@ -1,0 +1,185 @@
+"""What the operator itself costs: from the end of a trial to the next Job, writes for each trial, memory.
+
+HAQA_TEST_KUBECONFIG=… python -m benchmarks.operator_overhead --trials 100 --tunings 100
+
+Runs the operator beside the cluster of `make cluster` (with its python image: `make cluster-load IMAGES=python`), with
+the stub runner and engine, in a namespace that it removes again. Times are taken where a user would see them: from a
+watch of Jobs, on this process' clock. Run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kubernetes import client, config, watch
+from prometheus_client.parser import text_string_to_metric_families
+from tests.cluster.building import components
+from tests.cluster.kubectl import Kubectl, Manifest
+from tests.cluster.operator_process import OperatorProcess, claim
+from tests.cluster.waiting import wait_until
+
+WRITES = ("create", "server_side_apply", "delete")
+ADDRESS = "127.0.0.1:18080"
+
+
+def tuning(name: str, pool: str, trials: int) -> Manifest:
+    return {
+        "apiVersion": "haqa.dev/v1alpha1",
+        "kind": "QuantizationTuning",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"uri": "pvc://models/model"},
+            "nodePools": [{"name": pool, "nodeSelector": {"haqa.dev/pool": pool}}],
+            "workload": {"inputTokens": 32, "outputTokens": 32, "concurrency": [1], "repeats": 3},
+            "search": {
+                "strategy": "grid",
+                "schemes": ["BF16", "W8A8-INT8", "W4A16"],
+                "algorithms": ["rtn"],
+                "engine": {"max-num-seqs": list(range(1, trials + 1))},
+            },
+            "artifacts": {"pvc": "artifacts"},
+            "output": {"mode": "Manifest"},
+            "budget": {"maxTrials": trials, "trialTimeout": "5m"},
+        },
+    }
+
+
+class JobClock:
+    """When Jobs appeared and ended, as a watch of them heard it."""
+
+    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+        self.appeared: dict[str, float] = {}
+        self.ended: dict[str, float] = {}
+        self._api = client.BatchV1Api(config.new_client_from_config(str(kubeconfig)))
+        self._namespace = namespace
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def gaps(self) -> list[float]:
+        """Seconds from the end of each trial to the next Job of the namespace."""
+        starts = sorted(self.appeared.values())
+        following = ((end, next((start for start in starts if start > end), None)) for end in self.ended.values())
+        return [start - end for end, start in following if start is not None]
+
+    def _listen(self) -> None:
+        while True:
+            stream = watch.Watch().stream(self._api.list_namespaced_job, self._namespace, timeout_seconds=600)
+            for event in stream:
+                now, job = time.monotonic(), event["object"]
+                self.appeared.setdefault(job.metadata.name, now)
+                if job.status.succeeded or job.status.failed:
+                    self.ended.setdefault(job.metadata.name, now)
+
+
+def metric(name: str, **labels: str) -> float:
+    with urllib.request.urlopen(f"http://{ADDRESS}/metrics", timeout=10) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and all(sample.labels.get(key) == value for key, value in labels.items())
+    )
+
+
+def writes() -> float:
+    return sum(metric("haqa_api_request_seconds_count", verb=verb) for verb in WRITES)
+
+
+def resident_mib() -> float:
+    return metric("process_resident_memory_bytes") / 2**20
+
+
+@contextmanager
+def namespace(kubeconfig: Path) -> Iterator[Kubectl]:
+    cluster = Kubectl(str(components() / "kubectl"), kubeconfig)
+    name = f"overhead-{secrets.token_hex(3)}"
+    cluster.run("create", "namespace", name)
+    try:
+        yield cluster.within(name)
+    finally:
+        cluster.run("delete", "namespace", name, "--wait=false")
+
+
+def measure_trials(api: Kubectl, trials: int) -> None:
+    jobs = JobClock(api.kubeconfig, api.namespace)
+    before = writes()
+    began = time.monotonic()
+    api.apply(tuning("overhead", "full", trials))
+
+    def done() -> bool:
+        return api.get("quantizationtuning", "overhead").get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+    wait_until(done, 30.0 * trials, "the tuning ends")
+    seconds = time.monotonic() - began
+    ended = len(api.list("quantizationtrial"))
+    gaps = sorted(jobs.gaps())
+    print(f"{ended} trials in {seconds:.0f} s, {seconds / ended:.1f} s each with their pods")
+    print(
+        f"end of a trial to the next Job, {len(gaps)} times: median {statistics.median(gaps):.2f} s, "
+        f"95th percentile {gaps[int(0.95 * len(gaps))]:.2f} s, longest {gaps[-1]:.2f} s"
+    )
+    print(f"writes of the API server for each trial, events included: {(writes() - before) / ended:.1f}")
+    print(f"resident memory with 1 tuning of {ended} trials: {resident_mib():.0f} MiB")
+
+
+def measure_tunings(api: Kubectl, tunings: int) -> None:
+    api.apply(*(tuning(f"waiting-{number}", "nowhere", 3) for number in range(tunings)))
+
+    def all_seen() -> bool:
+        found = api.list("quantizationtuning")
+        return sum(one.get("status", {}).get("phase") == "Pending" for one in found) >= tunings
+
+    wait_until(all_seen, 10.0 * tunings, f"{tunings} tunings are looked at")
+    before, began = metric("haqa_reconcile_seconds_count"), time.monotonic()
+    time.sleep(60)
+    looks = (metric("haqa_reconcile_seconds_count") - before) / (time.monotonic() - began)
+    print(f"resident memory with {tunings} more tunings, which wait for nodes: {resident_mib():.0f} MiB")
+    print(f"looks a second at them: {looks:.1f}; queue {metric('haqa_queue_depth'):.0f}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--tunings", type=int, default=100)
+    given = parser.parse_args()
+    kubeconfig = os.environ.get("HAQA_TEST_KUBECONFIG")
+    if not kubeconfig:
+        print("HAQA_TEST_KUBECONFIG names no cluster; `make cluster` starts one", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder, namespace(Path(kubeconfig)) as api:
+        root = Path(folder)
+        root.chmod(0o755)
+        (root / "models" / "model").mkdir(parents=True)
+        for name in ("models", "artifacts"):
+            api.apply(*claim(name, api.namespace, root / name))
+        operator = OperatorProcess(api, root / "operator.log", {"HAQA_HTTP": ADDRESS})
+        operator.start()
+        try:
+            wait_until(lambda: _answers(), 60, "the operator answers")
+            measure_trials(api, given.trials)
+            measure_tunings(api, given.tunings)
+        finally:
+            operator.stop()
+    return 0
+
+
+def _answers() -> bool:
+    try:
+        return resident_mib() > 0
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
