@@ -62,7 +62,8 @@ def register(registry: kopf.OperatorRegistry, queue: Queue, watches: Watches) ->
 
     @kopf.on.login(registry=registry)
     async def login(**arguments: Any) -> kopf.AiohttpSession | None:
-        info = kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+        # By KUBERNETES_SERVICE_HOST, or a kubeconfig. kopf's own way with a service account needs the cluster's DNS.
+        info = kopf.login_via_client(**arguments)
         return watches.session(info) if info else None
 
     @kopf.on.event(*TUNINGS, registry=registry)
