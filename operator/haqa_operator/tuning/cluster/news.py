@@ -19,6 +19,7 @@ from haqa_operator.tuning.cluster.objects import EVENT, ApiError, Objects
 log = logging.getLogger(__name__)
 
 _LONGEST_NOTE = 1024
+LOOKING_AT_MODEL = "looking at the model"
 _PHASE_REASON = {
     PoolPhase.PENDING: "Waiting",
     PoolPhase.SEARCHING: "Searching",
@@ -67,24 +68,27 @@ def event(about: Mapping[str, Any], news: News, now: datetime, instance: str) ->
     generation = metadata.get("generation", 1)
     said = "\0".join((metadata["uid"], str(generation), news.reason, news.message))
     digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+    when = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.kind,
         "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
-        "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "reportingController": "haqa.dev/operator",
-        "reportingInstance": instance,
-        "action": news.reason,
-        "reason": news.reason,
         "type": "Warning" if news.warning else "Normal",
-        "note": news.message[:_LONGEST_NOTE],
-        "regarding": {
+        "reason": news.reason,
+        "message": news.message[:_LONGEST_NOTE],
+        "involvedObject": {
             "apiVersion": about["apiVersion"],
             "kind": about["kind"],
             "name": metadata["name"],
             "namespace": metadata["namespace"],
             "uid": metadata["uid"],
         },
+        "source": {"component": "haqa-operator", "host": instance},
+        "reportingComponent": "haqa.dev/operator",
+        "reportingInstance": instance,
+        "firstTimestamp": when,
+        "lastTimestamp": when,
+        "count": 1,
     }
 
 
@@ -105,12 +109,17 @@ def _news_of_pool(old: PoolStatus | None, pool: PoolStatus) -> Iterator[News]:
     phase, message = pool.phase, pool.message
     same_phase = old is not None and old.phase is phase
     # What is waited for may change while the phase does not: no node, no GPU, no model.
-    said = old is not None and old.message == message
+    said = old is not None and _gist(old.message) == _gist(message)
     if same_phase and (said or phase is not PoolPhase.PENDING):
         return
     if phase is PoolPhase.SEARCHING:
         message = f"{pool.candidates} configurations to choose from on {pool.hardware}"
     if phase is PoolPhase.DEPLOYING:
-        message = f"{message}; Deployment {pool.deployment} is starting"
+        message = f"{message} Deployment {pool.deployment} is starting"
     if message:
         yield News(_PHASE_REASON[phase], f'pool "{pool.name}": {message}', warning=phase is PoolPhase.FAILED)
+
+
+def _gist(message: str) -> str:
+    """Without what changes every second: the steps of the pod that looks at the model."""
+    return message.partition(": ")[0] if message.startswith(LOOKING_AT_MODEL) else message

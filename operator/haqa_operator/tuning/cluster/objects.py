@@ -39,7 +39,8 @@ NODE = Kind("v1", "Node")
 SECRET = Kind("v1", "Secret")
 DEPLOYMENT = Kind("apps/v1", "Deployment")
 SERVICE = Kind("v1", "Service")
-EVENT = Kind("events.k8s.io/v1", "Event")
+EVENT = Kind("v1", "Event")
+"""The older of the two kinds: `kubectl describe` sorts by its times."""
 
 
 class ApiError(Exception):

@@ -20,7 +20,7 @@ from haqa_operator.tuning.cluster import telemetry
 from haqa_operator.tuning.cluster.log_context import about
 from haqa_operator.tuning.cluster.looking import observe
 from haqa_operator.tuning.cluster.means import Means
-from haqa_operator.tuning.cluster.news import news_of
+from haqa_operator.tuning.cluster.news import LOOKING_AT_MODEL, news_of
 from haqa_operator.tuning.cluster.objects import JOB, NODE, POD, TRIAL, TUNING, Manifest
 from haqa_operator.tuning.cluster.pods import PoolPods
 from haqa_operator.tuning.cluster.pool import PoolLook, PoolReconciler
@@ -131,14 +131,14 @@ class Reconciler:
             if not hardware or snapshot.tuning.spec.suspend:
                 return None, "waiting to look at the model", None
             self._start_model_job(snapshot, next(iter(hardware)), hardware, attempt=1)
-            return None, "looking at the model", None
+            return None, LOOKING_AT_MODEL, None
         seen = observe(self._objects, snapshot.namespace, work, self._clock(), self._means.installation.limits)
         if not seen.phase.finished:
-            return None, f"looking at the model: {seen.message}", None
+            return None, f"{LOOKING_AT_MODEL}: {seen.message}", None
         failure = seen.failure
         if failure is not None and failure.reason.transient and work.attempt < ATTEMPTS and hardware:
             self._start_model_job(snapshot, next(iter(hardware)), hardware, attempt=work.attempt + 1)
-            return None, f"looking at the model again: {failure.message}", None
+            return None, f"{LOOKING_AT_MODEL} again: {failure.message}", None
         artifact = seen.report.artifact if seen.report else None
         if failure is not None or artifact is None:
             message = failure.message if failure else "nothing was found out about the model"

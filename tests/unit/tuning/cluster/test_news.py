@@ -43,6 +43,11 @@ def test_what_is_waited_for_is_told_when_it_changes() -> None:
     assert told(no_node, no_model) == [("Waiting", 'pool "full": looking at the model')]
 
 
+def test_the_steps_of_looking_at_the_model_are_no_news() -> None:
+    one, two = (status(pool(PoolPhase.PENDING, f"looking at the model: {step}")) for step in ("pulling", "reading"))
+    assert told(one, two) == []
+
+
 def test_progress_inside_a_phase_is_no_news() -> None:
     one, two = (status(pool(PoolPhase.SEARCHING, f"trial {number}")) for number in (1, 2))
     assert told(TuningStatus(), one) == [("Searching", 'pool "full": 12 configurations to choose from on 4 x L40S')]
@@ -54,7 +59,7 @@ def test_an_answer_and_its_deployment_are_told() -> None:
     starting = status(pool(PoolPhase.DEPLOYING, "W4A16 is 1.7x", deployment="demo-full"))
     serving = status(pool(PoolPhase.SUCCEEDED, "W4A16 is 1.7x", deployment="demo-full"))
     assert told(searching, starting) == [
-        ("Deploying", 'pool "full": W4A16 is 1.7x; Deployment demo-full is starting'),
+        ("Deploying", 'pool "full": W4A16 is 1.7x Deployment demo-full is starting'),
     ]
     assert told(starting, serving) == [("Answered", 'pool "full": W4A16 is 1.7x')]
 
@@ -80,9 +85,9 @@ def test_the_same_news_has_the_same_name_and_other_news_another() -> None:
 
 def test_an_event_has_what_the_api_server_wants() -> None:
     made = event(TUNING, News("Waiting", "x" * 2000), NOW, "host")
-    assert made["eventTime"] == "2026-01-02T03:04:05.000000Z"
-    assert len(made["note"]) == 1024
-    assert made["regarding"]["uid"] == "u-1"
+    assert made["lastTimestamp"] == "2026-01-02T03:04:05Z"
+    assert len(made["message"]) == 1024
+    assert made["involvedObject"]["uid"] == "u-1"
     assert made["type"] == "Normal"
 
 
