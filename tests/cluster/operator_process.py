@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,25 @@ from tests.cluster.kubectl import Kubectl, Manifest
 
 ROOT = Path(__file__).parents[2]
 STUB = ROOT / "tests" / "cluster" / "stub"
+ENGINE_LOGS = ROOT / "tests" / "data" / "engine_logs"
 _END_S = 10.0
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What the stubs in the pods are told, by a folder that they share with the test; may change while they run.
+
+    The words are those of `stub/behaviour.py`.
+    """
+
+    folder: Path
+
+    def told(self, hold: Sequence[str] = (), **misbehaviours: Mapping[str, str]) -> None:
+        """Steps that wait until told otherwise; and how the steps of some configurations misbehave."""
+        self.folder.mkdir(exist_ok=True)
+        written = self.folder / "behaviour.new"
+        written.write_text(json.dumps({"hold": list(hold), **misbehaviours}))
+        written.rename(self.folder / "behaviour.json")
 
 
 @dataclass
@@ -26,6 +44,8 @@ class OperatorProcess:
     kubectl: Kubectl
     log: Path
     extra: Mapping[str, str] = field(default_factory=dict)
+    behaviour: Behaviour | None = None
+    program: Sequence[str] = ("-m", "haqa_operator.handlers.main")
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -38,16 +58,29 @@ class OperatorProcess:
             "HAQA_ENGINE_IMAGE": PYTHON_IMAGE,
             "HAQA_RUNNER_COMMAND": json.dumps(["python3", "/stub/runner.py"]),
             "HAQA_ENGINE_COMMAND": json.dumps(["python3", "/stub/engine.py"]),
-            "HAQA_EXTRA_VOLUMES": json.dumps(
-                [{"name": "stub", "mountPath": "/stub", "source": {"hostPath": {"path": str(STUB)}}}]
-            ),
+            "HAQA_EXTRA_VOLUMES": json.dumps(self._folders()),
             "HAQA_HTTP": "",
             "HAQA_LOG_FORMAT": "text",
             **self.extra,
         }
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "haqa_operator.handlers.main"]
+            command = [sys.executable, *self.program]
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _folders(self) -> list[Manifest]:
+        """What pods see of this machine."""
+        folders = {"stub": STUB, "engine-logs": ENGINE_LOGS}
+        if self.behaviour is not None:
+            self.behaviour.told()
+            folders["behaviour"] = self.behaviour.folder
+        return [
+            {"name": name, "mountPath": f"/{name}", "source": {"hostPath": {"path": str(path)}}}
+            for name, path in folders.items()
+        ]
 
     def kill(self) -> None:
         """As the kernel would, with nothing put in order."""

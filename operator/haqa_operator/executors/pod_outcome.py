@@ -136,7 +136,7 @@ def _observation(evidence: Evidence, in_log: tuple[LogWanted, ...]) -> TrialObse
         f"{failure.reason}: {failure.message}",
         report,
         finished=_finished(evidence),
-        logs_wanted=_engine_log(evidence),
+        logs_wanted=(*_engine_log(evidence), *_silent_log(evidence)),
         **common,
     )
 
@@ -260,3 +260,10 @@ def _engine_log(evidence: Evidence) -> tuple[LogWanted, ...]:
         return ()
     previous = evidence.pod.containers[ENGINE_CONTAINER].ended is not died
     return (LogWanted(evidence.pod.name, ENGINE_CONTAINER, previous=previous),)
+
+
+def _silent_log(evidence: Evidence) -> tuple[LogWanted, ...]:
+    """The log of measure, if it ended as if all was well: the kubelet then leaves its end out of the status."""
+    ended = evidence.pod.ended(MEASURE)
+    silent = ended is not None and ended.exit_code == 0 and not ended.message and not evidence.stopped_from_outside
+    return (LogWanted(evidence.pod.name, MEASURE),) if silent and MEASURE not in evidence.logs else ()

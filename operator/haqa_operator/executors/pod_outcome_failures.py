@@ -193,7 +193,8 @@ def measure_ended(evidence: Evidence) -> Failure | None:
     if failure is not None or ended is None or (report is not None and report.load is not None):
         return failure
     what = "ended without a report" if report is None else "ended without numbers"
-    return _failure(FailureReason.METRICS_MISSING, f"measure {what}; its log says more", _tail(ended.message))
+    log = ended.message or evidence.logs.get(MEASURE, "")
+    return _failure(FailureReason.METRICS_MISSING, f"measure {what}; its log says more", _tail(log))
 
 
 def waiting(evidence: Evidence) -> Failure | None:

@@ -11,6 +11,12 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import behaviour
+
+MISBEHAVIOUR = Path("/haqa/engine-misbehaviour")
+"""Left by the stub runner, since an engine does not know its scheme; a winner's pod has no such file."""
 
 arguments = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[1:])
 MODEL = arguments["served-model-name"]
@@ -126,7 +132,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Probes are no news."""
 
 
+def misbehave() -> None:
+    what, _, log = (MISBEHAVIOUR.read_text() if MISBEHAVIOUR.exists() else "").partition(":")
+    match what:
+        case "oom":
+            behaviour.run_out_of_memory()
+        case "silent":
+            behaviour.hang()
+        case "log":
+            behaviour.end_like(log)
+
+
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+if MISBEHAVIOUR.exists():
+    behaviour.hold("engine")
+misbehave()
 server = http.server.ThreadingHTTPServer((arguments["host"], int(arguments["port"])), Handler)
 server.daemon_threads = True
 server.serve_forever()

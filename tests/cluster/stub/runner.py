@@ -12,12 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+import behaviour
 import traffic
 
 SPEED = {
     "full": {"BF16": 100.0, "W8A8-INT8": 160.0, "W4A16": 130.0},
     "avx2": {"BF16": 20.0, "W8A8-INT8": 12.0, "W4A16": 90.0},
 }
+"""Output tokens/s by pool and scheme; pools of other names are like `full`."""
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -32,28 +34,58 @@ CONFIG = {
 }
 
 
+ENGINE_MISBEHAVIOUR = "engine-misbehaviour"
+EVALUATIONS = {
+    "gate": ("AccuracyGate", "perplexity 91.3 is above the limit 73.5; take the scheme out of the search"),
+    "errors": ("LoadErrors", "37 of 64 requests failed (HTTP 500); look at the engine's log"),
+}
+
+
 def quantize(request: dict) -> dict:
-    scheme = request["configuration"]["scheme"]
+    fetching = request["trial"] == "fetch"
+    if not fetching:
+        behaviour.hold("quantize")
+    model = Path(request["model"]["uri"].replace("pvc://models", request["model"]["mount"]))
+    if not model.is_dir():
+        uri = request["model"]["uri"]
+        return failure("ModelFetch", f"{uri}: the claim has no folder {model.name}; check the path in model.uri")
+    configuration = request["configuration"]
+    match behaviour.misbehaviour(configuration, "quantize"):
+        case "oom":
+            behaviour.run_out_of_memory()
+        case "crash":
+            raise RuntimeError("columns=704 is not divisible by group_size=128")
+        case "hang":
+            behaviour.hang()
+    scheme = configuration["scheme"]
     digest = "0" * 56 + f"{abs(hash_of(scheme)):08x}"
-    path = "/models/model" if scheme == "BF16" else f"/store/artifacts/{digest}/model"
+    path = str(model) if scheme == "BF16" else f"/store/artifacts/{digest}/model"
     artifact = {"digest": digest, "path": path, "size_bytes": 1000, "reused": False, "model_digest": "stub-model"}
     if scheme != "BF16":
         Path(path).mkdir(parents=True, exist_ok=True)
-    if request["trial"] == "fetch":
+    if fetching:
         artifact |= {"config": json.dumps(CONFIG), "weight_bytes": 258_000_000}
     else:
-        link = Path(request["directory"]) / "model"
+        folder = Path(request["directory"])
+        (folder / ENGINE_MISBEHAVIOUR).write_text(behaviour.misbehaviour(configuration, "engine"))
+        link = folder / "model"
         link.unlink(missing_ok=True)
         link.symlink_to(path)
     return {"artifact": artifact}
 
 
 def measure(request: dict) -> dict:
+    behaviour.hold("measure")
     scheme = request["configuration"]["scheme"]
-    rate = SPEED[request["pool"]][scheme]
-    failing = os.environ.get("STUB_FAIL", "")
-    if failing and failing.split("=")[0] == scheme:
-        return {"failure": {"reason": failing.split("=")[1], "message": f"{scheme} was told to fail"}}
+    rate = SPEED.get(request["pool"], SPEED["full"])[scheme]
+    match behaviour.misbehaviour(request["configuration"], "measure"):
+        case "missing":
+            print("the load test was interrupted", flush=True)
+            sys.exit(0)
+        case "hang":
+            behaviour.hang()
+        case evaluation if evaluation in EVALUATIONS:
+            return failure(*EVALUATIONS[evaluation])
     # Nobody is to compare the figures with Prometheus': then they need no time.
     windows = measured_windows(request, rate) if request["scrape_grace_s"] else table_windows(request, rate)
     exact = {"value": 70.0, "low": 70.0, "high": 70.0, "n": 3}
@@ -106,11 +138,16 @@ def common(rate: float) -> dict:
     return {"ttft_ms": latency, "itl_ms": latency, "tpot_ms": latency, "e2e_ms": latency, "source": "engine-metrics"}
 
 
+def failure(reason: str, message: str) -> dict:
+    return {"failure": {"reason": reason, "message": message}}
+
+
 def hash_of(text: str) -> int:
     return sum(ord(letter) * 31**place for place, letter in enumerate(text)) % 2**32
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as process 1 it would not be heard
     step, _, file = sys.argv[1:4]
     request = json.loads(Path(file).read_text())
     report = {"contract": 1, "trial": request["trial"], **{"quantize": quantize, "measure": measure}[step](request)}

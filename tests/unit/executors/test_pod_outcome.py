@@ -216,6 +216,16 @@ def test_report_whose_log_is_gone_is_missing():
     assert observe(make_pod().measured("log:"), logs={"measure": ""}).failure.reason is FailureReason.METRICS_MISSING
 
 
+def test_measure_that_ends_as_if_all_was_well_is_asked_for_its_log():
+    pod = make_pod().measured("", exit_code=0)
+    first = observe(pod)
+    assert first.logs_wanted == (LogWanted(NAME, "measure"),)
+    again = observe(pod, logs={"measure": "INFO x\nthe load test was interrupted\n"})
+    assert again.failure.reason is FailureReason.METRICS_MISSING
+    assert again.failure.log_tail[-1] == "the load test was interrupted"
+    assert not again.logs_wanted
+
+
 def test_deadline_is_a_timeout_whatever_the_stopped_step_reported():
     job = make_job().condition("Failed", "DeadlineExceeded", "Job was active longer than specified deadline", 7200)
     for pods in ([], [make_pod().measured(STOPPED, exit_code=3).deleted(gone_by=7230)]):

@@ -1,0 +1,120 @@
+"""A namespace with claims, an operator and stubs that do as they are told: where one test, or one module, works."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.kubectl import Kubectl, Manifest, Refused
+from tests.cluster.operator_process import Behaviour, OperatorProcess, claim
+from tests.cluster.waiting import wait_until
+
+LIMIT_S = 240.0
+"""For anything that takes a few seconds on a machine that does nothing else."""
+
+QUICK = {
+    "HAQA_IMAGE_PULL_SECONDS": "4",
+    "HAQA_NODE_LOST_SECONDS": "4",
+    "HAQA_STARTUP_SECONDS": "30",
+}
+"""Limits of an installation whose users do not like to wait."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    api: Kubectl
+    operator: OperatorProcess
+    behaviour: Behaviour
+
+    def tuning(self, name: str = "demo") -> Manifest:
+        return self.api.get("quantizationtuning", name)
+
+    def trials(self, tuning: str = "demo") -> list[Manifest]:
+        """By number."""
+        found = self.api.list("quantizationtrial", f"haqa.dev/tuning={tuning}")
+        return sorted(found, key=lambda trial: (trial["spec"]["pool"], int(trial["spec"]["number"])))
+
+    def jobs(self, component: str = "trial") -> list[Manifest]:
+        return self.api.list("job", f"haqa.dev/component={component}")
+
+    def pods(self) -> list[Manifest]:
+        return self.api.list("pod", "haqa.dev/component=trial")
+
+    def until(self, probe: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
+        wait_until(probe, limit_s, what, self.told)
+
+    def in_phase(self, *phases: str, name: str = "demo", limit_s: float = LIMIT_S) -> Manifest:
+        self.until(lambda: self.phase(name) in phases, f"{name} to be {' or '.join(phases)}", limit_s)
+        return self.tuning(name)
+
+    def phase(self, name: str = "demo") -> str:
+        return str(self.tuning(name).get("status", {}).get("phase", ""))
+
+    def at_step(self, phase: str, number: int, tuning: str = "demo") -> Manifest:
+        """The trial once its status says that it is in this phase."""
+
+        def probe() -> Manifest | None:
+            found = [trial for trial in self.trials(tuning) if trial["spec"]["number"] == number]
+            return found[0] if found and found[0].get("status", {}).get("phase") == phase else None
+
+        return wait_until(probe, LIMIT_S, f"trial {number} of {tuning} to be {phase}", self.told)
+
+    def described(self, name: str = "demo") -> str:
+        return self.api.run("describe", "quantizationtuning", name)
+
+    def told(self) -> str:
+        """For a test that waited in vain."""
+        shown = self.api.run("get", "quantizationtunings,quantizationtrials,jobs,pods,deployments", "-o", "wide")
+        text = self.operator.log.read_text() if self.operator.log.exists() else ""
+        tunings = self.api.run("get", "quantizationtunings", "-o", "yaml")
+        return f"{shown}\n{tunings[-4000:]}\n{text[-6000:]}"
+
+
+@contextmanager
+def namespace(cluster: Kubectl) -> Iterator[Kubectl]:
+    """kubectl in a namespace that is removed afterwards."""
+    name = f"test-{secrets.token_hex(4)}"
+    cluster.run("create", "namespace", name)
+    within = cluster.within(name)
+    # Pods are refused until the controller has made their service account.
+    wait_until(lambda: within.run("get", "serviceaccounts", "-o", "name"), 30, f"the service account of {name}")
+    try:
+        yield within
+    finally:
+        cluster.run("delete", "namespace", name, "--wait=false")
+
+
+@contextmanager
+def workplace(
+    cluster: Kubectl, folder: Path, extra: Mapping[str, str] | None = None, program: Sequence[str] | None = None
+) -> Iterator[Workplace]:
+    """With the operator running; afterwards no pod of it holds a node."""
+    folder.chmod(0o755)
+    (folder / "models" / "model").mkdir(parents=True)
+    behaviour = Behaviour(folder / "behaviour")
+    behaviour.told()
+    with namespace(cluster) as api:
+        for name in ("models", "artifacts"):
+            api.apply(*claim(name, api.namespace, folder / name))
+        operator = OperatorProcess(api, folder / "operator.log", {**QUICK, **(extra or {})}, behaviour)
+        if program is not None:
+            operator.program = program
+        operator.start()
+        try:
+            yield Workplace(api, operator, behaviour)
+        finally:
+            operator.stop()
+            emptied(api)
+
+
+def emptied(api: Kubectl) -> None:
+    """An engine takes most of a node: the next test's trials would wait for it."""
+    api.run("delete", "quantizationtunings,deployments,jobs", "--all", "--cascade=background", limit_s=60)
+    try:
+        api.run("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false", limit_s=60)
+    except Refused:
+        # A pod that was being deleted already.
+        api.run("delete", "pods", "--all", "--grace-period=1", "--wait=true", limit_s=90)
