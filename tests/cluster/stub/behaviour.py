@@ -13,6 +13,7 @@ FILE = Path("/behaviour/behaviour.json")
 ENGINE_LOGS = Path("/engine-logs")
 """Logs of real engines that did not start."""
 _CHUNK_BYTES = 16 * 2**20
+_FILLED_BYTES = 480 * 2**20
 
 
 def told() -> dict:
@@ -45,6 +46,14 @@ def hang() -> None:
     print("waiting for ever", flush=True)
     while True:
         time.sleep(1)
+
+
+def fill_disk() -> None:
+    """Writes to the pod's scratch folder, far beyond what a namespace may allow, and waits to be evicted."""
+    with Path("/tmp/filling").open("wb") as file:
+        for _ in range(_FILLED_BYTES // _CHUNK_BYTES):
+            file.write(b"x" * _CHUNK_BYTES)
+    hang()
 
 
 def end_like(log: str) -> None:

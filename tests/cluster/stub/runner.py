@@ -55,8 +55,8 @@ def quantize(request: dict) -> dict:
             behaviour.run_out_of_memory()
         case "crash":
             raise RuntimeError("columns=704 is not divisible by group_size=128")
-        case "hang":
-            behaviour.hang()
+        case "fill-disk":
+            behaviour.fill_disk()
     scheme = configuration["scheme"]
     digest = "0" * 56 + f"{abs(hash_of(scheme)):08x}"
     path = str(model) if scheme == "BF16" else f"/store/artifacts/{digest}/model"
