@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Workplace:
     api: Kubectl
     operator: OperatorProcess
     behaviour: Behaviour
+    folder: Path
 
     def tuning(self, name: str = "demo") -> Manifest:
         return self.api.get("quantizationtuning", name)
@@ -42,6 +44,12 @@ class Workplace:
 
     def pods(self) -> list[Manifest]:
         return self.api.list("pod", "haqa.dev/component=trial")
+
+    def measured(self, tuning: str = "demo") -> Counter[str]:
+        """How often each trial was measured to its end, by what the stubs in the pods wrote down themselves."""
+        file = self.folder / "artifacts" / "measured"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return Counter(line for line in lines if line.startswith(f"{tuning}-"))
 
     def until(self, probe: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
         wait_until(probe, limit_s, what, self.told)
@@ -61,6 +69,14 @@ class Workplace:
             return found[0] if found and found[0].get("status", {}).get("phase") == phase else None
 
         return wait_until(probe, LIMIT_S, f"trial {number} of {tuning} to be {phase}", self.told)
+
+    def remove(self, name: str = "demo") -> None:
+        """With its pods, so that the next tuning finds the nodes free."""
+        self.behaviour.told()
+        self.api.run("delete", "quantizationtuning", name, "--wait=true")
+        self.api.run("delete", "deployments", "--selector", f"haqa.dev/tuning={name}")
+        gone = ["pods", "--selector", f"haqa.dev/tuning={name}"]
+        self.api.run("delete", *gone, "--force", "--grace-period=0", "--wait=false", limit_s=60)
 
     def described(self, name: str = "demo") -> str:
         return self.api.run("describe", "quantizationtuning", name)
@@ -104,7 +120,7 @@ def workplace(
             operator.program = program
         operator.start()
         try:
-            yield Workplace(api, operator, behaviour)
+            yield Workplace(api, operator, behaviour, folder)
         finally:
             operator.stop()
             emptied(api)
