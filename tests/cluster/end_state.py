@@ -13,7 +13,7 @@ def end_state(place: Workplace, name: str) -> dict[str, Any]:
     pools = [pool["name"] for pool in status["pools"]]
     return {
         "phase": status["phase"],
-        "pools": [_pool(pool) for pool in status["pools"]],
+        "pools": [_pool(pool, name) for pool in status["pools"]],
         "trials": [_trial(trial) for trial in place.trials(name)],
         "measured": sorted(place.measured(name).values()),
         "jobs": len(place.api.list("job", f"haqa.dev/tuning={name}")),
@@ -23,8 +23,9 @@ def end_state(place: Workplace, name: str) -> dict[str, Any]:
     }
 
 
-def _pool(pool: Manifest) -> Manifest:
-    kept = {key: pool[key] for key in ("name", "phase", "trials", "stopped", "message", "candidates")}
+def _pool(pool: Manifest, name: str) -> Manifest:
+    kept = {key: pool[key] for key in ("name", "phase", "trials", "stopped", "candidates")}
+    kept["message"] = pool["message"].replace(name, "TUNING")
     return kept | {"best": pool["best"]["configuration"], "speedup": pool["best"]["speedup"]["value"]}
 
 

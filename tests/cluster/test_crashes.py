@@ -23,13 +23,19 @@ def place(
         yield found
 
 
+@pytest.fixture(autouse=True)
+def tidy(place: Workplace) -> Iterator[None]:
+    yield
+    place.tidied()
+
+
 @pytest.fixture(scope="module")
 def undisturbed(place: Workplace) -> dict[str, object]:
     """What the same tuning comes to if nothing happens; its name is as long as the others'."""
     place.api.apply(tuning("calm1", pools=POOLS))
     place.in_phase("Succeeded", name="calm1")
     found = end_state(place, "calm1")
-    place.remove("calm1")
+    place.tidied()
     return found
 
 
@@ -62,7 +68,6 @@ def test_an_operator_that_crashes_after_every_single_write_comes_to_the_same_end
     ):
         assert write in written, f"no crash after {write}: {written}"
     assert written.count("create QuantizationTrial") == 3
-    place.remove("storm")
 
 
 def test_an_operator_killed_at_ten_moments_comes_to_the_same_end(
@@ -117,4 +122,3 @@ def test_an_operator_killed_at_ten_moments_comes_to_the_same_end(
     killed()
     assert moments >= 10
     assert end_state(place, "kills") == undisturbed
-    place.remove("kills")

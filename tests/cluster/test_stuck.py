@@ -28,6 +28,12 @@ def place(
         yield found
 
 
+@pytest.fixture(autouse=True)
+def tidy(place: Workplace) -> Iterator[None]:
+    yield
+    place.tidied()
+
+
 @pytest.fixture
 def cordoned(cluster: Kubectl) -> Iterator[str]:
     """A node that takes no more pods."""
@@ -69,7 +75,6 @@ def test_a_trial_for_which_no_node_has_room_says_so_and_runs_once_there_is(
     assert baseline["status"]["attempts"] > 1
     assert "no node took the pod" in baseline["status"]["warnings"][0]
     assert pool_of(found, cordoned)["best"]["configuration"] == "W8A8-INT8/rtn"
-    place.api.run("delete", "quantizationtuning", "room")
 
 
 def test_pools_that_cannot_start_a_pod_end_with_the_reason_and_others_go_on(place: Workplace) -> None:
@@ -94,8 +99,6 @@ def test_pools_that_cannot_start_a_pod_end_with_the_reason_and_others_go_on(plac
         assert trial["status"]["attempts"] == 3
         assert f"the baseline cannot be served: {reason}" in pool_of(found, pool)["stopped"]
         assert reason in place.described("mixed")
-    place.api.run("delete", "quantizationtuning", "mixed")
-    place.api.run("delete", "pod", "neighbour")
 
 
 def test_a_model_that_is_not_there_is_named_in_the_conditions(place: Workplace) -> None:
@@ -106,7 +109,6 @@ def test_a_model_that_is_not_there_is_named_in_the_conditions(place: Workplace) 
     assert "pvc://models/no-such-model" in degraded["message"]
     assert "the claim has no folder no-such-model" in place.described("lost")
     assert len(place.jobs("model")) <= 3
-    place.api.run("delete", "quantizationtuning", "lost")
 
 
 def test_a_trial_that_does_not_end_is_a_timeout_and_the_limit_is_that_of_its_start(place: Workplace) -> None:
@@ -140,4 +142,3 @@ def test_a_trial_that_does_not_end_is_a_timeout_and_the_limit_is_that_of_its_sta
     found = place.in_phase("Succeeded", name="slow")
     assert pool_of(found, "full")["trials"] == {"total": 3, "running": 0, "succeeded": 2, "failed": 1}
     assert pool_of(found, "full")["best"]["trial"] == place.trials("slow")[2]["metadata"]["name"]
-    place.api.run("delete", "quantizationtuning", "slow")

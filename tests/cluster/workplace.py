@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.kubectl import Kubectl, Manifest, Refused
+from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.operator_process import Behaviour, OperatorProcess, claim
 from tests.cluster.waiting import wait_until
 
@@ -70,13 +70,12 @@ class Workplace:
 
         return wait_until(probe, LIMIT_S, f"trial {number} of {tuning} to be {phase}", self.told)
 
-    def remove(self, name: str = "demo") -> None:
-        """With its pods, so that the next tuning finds the nodes free."""
+    def tidied(self) -> None:
+        """As it was before the first tuning: the next one finds the nodes free and an operator at work."""
         self.behaviour.told()
-        self.api.run("delete", "quantizationtuning", name, "--wait=true")
-        self.api.run("delete", "deployments", "--selector", f"haqa.dev/tuning={name}")
-        gone = ["pods", "--selector", f"haqa.dev/tuning={name}"]
-        self.api.run("delete", *gone, "--force", "--grace-period=0", "--wait=false", limit_s=60)
+        emptied(self.api)
+        if not self.operator.running:
+            self.operator.start()
 
     def described(self, name: str = "demo") -> str:
         return self.api.run("describe", "quantizationtuning", name)
@@ -128,9 +127,6 @@ def workplace(
 
 def emptied(api: Kubectl) -> None:
     """An engine takes most of a node: the next test's trials would wait for it."""
-    api.run("delete", "quantizationtunings,deployments,jobs", "--all", "--cascade=background", limit_s=60)
-    try:
-        api.run("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false", limit_s=60)
-    except Refused:
-        # A pod that was being deleted already.
-        api.run("delete", "pods", "--all", "--grace-period=1", "--wait=true", limit_s=90)
+    api.run("delete", "quantizationtunings,deployments,services,jobs", "--all", "--cascade=background", limit_s=60)
+    api.run("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false", limit_s=60)
+    wait_until(lambda: not api.list("pod"), 60, "the pods to be gone")
