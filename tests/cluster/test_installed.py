@@ -55,7 +55,9 @@ class Installed:
         self._run("install", given)
 
     def upgrade(self, given: Values) -> None:
+        """As docs/installing.md says."""
         self.keep_log()
+        self.kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "crds"))
         self._run("upgrade", given)
 
     def uninstall(self) -> None:
@@ -87,7 +89,7 @@ class Installed:
 
 
 @pytest.fixture
-def installed(helm: Helm, cluster: Kubectl, operator_image: None) -> Iterator[Installed]:
+def installed(helm: Helm, cluster: Kubectl, definitions: None, operator_image: None) -> Iterator[Installed]:
     name = f"haqa-{secrets.token_hex(4)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
