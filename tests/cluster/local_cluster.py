@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import yaml
 from tests.cluster.building import (
     HERE,
     CannotBuild,
@@ -34,7 +35,7 @@ from tests.cluster.building import (
 from tests.cluster.image_building import operator_image
 from tests.cluster.kubectl import Kubectl, Manifest, Refused, has_condition
 from tests.cluster.labelling import label_node
-from tests.cluster.node_specs import NodeSpec, configured_nodes
+from tests.cluster.node_specs import Machine, NodeSpec, configured_nodes
 from tests.cluster.waiting import wait_until
 
 _NODE_IP = "10.244.0.1"  # of the bridge that all nodes share
@@ -185,6 +186,7 @@ current-context: haqa-test
             "CNI_BIN": "/usr/lib/cni",
             "RUNC": shutil.which("runc"),
             "CGROUP": self.cgroup,
+            "OWN_PART": yaml.safe_dump(node.kubelet_settings(Machine.this())).rstrip(),
         }
         for name in ("kubelet.yaml", "containerd.toml"):
             template = string.Template((HERE / f"{name}.in").read_text().replace("${...}", "$${...}"))

@@ -1,10 +1,11 @@
-"""What each node of the test cluster pretends to be: its labels and its fake GPUs, read from a small YAML file."""
+"""What each node of the test cluster pretends to be: labels, fake GPUs and its part of the machine, from a YAML file."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +26,19 @@ _NFD_NAMES = {
 """Flags of /proc/cpuinfo by the names that Node Feature Discovery gives them."""
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What its nodes share."""
+
+    cpus: frozenset[int]
+    memory_mib: int
+
+    @classmethod
+    def this(cls) -> Machine:
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return cls(frozenset(range(os.cpu_count() or 1)), pages // 2**20)
+
+
 class NodeSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,6 +47,41 @@ class NodeSpec(BaseModel):
     labels: dict[str, str] = {}
     cpuFeatures: Literal["machine"] | list[str] = []
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    cpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    memoryGib: Annotated[int, Field(ge=1)] | None = None
+
+    def kubelet_settings(self, machine: Machine) -> dict[str, Any]:
+        """How the kubelet keeps its pods to the node's own part of the machine, and offers no more.
+
+        Of static CPU management only this is used: with strict reservation every container is kept off the reserved
+        cores (kubernetes.io, "Control CPU Management Policies on the Node").
+
+        Raises:
+            ValueError: the machine has less than the node is to have, or the node would have all cores.
+        """
+        settings: dict[str, Any] = {"cpuManagerPolicy": "none"}
+        if self.cpus is not None:
+            settings = {
+                "cpuManagerPolicy": "static",
+                "cpuManagerPolicyOptions": {"strict-cpu-reservation": "true"},
+                "reservedSystemCPUs": ",".join(map(str, self._others(machine))),
+            }
+        if self.memoryGib is not None:
+            rest_mib = machine.memory_mib - 1024 * self.memoryGib
+            if rest_mib < 0:
+                have = machine.memory_mib / 1024
+                raise ValueError(f"node {self.name}: memoryGib {self.memoryGib}: this machine has {have:.1f} GiB")
+            settings["systemReserved"] = {"memory": f"{rest_mib}Mi"}
+        return settings
+
+    def _others(self, machine: Machine) -> list[int]:
+        own, all_cpus = set(self.cpus or ()), sorted(machine.cpus)
+        if missing := sorted(own - machine.cpus):
+            raise ValueError(f"node {self.name}: cpus {missing} are none of this machine's {all_cpus}")
+        others = [cpu for cpu in all_cpus if cpu not in own]
+        if not others:
+            raise ValueError(f"node {self.name}: cpus {sorted(own)} are all of this machine's; leave the field out")
+        return others
 
     def all_labels(self, cpuinfo: str) -> dict[str, str]:
         """The node's own labels and those of its CPU, where `cpuinfo` is the text of /proc/cpuinfo."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.cluster.node_specs import NodeSpec, machine_features, read_nodes
+from tests.cluster.node_specs import Machine, NodeSpec, machine_features, read_nodes
 
 
 def test_features_of_the_machine_have_the_names_of_node_feature_discovery() -> None:
@@ -25,6 +26,35 @@ def test_listed_features_do_not_depend_on_the_machine() -> None:
     }
 
 
+MACHINE = Machine(cpus=frozenset({0, 1, 2, 3}), memory_mib=16 * 1024)
+
+
+def test_a_node_with_a_part_of_the_machine_keeps_the_rest_back() -> None:
+    assert NodeSpec(name="full", cpus=[0, 2], memoryGib=10).kubelet_settings(MACHINE) == {
+        "cpuManagerPolicy": "static",
+        "cpuManagerPolicyOptions": {"strict-cpu-reservation": "true"},
+        "reservedSystemCPUs": "1,3",
+        "systemReserved": {"memory": "6144Mi"},
+    }
+
+
+def test_a_node_without_a_part_of_its_own_offers_the_whole_machine() -> None:
+    assert NodeSpec(name="full").kubelet_settings(MACHINE) == {"cpuManagerPolicy": "none"}
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"cpus": [0, 4]}, r"cpus \[4\] are none of"),
+        ({"cpus": [0, 1, 2, 3]}, "are all of this machine's"),
+        ({"memoryGib": 17}, "this machine has 16.0 GiB"),
+    ],
+)
+def test_more_than_the_machine_has_is_refused(part: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        NodeSpec(name="full", **part).kubelet_settings(MACHINE)
+
+
 @pytest.mark.parametrize(
     ("text", "field"),
     [
@@ -33,6 +63,7 @@ def test_listed_features_do_not_depend_on_the_machine() -> None:
         ("nodes: [{name: a-name-that-is-too-long}]", "name"),
         ("nodes: [{name: full, gpus: -1}]", "gpus"),
         ("nodes: [{name: full, gpu: 1}]", "gpu"),
+        ("nodes: [{name: full, cpus: []}]", "cpus"),
     ],
 )
 def test_error_names_the_wrong_field(tmp_path: Path, text: str, field: str) -> None:
