@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS := never
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .PHONY: help envs demo demo-pools test unit integration engines timed generate lint format lock clean \
-	images cluster cluster-load cluster-down cluster-tests
+	images cluster cluster-load cluster-down cluster-tests cluster-real
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -72,7 +72,12 @@ cluster-down: .venv/.ready  ## stop it
 
 cluster-tests: .venv/.ready  ## against a cluster of their own, or the one of HAQA_TEST_KUBECONFIG; not part of `test`
 	@$(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
-	$(VENV)/python -m pytest tests/cluster
+	$(VENV)/python -m pytest -m "not real" tests/cluster
+
+cluster-real: envs  ## one tuning of two node types with real engines in pods, on a cluster of its own; not part of `test`
+	test -n "$(HAQA_DEMO_MODEL)" || $(VENV)/haqa model demo
+	@$(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
+	HAQA_CLUSTER_NODES=tests/cluster/real/nodes.yaml $(VENV)/python -m pytest -m real -s tests/cluster
 
 test: lint unit integration engines  ## what has to pass before a change lands
 

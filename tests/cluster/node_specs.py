@@ -1,4 +1,4 @@
-"""What each node of the test cluster pretends to be: labels, fake GPUs and its part of the machine, from a YAML file."""
+"""What each node of the test cluster pretends to be: labels, fake GPUs, its part of the machine; from a YAML file."""
 
 from __future__ import annotations
 

@@ -12,8 +12,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from haqa_operator.executors.environments import Environment, runner_environment, serving_environment
 from tests.cluster.building import PYTHON_IMAGE
+
+from haqa_operator.executors.environments import Environment, runner_environment, serving_environment
 
 ROOT = Path(__file__).parents[3]
 IMAGE_PYTHON = "python3.11"
@@ -67,15 +68,15 @@ def compile_packages() -> None:
 def _packages(environment: Environment) -> Path:
     if missing := environment.missing():
         raise CannotMount(
-            f"the {environment.role} environment at {environment.python} lacks {', '.join(missing)}: run `make envs`, or "
-            f"name another environment's interpreter in {environment.variable}"
+            f"the {environment.role} environment at {environment.python} lacks {', '.join(missing)}: run `make envs`, "
+            f"or name another environment's interpreter in {environment.variable}"
         )
     for folder in environment.site_packages():
         if folder.parent.name == IMAGE_PYTHON:
             return folder.resolve()
     raise CannotMount(
-        f"the {environment.role} environment at {environment.python} is not of {IMAGE_PYTHON}, which the pods run; make "
-        "it with that"
+        f"the {environment.role} environment at {environment.python} is not of {IMAGE_PYTHON}, which the pods run; "
+        "make it with that"
     )
 
 
