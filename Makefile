@@ -72,7 +72,7 @@ cluster-down: .venv/.ready  ## stop it
 
 cluster-tests: .venv/.ready  ## against a cluster of their own, or the one of HAQA_TEST_KUBECONFIG; not part of `test`
 	@$(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
-	$(VENV)/python -m pytest -m "not real" tests/cluster
+	$(VENV)/python -m pytest tests/cluster
 
 cluster-real: envs  ## one tuning of two node types with real engines in pods, on a cluster of its own; not part of `test`
 	test -n "$(HAQA_DEMO_MODEL)" || $(VENV)/haqa model demo

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.operator_process import OperatorProcess, claim
-from tests.cluster.real.environments import ROOT, installation_settings
+from tests.cluster.real.environments import ROOT, NodeEnvironments
 from tests.cluster.real.summary import summary
 from tests.cluster.service_client import complete
 from tests.cluster.waiting import wait_until
@@ -70,9 +70,11 @@ def tuned(
     api = cluster.within(f"real-{secrets.token_hex(4)}")
     cluster.run("create", "namespace", api.namespace)
     _let_pods_reach(folder)
+    environments = NodeEnvironments.of_this_machine()
     with LLMServer(api_key=key) as llm:
-        operator = OperatorProcess(api, folder / "operator.log", installation_settings())
+        operator = OperatorProcess(api, folder / "operator.log", environments.settings())
         try:
+            environments.compile(api)
             api.apply(*_needed(api.namespace, demo_model, folder / "artifacts", key), _example(llm.url))
             operator.start()
             tuning = _finished(api, operator.log)

@@ -7,27 +7,34 @@ is mounted. The interpreter is the image's own (`localhost/python:test`), its pa
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.building import PYTHON_IMAGE
+from tests.cluster.building import PYTHON_IMAGE, cache_folder
+from tests.cluster.kubectl import Kubectl, Manifest
+from tests.cluster.one_pod import output_of
 
 from haqa_operator.executors.environments import Environment, runner_environment, serving_environment
+from haqa_operator.executors.launchers import RUNNER_PRELOAD
+from haqa_runner.prefork import VLLM_PRELOAD
 
 ROOT = Path(__file__).parents[3]
-IMAGE_PYTHON = "python3.11"
+_IMAGE_PYTHON = "python3.11"
 """Of Debian 12, from which the image is bootstrapped."""
-_COMPILE_LIMIT_S = 600.0
+_USER_ID = 10001
+_COMPILE_LIMIT_S = 900.0
+_IMPORT = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
 
 
 class CannotMount(Exception):
-    """The environments of this machine cannot be used in pods."""
+    """The environments of this machine cannot be used in pods; the message has the remedy."""
 
 
 @dataclass(frozen=True)
 class _Mounted:
+    """A folder of the node, in every pod at the same place."""
+
     name: str
     folder: Path
 
@@ -35,34 +42,88 @@ class _Mounted:
     def place(self) -> str:
         return f"/opt/haqa/{self.name}"
 
-    def volume(self) -> dict[str, object]:
-        source = {"hostPath": {"path": str(self.folder), "type": "Directory"}}
-        return {"name": f"env-{self.name}", "mountPath": self.place, "source": source}
+    @property
+    def source(self) -> Manifest:
+        return {"hostPath": {"path": str(self.folder), "type": "Directory"}}
 
 
-def installation_settings() -> dict[str, str]:
-    """Variables of the operator. Raises CannotMount with the remedy."""
-    runner = _Mounted("runner", _packages(runner_environment()))
-    serving = _Mounted("serving", _packages(serving_environment()))
-    source = _Mounted("source", ROOT / "runner")
-    rig = _Mounted("rig", Path(__file__).parent / "engine")
-    return {
-        "HAQA_RUNNER_IMAGE": PYTHON_IMAGE,
-        "HAQA_ENGINE_IMAGE": PYTHON_IMAGE,
-        "HAQA_RUNNER_COMMAND": json.dumps(["python3", "-m", "haqa_runner"]),
-        # The checkout's runner goes before the one that the environment was installed from.
-        "HAQA_RUNNER_ENV": json.dumps({"PYTHONPATH": f"{source.place}:{runner.place}"}),
-        "HAQA_ENGINE_COMMAND": json.dumps(["env", f"PYTHONPATH={serving.place}", "python3", f"{rig.place}/engine.py"]),
-        "HAQA_EXTRA_VOLUMES": json.dumps([mounted.volume() for mounted in (runner, serving, source, rig)]),
-    }
+@dataclass(frozen=True)
+class NodeEnvironments:
+    """Folders of the node from which pods run.
 
+    Attributes:
+        runner, serving: site-packages of the two environments.
+        source: The checkout's runner, which goes before the one that the environment was installed from.
+        rig: `engine.py`.
+        bytecode: Pods cannot write into what they mount read-only, and would compile thousands of modules every time.
+    """
 
-def compile_packages() -> None:
-    """Pods cannot write bytecode into what they mount read-only, and would compile everything at every start."""
-    for environment in (runner_environment(), serving_environment()):
-        command = [str(environment.python), "-m", "compileall", "-q", "-j", "0", str(_packages(environment))]
-        # It fails for templates and for sources of other Pythons, which nobody imports.
-        subprocess.run(command, check=False, timeout=_COMPILE_LIMIT_S, capture_output=True, env=_plain())
+    runner: _Mounted
+    serving: _Mounted
+    source: _Mounted
+    rig: _Mounted
+    bytecode: _Mounted
+
+    @classmethod
+    def of_this_machine(cls) -> NodeEnvironments:
+        """Raises CannotMount."""
+        bytecode = cache_folder() / "bytecode"
+        bytecode.mkdir(parents=True, exist_ok=True)
+        bytecode.chmod(0o777)
+        return cls(
+            _Mounted("runner", _packages(runner_environment())),
+            _Mounted("serving", _packages(serving_environment())),
+            _Mounted("source", ROOT / "runner"),
+            _Mounted("rig", Path(__file__).parent / "engine"),
+            _Mounted("bytecode", bytecode),
+        )
+
+    def settings(self) -> dict[str, str]:
+        """Variables of the operator."""
+        volumes = [{"name": f.name, "mountPath": f.place, "source": f.source} for f in self._folders]
+        engine = [f"{name}={value}" for name, value in self._engine_env.items()]
+        return {
+            "HAQA_RUNNER_IMAGE": PYTHON_IMAGE,
+            "HAQA_ENGINE_IMAGE": PYTHON_IMAGE,
+            "HAQA_RUNNER_COMMAND": json.dumps(["python3", "-m", "haqa_runner"]),
+            "HAQA_RUNNER_ENV": json.dumps(self._runner_env),
+            "HAQA_ENGINE_COMMAND": json.dumps(["env", *engine, "python3", f"{self.rig.place}/engine.py"]),
+            "HAQA_EXTRA_VOLUMES": json.dumps(volumes),
+        }
+
+    def compile(self, api: Kubectl) -> None:
+        """Lets a pod import what the trials' pods will, so that they find its bytecode. Slow the first time only."""
+        for env, modules in ((self._runner_env, RUNNER_PRELOAD), (self._engine_env, VLLM_PRELOAD)):
+            output_of(api, self._importing(env, modules), _COMPILE_LIMIT_S)
+
+    @property
+    def _folders(self) -> tuple[_Mounted, ...]:
+        return (self.runner, self.serving, self.source, self.rig, self.bytecode)
+
+    @property
+    def _runner_env(self) -> dict[str, str]:
+        return self._env(f"{self.source.place}:{self.runner.place}")
+
+    @property
+    def _engine_env(self) -> dict[str, str]:
+        return self._env(self.serving.place)
+
+    def _env(self, path: str) -> dict[str, str]:
+        return {"PYTHONPATH": path, "PYTHONPYCACHEPREFIX": self.bytecode.place}
+
+    def _importing(self, env: dict[str, str], modules: Sequence[str]) -> Manifest:
+        container = {
+            "name": "main",
+            "image": PYTHON_IMAGE,
+            "command": ["python3", "-c", _IMPORT, *modules],
+            "env": [{"name": name, "value": value} for name, value in env.items()],
+            "volumeMounts": [{"name": folder.name, "mountPath": folder.place} for folder in self._folders],
+        }
+        return {
+            "securityContext": {"runAsUser": _USER_ID},
+            "containers": [container],
+            "volumes": [{"name": folder.name, **folder.source} for folder in self._folders],
+        }
 
 
 def _packages(environment: Environment) -> Path:
@@ -72,13 +133,9 @@ def _packages(environment: Environment) -> Path:
             f"or name another environment's interpreter in {environment.variable}"
         )
     for folder in environment.site_packages():
-        if folder.parent.name == IMAGE_PYTHON:
+        if folder.parent.name == _IMAGE_PYTHON:
             return folder.resolve()
     raise CannotMount(
-        f"the {environment.role} environment at {environment.python} is not of {IMAGE_PYTHON}, which the pods run; "
+        f"the {environment.role} environment at {environment.python} is not of {_IMAGE_PYTHON}, which the pods run; "
         "make it with that"
     )
-
-
-def _plain() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
