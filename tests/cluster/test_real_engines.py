@@ -1,7 +1,7 @@
-"""One tuning, two node types, nothing played: real llm-compressor and real vLLM in the cluster's pods, a scripted LLM.
+"""One tuning, two node types; real llm-compressor, vLLM and Prometheus in the pods. The LLM alone is scripted.
 
 `make cluster-real`; too long for `make cluster-tests`. Needs the environments of `make envs` and the demo model
-(HAQA_DEMO_MODEL where it lies elsewhere). With HAQA_PROMETHEUS_URL set, the operator reads serving metrics from there.
+(HAQA_DEMO_MODEL where it lies elsewhere).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 import yaml
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.operator_process import OperatorProcess, claim
+from tests.cluster.prometheus_pod import SCRAPE_INTERVAL_S, PrometheusPod
 from tests.cluster.real.environments import ROOT, NodeEnvironments
 from tests.cluster.real.summary import summary
 from tests.cluster.service_client import complete
@@ -25,7 +27,7 @@ from tests.cluster.waiting import wait_until
 from tests.fakes.llm_server import LLMServer
 
 TUNING_LIMIT_S = 3600.0
-POOLS = ("full", "avx2")
+POOLS = ("full", "vnni")
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(4500)]
 
@@ -61,6 +63,7 @@ def demo_model() -> Path:
 def tuned(
     definitions: None,
     python_image: None,
+    prometheus_image: None,
     cluster: Kubectl,
     demo_model: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -71,18 +74,21 @@ def tuned(
     cluster.run("create", "namespace", api.namespace)
     _let_pods_reach(folder)
     environments = NodeEnvironments.of_this_machine()
-    with LLMServer(api_key=key) as llm:
-        operator = OperatorProcess(api, folder / "operator.log", environments.settings())
-        try:
-            environments.compile(api)
-            api.apply(*_needed(api.namespace, demo_model, folder / "artifacts", key), _example(llm.url))
-            operator.start()
-            tuning = _finished(api, operator.log)
-            trials = {trial["metadata"]["name"]: trial for trial in api.list("quantizationtrial")}
-            yield Tuned(api, tuning, trials, operator.log, key, llm)
-        finally:
-            operator.stop()
-            cluster.run("delete", "namespace", api.namespace, "--wait=false")
+    prometheus = PrometheusPod(api, folder / "samples")
+    with ExitStack() as cleaning:
+        cleaning.callback(cluster.run, "delete", "namespace", api.namespace, "--wait=false")
+        llm = cleaning.enter_context(LLMServer(api_key=key))
+        cleaning.callback(prometheus.remove)
+        prometheus.start()
+        read = {"HAQA_PROMETHEUS_URL": prometheus.url, "HAQA_SCRAPE_INTERVAL_SECONDS": str(SCRAPE_INTERVAL_S)}
+        operator = OperatorProcess(api, folder / "operator.log", environments.settings() | read)
+        environments.compile(api)
+        api.apply(*_needed(api.namespace, demo_model, folder / "artifacts", key), _example(llm.url))
+        operator.start()
+        cleaning.callback(operator.stop)
+        tuning = _finished(api, operator.log)
+        trials = {trial["metadata"]["name"]: trial for trial in api.list("quantizationtrial")}
+        yield Tuned(api, tuning, trials, operator.log, key, llm)
 
 
 def _let_pods_reach(folder: Path) -> None:
@@ -129,8 +135,8 @@ def test_every_pool_has_its_answer(tuned: Tuned, pool: str) -> None:
 def test_the_pools_really_differ(tuned: Tuned) -> None:
     """The unquantized model is served far slower without tiles and wide registers."""
     speeds = {pool: tuned.trials_of(pool)[0]["status"]["metrics"]["throughput"] for pool in POOLS}
-    assert speeds["full"]["low"] > 1.3 * speeds["avx2"]["high"], speeds
-    assert tuned.pool("full")["hardware"] != tuned.pool("avx2")["hardware"]
+    assert speeds["full"]["low"] > 1.3 * speeds["vnni"]["high"], speeds
+    assert tuned.pool("full")["hardware"] != tuned.pool("vnni")["hardware"]
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -157,21 +163,21 @@ def test_every_trial_tells_what_it_measured(tuned: Tuned, pool: str) -> None:
         status, name = trial["status"], trial["metadata"]["name"]
         assert status["phase"] == "Succeeded", (name, status.get("failure"))
         assert status["metrics"].keys() >= {"throughput@1", "throughput@8", "ttft.p95@8", "perplexity"}, name
-        assert status["source"] == ("prometheus" if os.environ.get("HAQA_PROMETHEUS_URL") else "engine-metrics"), name
+        assert status["source"] == "prometheus", (name, status.get("warnings"))
         assert len(status["artifactDigest"]) == 64, name
         assert status["engineArgs"], name
 
 
 def test_both_pools_share_the_quantized_models(tuned: Tuned) -> None:
     made = [t["status"] for t in tuned.trials.values() if not t["status"]["artifactReused"]]
-    quantized = [t for t in tuned.trials.values() if t["spec"]["proposal"]["configuration"]["scheme"] != "BF16"]
+    quantized = [t for t in tuned.trials.values() if t["spec"]["configuration"]["scheme"] != "BF16"]
     digests = {t["status"]["artifactDigest"] for t in quantized}
     assert len(made) == len(digests) < len(quantized)
     assert {status["artifactDigest"] for status in made} == digests
 
 
 def test_the_agent_chose_and_its_key_is_nowhere(tuned: Tuned) -> None:
-    proposers = [trial["spec"]["proposal"]["proposer"] for trial in tuned.trials.values()]
+    proposers = [trial["spec"]["proposer"] for trial in tuned.trials.values()]
     assert proposers.count("baseline") == len(POOLS)
     assert set(proposers) == {"baseline", "agent"}
     assert len(tuned.llm.requests) == proposers.count("agent")

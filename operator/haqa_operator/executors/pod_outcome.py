@@ -18,6 +18,7 @@ from haqa_operator.executors.pod_outcome_failures import (
     deadline_failure,
     deleted,
     engine_death,
+    engine_is_blamed,
     failure_of,
     gone,
 )
@@ -254,10 +255,13 @@ def _finished(evidence: Evidence) -> float:
 
 
 def _engine_log(evidence: Evidence) -> tuple[LogWanted, ...]:
-    """The engine's whole log, if the end of it in the status is all that its failure was read from."""
-    died = engine_death(evidence)
-    if died is None or ENGINE_CONTAINER in evidence.logs:
+    """The engine's whole log, if the end of it in the status, or a client's view, is all that its failure says."""
+    if ENGINE_CONTAINER in evidence.logs or ENGINE_CONTAINER not in evidence.pod.containers:
         return ()
+    died = engine_death(evidence)
+    if died is None:
+        blamed = any(engine_is_blamed(report.failure) for report in evidence.reports.values())
+        return (LogWanted(evidence.pod.name, ENGINE_CONTAINER),) if blamed else ()
     previous = evidence.pod.containers[ENGINE_CONTAINER].ended is not died
     return (LogWanted(evidence.pod.name, ENGINE_CONTAINER, previous=previous),)
 

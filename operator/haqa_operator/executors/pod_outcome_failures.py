@@ -131,7 +131,19 @@ def engine_died(evidence: Evidence) -> Failure | None:
 def reported(evidence: Evidence) -> Failure | None:
     """What a step found out itself."""
     failures = (report.failure for report in evidence.reports.values() if report.failure is not None)
-    return next((failure for failure in failures if failure.reason not in _OF_THE_CLUSTER), None)
+    failure = next((failure for failure in failures if failure.reason not in _OF_THE_CLUSTER), None)
+    log = evidence.logs.get(ENGINE_CONTAINER)
+    if failure is None or not engine_is_blamed(failure) or not log:
+        return failure
+    # Whoever asks the engine is told that it failed; why is in the engine's own log.
+    cause = diagnose(log, None, evidence.job.request.engine.args if evidence.job.request else ())
+    message = shortened(f"{failure.message}; its log: {cause.message}", _MESSAGE_LIMIT)
+    return failure.model_copy(update={"message": message, "log_tail": cause.log_tail})
+
+
+def engine_is_blamed(failure: Failure | None) -> bool:
+    """Whether a step has found that the engine does not work."""
+    return failure is not None and failure.reason is FailureReason.ENGINE_LOAD_FAILED
 
 
 def past_deadline(evidence: Evidence) -> Failure | None:

@@ -53,6 +53,10 @@ def make_demo_model(target: Path, recipe: DemoRecipe, progress: Progress) -> Non
         tokenizer.save_pretrained(folder)
         facts = {"recipe": asdict(recipe), "parameters": wide.num_parameters(), "training_perplexity": math.exp(loss)}
         (folder / MARKER).write_text(json.dumps(facts, indent=2) + "\n")
+        for file in folder.iterdir():
+            # Weights are written for their owner alone; in a cluster a pod's user reads them.
+            file.chmod(0o644)
+        folder.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)
         os.replace(folder, target)

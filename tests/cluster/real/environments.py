@@ -106,7 +106,8 @@ class NodeEnvironments:
 
     @property
     def _engine_env(self) -> dict[str, str]:
-        return self._env(self.serving.place)
+        # The image has no C++ compiler, which vLLM's sampler would compile with; the official image has one.
+        return self._env(self.serving.place) | {"TORCHDYNAMO_DISABLE": "1"}
 
     def _env(self, path: str) -> dict[str, str]:
         return {"PYTHONPATH": path, "PYTHONPYCACHEPREFIX": self.bytecode.place}

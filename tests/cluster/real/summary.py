@@ -19,7 +19,7 @@ def summary(tuning: Manifest, trials: Sequence[Manifest], seconds: float) -> str
         figures += [f"{failure['reason']}: {failure['message']}"] if failure else []
         took = f"{status['finished'] - status['started']:.0f} s" if status.get("finished") else "unfinished"
         phases = {name: round(value) for name, value in status.get("phaseSeconds", {}).items()}
-        scheme = spec["proposal"]["configuration"].get("scheme", "BF16")
+        scheme = spec["configuration"]["scheme"]
         lines.append(f"{spec['pool']} trial {spec['number']} {scheme}: {', '.join(figures)}; {took} {phases}")
     for pool in tuning["status"].get("pools", ()):
         best = pool.get("best") or {}

@@ -326,3 +326,17 @@ def test_status_with_nothing_in_it_is_pending():
     pod = make_pod().obj()
     pod["status"] = {"containerStatuses": None, "conditions": None}
     assert observe_trial(make_job().obj(), [pod], T0).phase is TrialPhase.PENDING
+
+
+def test_what_measure_says_of_the_engine_is_explained_by_the_engines_own_log():
+    said = failed(FailureReason.ENGINE_LOAD_FAILED, "the engine started but cannot answer a plain request (HTTP 500)")
+    pod = make_pod().measured(said, exit_code=3)
+    first = observe(pod)
+    assert first.logs_wanted == (LogWanted(NAME, "vllm"),)
+    again = observe(pod, logs={"vllm": NO_KERNEL})
+    assert again.failure.reason is FailureReason.ENGINE_LOAD_FAILED
+    assert again.failure.message.startswith(
+        "the engine started but cannot answer a plain request (HTTP 500); its log: "
+    )
+    assert "no kernel for the scheme" in again.failure.message
+    assert again.logs_wanted == ()
