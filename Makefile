@@ -20,13 +20,13 @@ envs: .venv/.ready .venvs/runner/.ready .venvs/serving/.ready  ## the three Pyth
 	@touch $@
 
 .venv/.ready: .venv/.uv locks/operator.txt pyproject.toml
-	@echo "installing the control plane's environment"
+	@echo "installing the control plane's environment" >&2
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r locks/operator.txt
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --editable .
 	@touch $@
 
 .venvs/%/.ready: locks/%.txt pyproject.toml | .venv/.uv
-	@echo "installing the $* environment (several GB, about half a minute)"
+	@echo "installing the $* environment (several GB, about half a minute)" >&2
 	test -x .venvs/$*/bin/python || $(UV) venv --quiet --python .venv/bin/python .venvs/$*
 	$(UV) pip install --quiet --python .venvs/$*/bin/python --no-deps --require-hashes -r locks/$*.txt
 	$(UV) pip install --quiet --python .venvs/$*/bin/python --no-deps --editable .
