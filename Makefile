@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS := never
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .PHONY: help envs demo demo-pools test unit integration engines timed generate lint format lock clean \
-	images cluster cluster-load cluster-down cluster-tests cluster-real
+	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-slow cluster-real
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -70,16 +70,25 @@ images: .venv/.ready  ## IMAGES="operator runner" (default: operator): built wit
 cluster-down: .venv/.ready  ## stop it
 	@$(VENV)/python -m tests.cluster.local_cluster stop
 
-cluster-tests: .venv/.ready  ## against a cluster of their own, or the one of HAQA_TEST_KUBECONFIG; not part of `test`
-	@$(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
-	$(VENV)/python -m pytest tests/cluster
+CLUSTER_FAST := $(addprefix tests/cluster/test_,cluster.py node_specs.py crds.py chart.py operator.py)
+CLUSTER_BUILD = $(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
+
+cluster-fast: .venv/.ready  ## the operator with stub engines, on a cluster of their own or the one of HAQA_TEST_KUBECONFIG
+	@$(CLUSTER_BUILD)
+	$(VENV)/python -m pytest $(CLUSTER_FAST)
+
+cluster-slow: .venv/.ready  ## the same: faults, failures, Prometheus, the operator installed by Helm
+	@$(CLUSTER_BUILD)
+	$(VENV)/python -m pytest $(filter-out $(CLUSTER_FAST),$(wildcard tests/cluster/test_*.py))
+
+cluster-tests: cluster-fast cluster-slow  ## both
 
 cluster-real: envs  ## one tuning of two node types with real engines in pods, on a cluster of its own; not part of `test`
 	test -n "$(HAQA_DEMO_MODEL)" || $(VENV)/haqa model demo
 	@$(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
 	HAQA_CLUSTER_NODES=tests/cluster/real/nodes.yaml $(VENV)/python -m pytest -m real -s tests/cluster
 
-test: lint unit integration engines  ## what has to pass before a change lands
+test: lint unit cluster-fast integration engines cluster-slow  ## what has to pass before a change lands
 
 # The report is opened in a real browser.
 .cache/chromium.ready:
