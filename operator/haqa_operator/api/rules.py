@@ -155,5 +155,11 @@ RULES: Final[dict[type[BaseModel], tuple[Rule, ...]]] = {
             "the spec of a trial says what was measured and cannot change; delete the trial to have it measured again",
             ".spec",
         ),
+        Rule(
+            "!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Succeeded', 'Failed'])"
+            " || self.status == oldSelf.status",
+            "the status of a finished trial is a record and cannot change; delete the trial to have it measured again",
+            ".status",
+        ),
     ),
 }
