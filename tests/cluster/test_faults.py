@@ -146,14 +146,15 @@ def test_the_winners_deployment_comes_back_as_it_was_measured(place: Workplace) 
     assert edited["spec"]["replicas"] == 0
     assert edited["metadata"]["annotations"]["owner"] == "somebody"
     uid = edited["metadata"]["uid"]
-    place.api.run("delete", "deployment", "demo-full")
     place.api.run("delete", "service", "demo-full")
+    place.until(lambda: place.api.list("service"), "the Service to come back", limit_s=60)
+    place.api.run("delete", "deployment", "demo-full")
 
     def back() -> bool:
         found = place.api.list("deployment")
-        return bool(found) and found[0]["metadata"]["uid"] != uid and bool(place.api.list("service"))
+        return bool(found) and found[0]["metadata"]["uid"] != uid
 
-    place.until(back, "Deployment and Service to come back", limit_s=60)
+    place.until(back, "the Deployment to come back", limit_s=60)
     assert container() == before
     place.until(lambda: place.api.get("deployment", "demo-full")["status"].get("availableReplicas") == 1, "it to serve")
     assert measured_once(place)

@@ -33,6 +33,7 @@ CHILDREN = (
     ("batch", "v1", "jobs"),
     ("", "v1", "pods"),
     ("apps", "v1", "deployments"),
+    ("", "v1", "services"),
 )
 CLIENT_TIMEOUT_S = SERVER_TIMEOUT_S + 60
 INACTIVITY_S = 90
