@@ -75,7 +75,6 @@ class OperatorProcess:
         """What pods see of this machine."""
         folders = {"stub": STUB, "engine-logs": ENGINE_LOGS}
         if self.behaviour is not None:
-            self.behaviour.told()
             folders["behaviour"] = self.behaviour.folder
         return [
             {"name": name, "mountPath": f"/{name}", "source": {"hostPath": {"path": str(path)}}}
