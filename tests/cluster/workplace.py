@@ -47,9 +47,12 @@ class Workplace:
 
     def measured(self, tuning: str = "demo") -> Counter[str]:
         """How often each trial was measured to its end, by what the stubs in the pods wrote down themselves."""
-        file = self.folder / "artifacts" / "measured"
-        lines = file.read_text().splitlines() if file.exists() else []
+        lines = self._measured.read_text().splitlines() if self._measured.exists() else []
         return Counter(line for line in lines if line.startswith(f"{tuning}-"))
+
+    @property
+    def _measured(self) -> Path:
+        return self.folder / "artifacts" / "measured"
 
     def until(self, probe: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
         wait_until(probe, limit_s, what, self.told)
@@ -74,6 +77,7 @@ class Workplace:
         """As it was before the first tuning: the next one finds the nodes free and an operator at work."""
         self.behaviour.told()
         emptied(self.api)
+        self._measured.unlink(missing_ok=True)
         if not self.operator.running:
             self.operator.start()
 
@@ -127,6 +131,12 @@ def workplace(
 
 def emptied(api: Kubectl) -> None:
     """An engine takes most of a node: the next test's trials would wait for it."""
-    api.run("delete", "quantizationtunings,deployments,services,jobs", "--all", "--cascade=background", limit_s=60)
-    api.run("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false", limit_s=60)
-    wait_until(lambda: not api.list("pod"), 60, "the pods to be gone")
+    api.run("delete", "quantizationtunings", "--all", "--wait=true", limit_s=60)
+
+    def empty() -> bool:
+        # More than once: an operator that was looking at the tuning may still have written its winner.
+        api.run("delete", "deployments,services,jobs", "--all", "--cascade=background", limit_s=60)
+        api.run("delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false", limit_s=60)
+        return not (api.list("deployment") or api.list("job") or api.list("pod"))
+
+    wait_until(empty, 90, "pods and what makes them to be gone")
