@@ -41,12 +41,14 @@ class PrometheusPod:
         folder: Of its samples and logs.
         configuration: Its own; by default the documented one.
         web: Files of --web.config.file, web.yml among them: TLS and basic authentication.
+        node_selector: Where it runs; on a node that is busy it needs a share of its own to scrape in time.
     """
 
     kubectl: Kubectl
     folder: Path
     configuration: Manifest = field(default_factory=documented_configuration)
     web: Mapping[str, str] = field(default_factory=dict)
+    node_selector: Mapping[str, str] = field(default_factory=dict)
     _local_port: int = 0
     _forward: subprocess.Popen[str] | None = None
 
@@ -183,6 +185,7 @@ class PrometheusPod:
                 {"name": "configuration", "mountPath": "/etc/prometheus"},
                 {"name": "web", "mountPath": "/etc/web"},
             ],
+            "resources": {"requests": {"cpu": "50m"}},
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }
         volumes = [
@@ -192,6 +195,7 @@ class PrometheusPod:
         ]
         pod = {
             "serviceAccountName": NAME,
+            "nodeSelector": dict(self.node_selector),
             "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "fsGroup": 65534},
             "terminationGracePeriodSeconds": 5,
             "containers": [container],

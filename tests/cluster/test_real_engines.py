@@ -74,7 +74,7 @@ def tuned(
     cluster.run("create", "namespace", api.namespace)
     _let_pods_reach(folder)
     environments = NodeEnvironments.of_this_machine()
-    prometheus = PrometheusPod(api, folder / "samples")
+    prometheus = PrometheusPod(api, folder / "samples", node_selector={"haqa.dev/role": "system"})
     with ExitStack() as cleaning:
         cleaning.callback(cluster.run, "delete", "namespace", api.namespace, "--wait=false")
         llm = cleaning.enter_context(LLMServer(api_key=key))
