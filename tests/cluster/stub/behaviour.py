@@ -28,6 +28,12 @@ def hold(step: str) -> None:
         time.sleep(0.1)
 
 
+def wait(configuration: dict, step: str) -> None:
+    """Like `hold`, of some configurations alone: a misbehaviour that is called `wait`."""
+    while misbehaviour(configuration, step) == "wait":
+        time.sleep(0.1)
+
+
 def misbehaviour(configuration: dict, step: str) -> str:
     names = {configuration["scheme"], *(f"{name}={value}" for name, value in configuration.get("engine", []))}
     chosen = told()

@@ -75,6 +75,7 @@ def quantize(request: dict) -> dict:
 
 def measure(request: dict) -> dict:
     behaviour.hold("measure")
+    behaviour.wait(request["configuration"], "measure")
     scheme = request["configuration"]["scheme"]
     rate = SPEED.get(request["pool"], SPEED["full"])[scheme]
     match behaviour.misbehaviour(request["configuration"], "measure"):

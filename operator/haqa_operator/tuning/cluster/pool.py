@@ -131,7 +131,8 @@ class PoolReconciler:
         attempts = {trial.name: attempt for trial in state.trials if (attempt := self._attempt(trial)) is not None}
         leaving = self._leaving(state)
         asking = self._asking.waiting(self._question(state.next_number))
-        view = PoolView(self._pool.name, PoolPhase.SEARCHING, _doing(state, attempts, leaving, asking), hardware, state)
+        doing = _doing(state, attempts, leaving, asking, self._snapshot.silent_nodes)
+        view = PoolView(self._pool.name, PoolPhase.SEARCHING, doing, hardware, state)
         for action in reconcile_pool(PoolSnapshot(state, attempts, asking, frozenset(leaving))):
             match action:
                 case AskStrategy(number):
@@ -343,10 +344,13 @@ def _begun(seen: TrialObservation) -> dict[str, object]:
     return {"phase": TrialPhase(seen.phase), "started": seen.scheduled or seen.started}
 
 
-def _doing(state: PoolState, attempts: dict[str, Attempt], leaving: dict[str, str], asking: bool) -> str:
+def _doing(
+    state: PoolState, attempts: dict[str, Attempt], leaving: dict[str, str], asking: bool, silent: frozenset[str]
+) -> str:
     def what(trial: Trial) -> str:
         if trial.name in attempts:
-            return attempts[trial.name].observation.message
+            seen = attempts[trial.name].observation
+            return f"{seen.message} (the node {seen.node} is not ready)" if seen.node in silent else seen.message
         return f"waiting for {leaving[trial.name]} to be gone" if trial.name in leaving else "starting"
 
     running = [

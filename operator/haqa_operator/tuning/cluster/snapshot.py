@@ -40,6 +40,7 @@ class TuningSnapshot:
     """Everything about one tuning, as it was a moment ago.
 
     Attributes:
+        silent_nodes: Names of the pools' nodes that do not answer, or say that they are not ready.
         leftovers: Pods without their Job and Jobs without their trial: the garbage collector has not come to them yet.
     """
 
@@ -50,6 +51,7 @@ class TuningSnapshot:
     work: tuple[Work, ...]
     nodes: Mapping[str, tuple[Node, ...]]
     leftovers: tuple[Manifest, ...] = ()
+    silent_nodes: frozenset[str] = frozenset()
 
     @property
     def namespace(self) -> str:
@@ -118,6 +120,7 @@ def read_snapshot(
         work=tuple(Work(job, _pods_of(job, pods), _attempt(job)) for job in mine),
         nodes={pool: tuple(read_node(node) for node in found) for pool, found in nodes.items()},
         leftovers=(*others, *orphans),
+        silent_nodes=frozenset(_name(node) for found in nodes.values() for node in found if not _ready(node)),
     )
 
 
@@ -167,6 +170,15 @@ def _awaited(leftover: Manifest, now: float, patience_s: float) -> bool:
         return True
     pod = Pod.read(leftover)
     return not pod.over and (pod.gone_by is None or now < pod.gone_by + patience_s)
+
+
+def _ready(node: Manifest) -> bool:
+    conditions = node.get("status", {}).get("conditions", ())
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _name(thing: Manifest) -> str:
+    return str(thing["metadata"]["name"])
 
 
 def _attempt(job: Manifest) -> int:
