@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.test_operator import tuning
 from tests.cluster.workplace import Workplace, workplace
+from tests.fakes import llm_server
 from tests.fakes.llm_server import MODEL, LLMServer, repeats_the_key
 
 pytestmark = pytest.mark.timeout(600)
@@ -70,23 +75,36 @@ def everything_written(place: Workplace) -> str:
     return "\n".join([place.api.run("get", kinds, "-o", "yaml"), described, place.operator.log.read_text(), *logs])
 
 
+@contextmanager
+def serving(port: int) -> Iterator[None]:
+    """The LLM as a process, whose end also ends the connections that are kept open."""
+    command = [sys.executable, llm_server.__file__, "--port", str(port), "--api-key", KEY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert b"serving" in process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 def test_a_tuning_goes_on_without_its_llm_and_asks_again_when_it_is_back(place: Workplace) -> None:
-    with LLMServer(api_key=KEY) as server:
-        url, port = server.url, int(server.url.split(":")[2].split("/")[0])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with serving(port):
         place.behaviour.told(**{f"max-num-seqs={size}": {"measure": "wait"} for size in (64, 128)})
-        place.api.apply(asking(url, trials=3))
+        place.api.apply(asking(f"http://127.0.0.1:{port}/v1", trials=3))
         place.at_step("Evaluating", 1)
-        assert server.requests
     # Down: the second choice has to be somebody else's.
     place.behaviour.told()
     place.until(lambda: len(place.trials()) == 3, "the next choice")
-    with LLMServer(api_key=KEY, port=port):
+    with serving(port):
         place.in_phase("Succeeded")
     assert proposers(place) == ["baseline", "agent", "bayesian", "agent"]
-    alone = place.trials()[2]["spec"]
-    assert "no reply" in alone["note"]
-    assert KEY not in everything_written(place)
-    assert base64.b64encode(KEY.encode()).decode() not in everything_written(place)
+    assert "no reply" in place.trials()[2]["spec"]["note"]
+    written = everything_written(place)
+    assert KEY not in written
+    assert base64.b64encode(KEY.encode()).decode() not in written
 
 
 def test_a_server_that_repeats_the_key_in_its_errors_does_not_spread_it(place: Workplace) -> None:
