@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS := never
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
 .PHONY: help envs demo demo-pools test unit integration engines timed generate lint format lock clean \
-	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-slow cluster-real
+	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-real
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -71,24 +71,30 @@ cluster-down: .venv/.ready  ## stop it
 	@$(VENV)/python -m tests.cluster.local_cluster stop
 
 CLUSTER_FAST := $(addprefix tests/cluster/test_,cluster.py node_specs.py crds.py chart.py operator.py)
+CLUSTER_MORE := $(addprefix tests/cluster/test_,answers.py failures.py installed.py pod_monitor.py)
 CLUSTER_BUILD = $(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
 
-cluster-fast: .venv/.ready  ## the operator with stub engines, on a cluster of their own or the one of HAQA_TEST_KUBECONFIG
+# On a cluster of their own, or the one of HAQA_TEST_KUBECONFIG.
+cluster-fast: .venv/.ready  ## the cluster, the definitions, the chart, and the operator with stub engines
 	@$(CLUSTER_BUILD)
 	$(VENV)/python -m pytest $(CLUSTER_FAST)
 
-cluster-slow: .venv/.ready  ## the same: faults, failures, Prometheus, the operator installed by Helm
+cluster-more: .venv/.ready  ## failing trials in real pods, what becomes of answers, the operator installed by Helm
 	@$(CLUSTER_BUILD)
-	$(VENV)/python -m pytest $(filter-out $(CLUSTER_FAST),$(wildcard tests/cluster/test_*.py))
+	$(VENV)/python -m pytest $(CLUSTER_MORE)
 
-cluster-tests: cluster-fast cluster-slow  ## both
+cluster-faults: .venv/.ready  ## crashes, lost nodes, outages, a real Prometheus: half an hour, not part of `test`
+	@$(CLUSTER_BUILD)
+	$(VENV)/python -m pytest $(filter-out $(CLUSTER_FAST) $(CLUSTER_MORE),$(wildcard tests/cluster/test_*.py))
+
+cluster-tests: cluster-fast cluster-more cluster-faults  ## all three
 
 cluster-real: envs  ## one tuning of two node types with real engines in pods, on a cluster of its own; not part of `test`
 	test -n "$(HAQA_DEMO_MODEL)" || $(VENV)/haqa model demo
 	@$(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
 	HAQA_CLUSTER_NODES=tests/cluster/real/nodes.yaml $(VENV)/python -m pytest -m real -s tests/cluster
 
-test: lint unit cluster-fast integration engines cluster-slow  ## what has to pass before a change lands
+test: lint unit cluster-fast integration cluster-more engines  ## what has to pass before a change lands
 
 # The report is opened in a real browser.
 .cache/chromium.ready:
