@@ -86,6 +86,11 @@ class PoolState:
     run: str = ""
 
     @property
+    def measured_baseline(self) -> Trial | None:
+        """None until there is one, and where it failed."""
+        return next((trial for trial in self.finished_trials if trial.is_baseline and trial.succeeded), None)
+
+    @property
     def finished_trials(self) -> tuple[Trial, ...]:
         return tuple(trial for trial in self.trials if trial.status.phase.finished)
 

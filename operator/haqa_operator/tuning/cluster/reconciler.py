@@ -23,7 +23,7 @@ from haqa_operator.tuning.cluster.means import Means
 from haqa_operator.tuning.cluster.news import LOOKING_AT_MODEL, news_of
 from haqa_operator.tuning.cluster.objects import JOB, NODE, POD, TRIAL, TUNING, Manifest
 from haqa_operator.tuning.cluster.pods import PoolPods
-from haqa_operator.tuning.cluster.pool import PoolLook, PoolReconciler
+from haqa_operator.tuning.cluster.pool import PoolReconciler
 from haqa_operator.tuning.cluster.snapshot import (
     TuningSnapshot,
     read_snapshot,
@@ -31,6 +31,7 @@ from haqa_operator.tuning.cluster.snapshot import (
     tuning_selector,
 )
 from haqa_operator.tuning.cluster.statuses import PoolView, TuningView, tuning_status
+from haqa_operator.tuning.cluster.trials import PoolLook
 from haqa_operator.tuning.preflight import metric_problems, setting_problems
 from haqa_operator.tuning.reconcile import ATTEMPTS
 
