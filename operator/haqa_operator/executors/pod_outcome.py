@@ -37,11 +37,13 @@ class LogWanted:
 
     Attributes:
         previous: Of the container's run before this one.
+        line: Part of it, if it is known; without it the log is of another run, since the container was restarted.
     """
 
     pod: str
     container: str
     previous: bool = False
+    line: str = ""
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,8 @@ def _engine_log(evidence: Evidence) -> tuple[LogWanted, ...]:
         blamed = any(engine_is_blamed(report.failure) for report in evidence.reports.values())
         return (LogWanted(evidence.pod.name, ENGINE_CONTAINER),) if blamed else ()
     previous = evidence.pod.containers[ENGINE_CONTAINER].ended is not died
-    return (LogWanted(evidence.pod.name, ENGINE_CONTAINER, previous=previous),)
+    lines = [line for line in died.message.splitlines() if line.strip()]
+    return (LogWanted(evidence.pod.name, ENGINE_CONTAINER, previous, lines[-1] if lines else ""),)
 
 
 def _silent_log(evidence: Evidence) -> tuple[LogWanted, ...]:

@@ -195,9 +195,10 @@ def test_engine_that_restarted_while_it_was_measured_spoils_the_result():
 
 
 def test_engine_log_is_asked_for_and_tells_more_than_its_end():
-    pod = make_pod().quantized().restarted("RuntimeError: Engine core initialization failed. See root cause above.")
+    end = "RuntimeError: Engine core initialization failed. See root cause above."
+    pod = make_pod().quantized().restarted(end)
     first = observe(pod)
-    assert first.logs_wanted == (LogWanted(NAME, "vllm", previous=True),)
+    assert first.logs_wanted == (LogWanted(NAME, "vllm", previous=True, line=end),)
     again = observe(pod, logs={"vllm": NO_KERNEL})
     assert again.failure.reason is FailureReason.ENGINE_LOAD_FAILED
     assert "no kernel for the scheme" in again.failure.message

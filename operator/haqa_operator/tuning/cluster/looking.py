@@ -36,12 +36,17 @@ def observe(objects: Objects, namespace: str, work: Work, now: float, limits: Li
 
 
 def _read(objects: Objects, namespace: str, wanted: LogWanted) -> str | None:
-    """None if the node does not give it, since it is lost or restarting."""
+    """None if the node does not give it, since it is lost or restarting; empty if the log is gone."""
     try:
-        return objects.log(namespace, wanted.pod, wanted.container, wanted.previous)
+        # A container that ended a moment ago may have been restarted meanwhile, and its log is then the one before.
+        for previous in (wanted.previous, not wanted.previous):
+            text = objects.log(namespace, wanted.pod, wanted.container, previous)
+            if wanted.line in text:
+                return text
     except ApiError as error:
         log.warning("%s/%s: %s", namespace, wanted.pod, error)
         return None
+    return ""
 
 
 def _podless(objects: Objects, namespace: str, work: Work, seen: TrialObservation, now: float) -> TrialObservation:

@@ -18,13 +18,13 @@ MEASURED_AT = 300.0
 class Node:
     """Stands in for the API server: gives a log or none, and has events."""
 
-    def __init__(self, log: str | None = None, warning: str | None = None) -> None:
-        self._log, self._warning = log, warning
+    def __init__(self, log: str | None = None, warning: str | None = None, previous: str = "") -> None:
+        self._log, self._warning, self._previous = log, warning, previous
 
-    def log(self, *_: object) -> str:
+    def log(self, namespace: str, pod: str, container: str, previous: bool) -> str:
         if self._log is None:
             raise ApiError("the node does not answer")
-        return self._log
+        return self._previous if previous else self._log
 
     def latest_warning(self, *_: object) -> str | None:
         return self._warning
@@ -51,6 +51,14 @@ def test_the_engines_log_is_done_without_once_its_node_is_silent_for_long() -> N
     late = look(Node(), 200 + LOG_PATIENCE_S + 1, pod)
     assert not late.logs_wanted
     assert late.failure.reason is FailureReason.ENGINE_OOM
+
+
+def test_the_log_is_that_of_the_run_that_ended_though_the_engine_was_restarted_meanwhile() -> None:
+    whole = "ValueError: the cause, long before the end\nRuntimeError: see root cause above\n"
+    ended = whole.splitlines()[1]
+    pod = make_pod().quantized().ended("vllm", ended, exit_code=1, began=101, finished=140).obj()
+    seen = look(Node("INFO starting again", previous=whole), 141, pod)
+    assert "ValueError: the cause" in "\n".join(seen.failure.log_tail)
 
 
 def test_a_job_that_can_make_no_pod_says_why() -> None:
