@@ -118,7 +118,8 @@ def test_only_failures_that_another_try_could_mend_are_tried_again(place: Workpl
     status = trial["status"]
     assert status["attempts"] == case.attempts
     assert len([warning for warning in status.get("warnings", []) if case.reason in warning]) == case.attempts - 1
-    assert len(place.api.list("job", f"haqa.dev/trial={trial['metadata']['name']}")) == 1
+    # A Job whose engine would be started again for ever has been removed.
+    assert len(place.api.list("job", f"haqa.dev/trial={trial['metadata']['name']}")) <= 1
 
 
 @pytest.mark.parametrize("name", ["quantizing", "serving"])

@@ -40,12 +40,15 @@ class PoolSnapshot:
         attempts: Trial name -> its latest Job; absent where there is none.
         asking: The strategy is thinking about the next trial (an LLM takes its time).
         leaving: Names of trials of which pods or Jobs of an earlier attempt are still there.
+        lingering: Trial -> attempt, of recorded trials whose Job would go on: an engine that cannot start is started
+            again for ever, and holds its node.
     """
 
     state: PoolState
     attempts: Mapping[str, Attempt] = field(default_factory=dict)
     asking: bool = False
     leaving: frozenset[str] = frozenset()
+    lingering: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class TryAgain:
 
 @dataclass(frozen=True)
 class RemoveJob:
-    """A Job of an attempt that is over and has been noted."""
+    """The Job of an attempt that is over and has been noted or recorded."""
 
     trial: Trial
     attempt: int
@@ -127,6 +130,9 @@ def reconcile_pool(snapshot: PoolSnapshot) -> tuple[PoolAction, ...]:
 
 def _actions(snapshot: PoolSnapshot) -> Iterator[PoolAction]:
     state = snapshot.state
+    for trial in state.trials:
+        if trial.status.phase.finished and trial.name in snapshot.lingering:
+            yield RemoveJob(trial, snapshot.lingering[trial.name])
     unfinished = [trial for trial in state.trials if not trial.status.phase.finished]
     for trial in unfinished:
         yield from _of_trial(trial, snapshot)

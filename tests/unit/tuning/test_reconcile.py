@@ -133,6 +133,12 @@ def test_running_trials_count_against_the_budget() -> None:
     assert actions(spent, n1=running()) == []
 
 
+def test_a_recorded_trial_whose_job_goes_on_does_not_keep_its_node() -> None:
+    over = trial(0, BASELINE, **failed(FailureReason.ENGINE_LOAD_FAILED))
+    known = with_spec(state(over), suspend=True)
+    assert reconcile_pool(PoolSnapshot(known, lingering={over.name: 1})) == (RemoveJob(over, 1),)
+
+
 def test_running_trials_are_not_yet_without_success() -> None:
     loading = trial(2, INT4, phase=TrialPhase.LOADING)
     known = with_spec(state(done(0, BASELINE, 100), done(1, INT8, 50), loading), parallel_trials=2)

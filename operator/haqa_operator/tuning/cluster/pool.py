@@ -111,7 +111,8 @@ class PoolReconciler:
         asking = self._asking.waiting(self._question(state.next_number))
         doing = _doing(state, attempts, leaving, asking, self._snapshot.silent_nodes)
         view = PoolView(self._pool.name, PoolPhase.SEARCHING, doing, hardware, state)
-        for action in reconcile_pool(PoolSnapshot(state, attempts, asking, frozenset(leaving))):
+        seen = PoolSnapshot(state, attempts, asking, frozenset(leaving), self._lingering(state))
+        for action in reconcile_pool(seen):
             match action:
                 case AskStrategy(number):
                     self._choose(setup, state, number)
@@ -177,6 +178,10 @@ class PoolReconciler:
         patience_s = self._installation.limits.node_lost_s
         found = ((trial.name, self._snapshot.leaving(trial.name, self._now, patience_s)) for trial in state.trials)
         return {trial: left for trial, left in found if left is not None}
+
+    def _lingering(self, state: PoolState) -> dict[str, int]:
+        failed = (trial.name for trial in state.finished_trials if not trial.succeeded)
+        return {name: attempt for name in failed if (attempt := self._snapshot.lingering(name)) is not None}
 
     def _question(self, number: int) -> Question:
         uid = str(self._snapshot.manifest["metadata"]["uid"])

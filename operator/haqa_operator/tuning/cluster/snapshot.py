@@ -10,8 +10,15 @@ from typing import Any
 from haqa_operator.api import NodePool, QuantizationTuning, Trial
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.status import ModelFacts, TuningStatus
-from haqa_operator.executors.pod_outcome_status import Pod
-from haqa_operator.executors.trial_job import ATTEMPT_LABEL, COMPONENT_LABEL, TRIAL_LABEL, label
+from haqa_operator.executors.pod_outcome_status import Ended, Job, Pod
+from haqa_operator.executors.trial_job import (
+    ATTEMPT_LABEL,
+    COMPONENT_LABEL,
+    MEASURE,
+    QUANTIZE,
+    TRIAL_LABEL,
+    label,
+)
 from haqa_operator.hardware.node_labels import Node
 from haqa_operator.search.model_profile import ModelProfile
 
@@ -91,6 +98,15 @@ class TuningSnapshot:
         left = (one for one in self.leftovers if one["metadata"].get("labels", {}).get(TRIAL_LABEL) == label(trial))
         return next((str(one["metadata"]["name"]) for one in left if _awaited(one, now, patience_s)), None)
 
+    def lingering(self, trial: str) -> int | None:
+        """The attempt of a recorded trial whose Job does not end by itself; None if it has ended or is about to."""
+        work = self.work_of(trial)
+        if work is None:
+            return None
+        job, pods = Job.read(work.job), [Pod.read(pod) for pod in work.pods]
+        ending = any(pod.over or pod.ended(MEASURE) or _failed(pod.ended(QUANTIZE)) for pod in pods)
+        return None if job.complete or job.failed or ending else work.attempt
+
     def model_work(self) -> Work | None:
         """The latest attempt at fetching the model."""
         return _latest(work for work in self.work if _label(work, COMPONENT_LABEL) == "model")
@@ -163,6 +179,10 @@ def _owned_by(child: Manifest, owner: Manifest) -> bool:
 
 def _pods_of(job: Manifest, pods: Sequence[Manifest]) -> tuple[Manifest, ...]:
     return tuple(pod for pod in pods if _owned_by(pod, job))
+
+
+def _failed(step: Ended | None) -> bool:
+    return step is not None and step.exit_code != 0
 
 
 def _awaited(leftover: Manifest, now: float, patience_s: float) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.builders import make_tuning
+from tests.unit.executors.pods import JobBuilder, PodBuilder, make_job, make_pod
 
 from haqa_operator.tuning.cluster.snapshot import TuningSnapshot, read_snapshot
 
@@ -45,6 +46,25 @@ def snapshot(*, jobs: list[Any], pods: list[Any]) -> TuningSnapshot:
 
 def leaving(seconds: float = 0.0, *, jobs: list[Any], pods: list[Any]) -> str | None:
     return snapshot(jobs=jobs, pods=pods).leaving(TRIAL, T0 + seconds, PATIENCE_S)
+
+
+def lingering(pod: PodBuilder, job: JobBuilder | None = None) -> int | None:
+    own = owned("Job", TRIAL, "job-1", "trial-1")
+    own |= {key: value for key, value in (job or make_job()).obj().items() if key in ("spec", "status")}
+    of_job = {**pod.obj(), "kind": "Pod"}
+    of_job["metadata"] |= {"ownerReferences": [{"uid": "job-1"}]}
+    return snapshot(jobs=[own], pods=[of_job]).lingering(TRIAL)
+
+
+def test_a_job_whose_engine_is_started_again_and_again_does_not_end_by_itself() -> None:
+    assert lingering(make_pod().quantized().restarted("no kernel")) == 1
+    assert lingering(make_pod().unschedulable()) == 1
+
+
+def test_a_job_that_has_ended_or_is_about_to_is_left_for_whoever_wants_its_logs() -> None:
+    assert lingering(make_pod().measured("", exit_code=3)) is None
+    assert lingering(make_pod().scheduled().ended("quantize", "", exit_code=1)) is None
+    assert lingering(make_pod().quantized().restarted("x"), make_job().condition("Failed", "DeadlineExceeded")) is None
 
 
 def test_pods_of_the_present_job_are_no_leftovers() -> None:
