@@ -71,7 +71,7 @@ cluster-down: .venv/.ready  ## stop it
 	@$(VENV)/python -m tests.cluster.local_cluster stop
 
 CLUSTER_FAST := $(addprefix tests/cluster/test_,cluster.py node_specs.py crds.py chart.py operator.py)
-CLUSTER_MORE := $(addprefix tests/cluster/test_,answers.py installed.py pod_monitor.py)
+CLUSTER_MORE := $(addprefix tests/cluster/test_,answers.py failures.py installed.py pod_monitor.py)
 CLUSTER_BUILD = $(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
 
 # On a cluster of their own, or the one of HAQA_TEST_KUBECONFIG.
@@ -79,11 +79,11 @@ cluster-fast: .venv/.ready  ## the cluster, the definitions, the chart, and the 
 	@$(CLUSTER_BUILD)
 	$(VENV)/python -m pytest $(CLUSTER_FAST)
 
-cluster-more: .venv/.ready  ## what becomes of answers, the operator installed by Helm
+cluster-more: .venv/.ready  ## failing trials in real pods, what becomes of answers, the operator installed by Helm
 	@$(CLUSTER_BUILD)
 	$(VENV)/python -m pytest $(CLUSTER_MORE)
 
-cluster-faults: .venv/.ready  ## failing trials, crashes, lost nodes, outages, a real Prometheus: not part of `test`
+cluster-faults: .venv/.ready  ## crashes, lost nodes, outages, a real Prometheus: not part of `test`
 	@$(CLUSTER_BUILD)
 	$(VENV)/python -m pytest $(filter-out $(CLUSTER_FAST) $(CLUSTER_MORE),$(wildcard tests/cluster/test_*.py))
 

@@ -26,7 +26,7 @@ from kubernetes import client, config, watch
 from prometheus_client.parser import text_string_to_metric_families
 from tests.cluster.building import components
 from tests.cluster.kubectl import Kubectl, Manifest
-from tests.cluster.operator_process import OperatorProcess, claim
+from tests.cluster.operator_process import ROOT, OperatorProcess, claim
 from tests.cluster.waiting import wait_until
 
 WRITES = ("create", "server_side_apply", "delete")
@@ -103,6 +103,8 @@ def resident_mib() -> float:
 @contextmanager
 def namespace(kubeconfig: Path) -> Iterator[Kubectl]:
     cluster = Kubectl(str(components() / "kubectl"), kubeconfig)
+    cluster.run("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    wait_until(lambda: cluster.run("api-resources", "--api-group=haqa.dev", "-o", "name"), 30, "the definitions")
     name = f"overhead-{secrets.token_hex(3)}"
     cluster.run("create", "namespace", name)
     try:
