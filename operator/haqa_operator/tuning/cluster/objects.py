@@ -175,7 +175,8 @@ class Objects:
         try:
             resource = self._dynamic.resources.get(api_version=kind.api_version, kind=kind.kind)
             target = resource.subresources[subresource] if subresource else resource
-            result = getattr(target, verb)(**given, _request_timeout=CALL_LIMIT_S)
+            # Plain JSON: the client's own objects take eight times as long for a list of a hundred trials.
+            answer = getattr(target, verb)(**given, serialize=False, _request_timeout=CALL_LIMIT_S)
         except NotFoundError as error:
             if missing_is_none:
                 return None
@@ -184,7 +185,7 @@ class Objects:
             raise ApiError(f"{verb} {kind.kind} {arguments.get('name', '')}: {_told(error)}") from error
         except Exception as error:  # urllib3's many ways to say that nobody answered
             raise ApiError(f"{verb} {kind.kind} {arguments.get('name', '')}: {error}") from error
-        found: Manifest = result.to_dict()
+        found: Manifest = json.loads(answer.data)
         return found
 
 
