@@ -12,13 +12,13 @@ from pathlib import Path
 from haqa_runner.steps import EXIT_UNREADABLE_REQUEST, RequestError, Step, read_request
 from haqa_runner.supervision import supervise
 
-COMPARE = "compare"
+COMPARE, FETCH = "compare", "fetch"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the step, or the comparison; exit code 0 = done, 3 = failed and reported, 2 = the request is unreadable."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    if words[:1] == ["fetch"]:
+    if words[:1] == [FETCH]:
         from haqa_runner import fetch
 
         return fetch.main(words[1:])

@@ -17,10 +17,8 @@ from haqa_runner.models import fetch_model
 from haqa_runner.progress import ProgressLines
 from haqa_runner.quantize.step import link_model
 from haqa_runner.s3 import S3Place
+from haqa_runner.steps import EXIT_REPORTED_FAILURE
 from haqa_runner.store import LocalStore, S3Store
-
-FETCH = "fetch"
-EXIT_FAILED = 3
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         link_model(given.directory, path)
     except TrialFailure as error:
         sys.stderr.write(f"{error.failure.reason}: {error.failure.message}\n")
-        return EXIT_FAILED
+        return EXIT_REPORTED_FAILURE
     return 0
 
 
@@ -66,7 +64,7 @@ def _place(text: str) -> S3Place:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"haqa_runner {FETCH}", description="Brings a winner's model into its pod.")
+    parser = argparse.ArgumentParser(prog="haqa_runner fetch", description="Brings a winner's model into its pod.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--store", help="s3://bucket/prefix of the artifact store")
     what.add_argument("--model", help="URI of an unquantized model")

@@ -7,7 +7,6 @@ that something has changed.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from typing import Any
@@ -24,8 +23,6 @@ from haqa_operator.tuning.cluster.installation import Installation, Installation
 from haqa_operator.tuning.cluster.means import Means
 from haqa_operator.tuning.cluster.objects import Objects
 from haqa_operator.tuning.cluster.reconciler import Key, Reconciler
-
-log = logging.getLogger(__name__)
 
 TUNINGS = ("haqa.dev", "v1alpha1", "quantizationtunings")
 CHILDREN = (
@@ -114,7 +111,7 @@ def main() -> int:
         logs.configure(os.environ)
         installation = Installation.from_environment(os.environ)
         address = _address(os.environ.get("HAQA_HTTP", "0.0.0.0:8080"))
-    except (InstallationError, ValueError) as error:
+    except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     asyncio.run(serve(installation, Objects.connect(os.environ.get("KUBECONFIG")), address))

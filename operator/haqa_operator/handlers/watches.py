@@ -7,7 +7,7 @@ minute, and is asked for anew. So a dead watch shows as requests that nobody ans
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from types import SimpleNamespace
@@ -30,13 +30,11 @@ class Watches:
         resources: Plural names; nothing is known of one until its first request.
     """
 
-    resources: Iterable[str]
+    resources: Collection[str]
     clock: Callable[[], float] = time.monotonic
     _unanswered_since: dict[str, float] = field(default_factory=dict)
-    _answered: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.resources = frozenset(self.resources)
         self._unanswered_since = dict.fromkeys(self.resources, self.clock())
         for resource in self.resources:
             WATCH_SILENCE.labels(resource).set_function(partial(self.unanswered_s, resource))
@@ -84,4 +82,4 @@ class Watches:
     def _watched(self, url: URL) -> str | None:
         if url.query.get("watch") != "true":
             return None
-        return url.name if url.name in frozenset(self.resources) else None
+        return url.name if url.name in self.resources else None

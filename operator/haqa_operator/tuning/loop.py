@@ -104,7 +104,7 @@ class PoolRun:
         if trial.number >= len(state.trials):
             self.recorder.proposed(trial)
             state = replace(state, trials=(*state.trials, trial))
-        baseline = next((t for t in state.finished_trials if t.is_baseline and t.succeeded), None)
+        baseline = state.measured_baseline
         begun = self.clock()
         running = trial.model_copy(update={"status": trial.status.model_copy(update={"started": begun})})
         self.observer.on_trials(self.pool, _with(state.trials, running))

@@ -186,7 +186,7 @@ def _conclude(state: PoolState, why: str) -> Action:
     if provisional.verdict is not Verdict.WINNER:
         return Finish(provisional, why)
     winner = next(trial for trial in trials if trial.name == provisional.winner)
-    baseline = next((trial for trial in trials if trial.is_baseline and trial.succeeded), None)
+    baseline = state.measured_baseline
     if not state.spec.confirmation.rounds or baseline is None:
         return Finish(provisional, why)
     confirmation = next((c for c in reversed(state.confirmations) if c.winner == winner.name), None)

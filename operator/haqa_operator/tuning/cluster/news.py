@@ -98,9 +98,9 @@ def news_of(before: TuningStatus, after: TuningStatus) -> Iterator[News]:
     for pool in after.pools:
         yield from _news_of_pool(old.get(pool.name), pool)
     told = {condition.message for condition in before.conditions if condition.type == "Degraded"}
+    # A pool's own problem has been told.
+    own = any(pool.phase is PoolPhase.FAILED for pool in after.pools)
     for condition in after.conditions:
-        # A pool's own problem has been told.
-        own = any(pool.phase is PoolPhase.FAILED for pool in after.pools)
         if condition.type == "Degraded" and condition.status == "True" and condition.message not in told and not own:
             yield News(condition.reason, condition.message, warning=True)
 
