@@ -28,7 +28,8 @@ Doubles = NDArray[np.float64]
 
 _SMALLEST = 1e-12
 _SMALLEST_REST = 1e-7
-"""Log-probabilities come as 32-bit floats: what is left to 1 is known no better than this."""
+_ROUNDING = 2.0**-24
+"""Relative error of a 32-bit float, which is how log-probabilities come."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _kl(p_ids: Ids, p_log: Floats, q_ids: Ids, q_log: Floats) -> tuple[Doubles, 
     p, q_listed = _probabilities(p_ids, p_log), _probabilities(q_ids, q_log)
     q_shared = np.where(matches, q_listed[..., None, :], 0.0).sum(axis=-1)
     q_others = q_listed.sum(axis=-1) - q_shared.sum(axis=-1)
-    q_unlisted = np.maximum(1.0 - q_listed.sum(axis=-1), _SMALLEST_REST)
+    q_unlisted = _left_to_one(q_listed, q_log)
     p_rest = np.maximum(1.0 - p.sum(axis=-1), _SMALLEST_REST)
     p_missing = np.where(shared, 0.0, p)
     # The last entry is the token that stood there, wherever it ranks; the k-th likeliest is the one before.
@@ -79,6 +80,12 @@ def _kl(p_ids: Ids, p_log: Floats, q_ids: Ids, q_log: Floats) -> tuple[Doubles, 
     named = p > 0
     ratio = np.where(named, p, 1.0) / np.where(named, np.maximum(q, _SMALLEST), 1.0)
     return (p * np.log(ratio)).sum(axis=-1) + p_rest * np.log(p_rest / q_rest), p_rest
+
+
+def _left_to_one(listed: Doubles, logprobs: Floats) -> Doubles:
+    """The most that `listed` can leave to 1: its rounding counts as left, or the bound on the divergence were none."""
+    rounding = _ROUNDING * np.abs(listed * np.where(listed > 0, logprobs, 0.0)).sum(axis=-1)
+    return np.maximum(1.0 - listed.sum(axis=-1), 0.0) + np.maximum(rounding, _SMALLEST_REST)
 
 
 def _nearest(p: Doubles, p_rest: Doubles, cap: Doubles, unlisted: Doubles, others: Doubles) -> Doubles:
