@@ -3,8 +3,8 @@
 HAQA_TEST_KUBECONFIG=… python -m benchmarks.operator_overhead --trials 100 --tunings 100
 
 Runs the operator beside the cluster of `make cluster` (with its python image: `make cluster-load IMAGES=python`), with
-the stub runner and engine, in a namespace that it removes again. Times are taken where a user would see them: from a
-watch of Jobs, on this process' clock. Run it on a quiet machine.
+the stub runner and engine, in a namespace that it removes again. Times are taken where a user would see them: from
+watches of Jobs and pods, on this process' clock. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kubernetes import client, config, watch
 from prometheus_client.parser import text_string_to_metric_families
@@ -28,6 +29,8 @@ from tests.cluster.building import components
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.operator_process import ROOT, OperatorProcess, claim
 from tests.cluster.waiting import wait_until
+
+from haqa_operator.executors.trial_job import MEASURE
 
 WRITES = ("create", "server_side_apply", "delete")
 ADDRESS = "127.0.0.1:18080"
@@ -55,30 +58,38 @@ def tuning(name: str, pool: str, trials: int) -> Manifest:
     }
 
 
-class JobClock:
-    """When Jobs appeared and ended, as a watch of them heard it."""
+class TrialClock:
+    """When Jobs appeared and measuring ended, as watches of Jobs and pods heard it."""
 
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
         self.appeared: dict[str, float] = {}
         self.ended: dict[str, float] = {}
-        self._api = client.BatchV1Api(config.new_client_from_config(str(kubeconfig)))
+        api = config.new_client_from_config(str(kubeconfig))
         self._namespace = namespace
-        threading.Thread(target=self._listen, daemon=True).start()
+        for listing, heard in (
+            (client.BatchV1Api(api).list_namespaced_job, self._job),
+            (client.CoreV1Api(api).list_namespaced_pod, self._pod),
+        ):
+            threading.Thread(target=self._listen, args=(listing, heard), daemon=True).start()
 
     def gaps(self) -> list[float]:
-        """Seconds from the end of each trial to the next Job of the namespace."""
+        """Seconds from the end of each trial's measuring, which is before the end of its Job, to the next Job."""
         starts = sorted(self.appeared.values())
         following = ((end, next((start for start in starts if start > end), None)) for end in self.ended.values())
         return [start - end for end, start in following if start is not None]
 
-    def _listen(self) -> None:
+    def _job(self, job: client.V1Job, now: float) -> None:
+        self.appeared.setdefault(job.metadata.name, now)
+
+    def _pod(self, pod: client.V1Pod, now: float) -> None:
+        states = {status.name: status.state for status in pod.status.container_statuses or ()}
+        if MEASURE in states and states[MEASURE].terminated is not None:
+            self.ended.setdefault(pod.metadata.name, now)
+
+    def _listen(self, listing: Callable[..., object], heard: Callable[[Any, float], None]) -> None:
         while True:
-            stream = watch.Watch().stream(self._api.list_namespaced_job, self._namespace, timeout_seconds=600)
-            for event in stream:
-                now, job = time.monotonic(), event["object"]
-                self.appeared.setdefault(job.metadata.name, now)
-                if job.status.succeeded or job.status.failed:
-                    self.ended.setdefault(job.metadata.name, now)
+            for event in watch.Watch().stream(listing, self._namespace, timeout_seconds=600):
+                heard(event["object"], time.monotonic())
 
 
 def metric(name: str, **labels: str) -> float:
@@ -114,7 +125,7 @@ def namespace(kubeconfig: Path) -> Iterator[Kubectl]:
 
 
 def measure_trials(api: Kubectl, trials: int) -> None:
-    jobs = JobClock(api.kubeconfig, api.namespace)
+    clock = TrialClock(api.kubeconfig, api.namespace)
     before = writes()
     began = time.monotonic()
     api.apply(tuning("overhead", "full", trials))
@@ -125,10 +136,10 @@ def measure_trials(api: Kubectl, trials: int) -> None:
     wait_until(done, 30.0 * trials, "the tuning ends")
     seconds = time.monotonic() - began
     ended = len(api.list("quantizationtrial"))
-    gaps = sorted(jobs.gaps())
+    gaps = sorted(clock.gaps())
     print(f"{ended} trials in {seconds:.0f} s, {seconds / ended:.1f} s each with their pods")
     print(
-        f"end of a trial to the next Job, {len(gaps)} times: median {statistics.median(gaps):.2f} s, "
+        f"end of measuring to the next Job, {len(gaps)} times: median {statistics.median(gaps):.2f} s, "
         f"95th percentile {gaps[int(0.95 * len(gaps))]:.2f} s, longest {gaps[-1]:.2f} s"
     )
     print(f"writes of the API server for each trial, events included: {(writes() - before) / ended:.1f}")

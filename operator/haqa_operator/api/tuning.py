@@ -343,7 +343,8 @@ class TuningSpec(ResourceModel):
     budget: Budget = Budget()
     """What the search may cost. The first limit that is reached ends it"""
     confirmation: Confirmation = Confirmation()
-    """Measuring winner and baseline again in turn, so that drift of the machine cancels out"""
+    """Measuring winner and baseline again in turn, so that drift of the machine cancels out. `haqa tune` on CPU
+    alone: a GPU holds one engine at a time, and in a cluster the intervals of the trials decide"""
     parallel_trials: Annotated[int, Field(ge=1, le=64)] = 1
     """Trials at once inside a pool; `haqa tune` runs one at a time"""
     suspend: bool = False

@@ -7,7 +7,7 @@ anywhere and go on with the same step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from haqa_operator.api import Proposal, Proposer, Trial, TuningSpec
 from haqa_operator.decision.choose import decide
@@ -102,6 +102,11 @@ class PoolState:
     def next_number(self) -> int:
         """One that no trial has: somebody may have deleted any of them."""
         return max((trial.number for trial in self.trials), default=-1) + 1
+
+    def with_trial(self, trial: Trial) -> PoolState:
+        """With this trial, in the place of an earlier state of it."""
+        others = (other for other in self.trials if other.name != trial.name)
+        return replace(self, trials=tuple(sorted((*others, trial), key=lambda one: one.number)))
 
 
 def plan(state: PoolState) -> Action:

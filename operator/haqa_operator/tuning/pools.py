@@ -5,8 +5,11 @@ The same for a pool of this machine and for one of a cluster; only where hardwar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from threading import Lock
+
+from cachetools import LRUCache, cached
 
 from haqa_operator.agent.context import ModelFacts, context_for, model_name
 from haqa_operator.agent.strategy import SaveExchange, agent_or_fallback
@@ -18,6 +21,16 @@ from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Strategy
 from haqa_operator.serving.launch import default_max_model_len
+
+
+def _inputs(setup: PoolSetup) -> tuple[Hashable, ...]:
+    return (
+        setup.spec.model_dump_json(),
+        setup.pool.model_dump_json(),
+        setup.accelerator,
+        setup.profile,
+        setup.engine_version,
+    )
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,8 @@ class PoolSetup:
     def max_model_len(self) -> int:
         return default_max_model_len(self.spec.workload, self.spec.evaluation, self.profile.max_positions)
 
+    # The operator asks at every look, and enumerating takes longer than all the rest of it.
+    @cached(LRUCache(64), key=_inputs, lock=Lock())
     def space(self) -> SearchSpace:
         """Raises SpaceError: there are too many candidates."""
         return build_space(

@@ -127,3 +127,10 @@ def test_the_budget_ends_the_search() -> None:
     action = plan(state(trial(0, BASELINE, 10), trial(1, INT8, 20), spec=few))
     assert isinstance(action, Finish)
     assert "budget.maxTrials 1" in action.why
+
+
+def test_a_trial_takes_the_place_of_what_it_was_before() -> None:
+    waiting, measured = trial(1, INT8), trial(1, INT8, 20)
+    known = state(trial(0, BASELINE, 10), waiting, trial(2, INT4))
+    assert known.with_trial(measured) == state(trial(0, BASELINE, 10), measured, trial(2, INT4))
+    assert state().with_trial(waiting).trials == (waiting,)

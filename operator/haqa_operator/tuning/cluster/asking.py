@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from haqa_operator.api import Proposal
 
 log = logging.getLogger(__name__)
+
+_MOMENT_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,18 @@ class Asking:
         self._lock = threading.Lock()
 
     def ask(self, question: Question, propose: Callable[[], Proposal | None], on_answer: Callable[[], None]) -> None:
-        """Once for each question, however often it is called; `on_answer` says to look at the tuning again."""
+        """Once for each question, however often it is called; `on_answer` says to look at the tuning again.
+
+        Comes back with the answer of a strategy that only computes; a model's is not waited for.
+        """
         with self._lock:
             if question in self._futures:
                 return
             future = self._threads.submit(propose)
             self._futures[question] = future
-        future.add_done_callback(lambda _: on_answer())
+        _, thinking = wait([future], _MOMENT_S)
+        if thinking:
+            future.add_done_callback(lambda _: on_answer())
 
     def waiting(self, question: Question) -> bool:
         with self._lock:

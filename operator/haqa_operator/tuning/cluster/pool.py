@@ -100,34 +100,55 @@ class PoolReconciler:
             self._installation,
             setup.max_model_len,
         )
-        view = self._act(setup, pods, self._with_answer(state), hardware)
+        view = self._view(setup, pods, state, hardware)
         if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
             view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
         return view
 
-    def _act(self, setup: PoolSetup, pods: PoolPods, state: PoolState, hardware: str) -> PoolView:
+    def _view(self, setup: PoolSetup, pods: PoolPods, state: PoolState, hardware: str) -> PoolView:
         attempts = {trial.name: attempt for trial in state.trials if (attempt := self._attempt(trial)) is not None}
-        leaving = self._leaving(state)
+        leaving, lingering = self._leaving(state), self._lingering(state)
+        state, carried = self._act(setup, pods, state, attempts, frozenset(leaving), lingering)
         asking = self._asking.waiting(self._question(state.next_number))
         doing = _doing(state, attempts, leaving, asking, self._snapshot.silent_nodes)
         view = PoolView(self._pool.name, PoolPhase.SEARCHING, doing, hardware, state)
-        seen = PoolSnapshot(state, attempts, asking, frozenset(leaving), self._lingering(state))
-        for action in reconcile_pool(seen):
+        for action in carried:
             match action:
-                case AskStrategy(number):
-                    self._choose(setup, state, number)
+                case AskStrategy(number) if number == state.next_number:
                     view = replace(view, message=_joined(view.message, f"choosing trial {number}"))
                 case Conclude(decision, why):
                     conclusion = Conclusion(self._objects, self._snapshot, pods, self._model)
                     view = conclusion.carry_out(view, decision, why)
-                case _:
-                    self._of_trial(action, pods, state)
         return view
 
-    def _of_trial(self, action: PoolAction, pods: PoolPods, state: PoolState) -> None:
+    def _act(
+        self,
+        setup: PoolSetup,
+        pods: PoolPods,
+        state: PoolState,
+        attempts: dict[str, Attempt],
+        leaving: frozenset[str],
+        lingering: dict[str, int],
+    ) -> tuple[PoolState, list[PoolAction]]:
+        """Everything that can be done now, with what follows from it: a trial is recorded and the next one started."""
+        state = self._with_answer(state)
+        carried: list[PoolAction] = []
+        while True:
+            asking = self._asking.waiting(self._question(state.next_number))
+            actions = reconcile_pool(PoolSnapshot(state, attempts, asking, leaving, lingering))
+            fresh = [action for action in actions if action not in carried]
+            if not fresh:
+                return state, carried
+            for action in fresh:
+                state = self._carry_out(action, setup, pods, state)
+            carried += fresh
+
+    def _carry_out(self, action: PoolAction, setup: PoolSetup, pods: PoolPods, state: PoolState) -> PoolState:
         match action:
+            case AskStrategy(number):
+                return self._choose(setup, state, number)
             case Propose(trial):
-                self._trials.create(trial)
+                return self._create(state, trial)
             case StartJob(trial, number):
                 self._trials.start(pods, state.measured_baseline, trial, number)
             case TryAgain(trial, seen, number):
@@ -138,15 +159,22 @@ class PoolReconciler:
             case ShowProgress(trial, seen):
                 self._trials.show_progress(trial, seen)
             case Record(trial, seen, count):
-                self._trials.record(trial, seen, count)
+                status = self._trials.record(trial, seen, count)
+                if status is not None:
+                    return state.with_trial(trial.model_copy(update={"status": status}))
+        return state
 
-    def _choose(self, setup: PoolSetup, state: PoolState, number: int) -> None:
-        """The next trial at once where an earlier run knows it, or the question for it."""
+    def _create(self, state: PoolState, trial: Trial) -> PoolState:
+        self._trials.create(trial)
+        return state.with_trial(trial)
+
+    def _choose(self, setup: PoolSetup, state: PoolState, number: int) -> PoolState:
+        """The next trial where an earlier run or a quick strategy knows it; else it is asked for."""
         guess = earlier_answer(self._earlier_runs(), state)
         if guess is not None:
-            self._trials.create(new_trial(state, number, guess))
-        else:
-            self._ask(setup, state, number)
+            return self._create(state, new_trial(state, number, guess))
+        self._ask(setup, state, number)
+        return self._with_answer(state)
 
     def _earlier_runs(self) -> tuple[tuple[Trial, ...], ...]:
         return earlier_runs(self._snapshot.trials, self._pool.name, self._fingerprint)
@@ -197,9 +225,7 @@ class PoolReconciler:
         proposal = answered.result()
         if proposal is None:
             return replace(state, exhausted=True)
-        trial = new_trial(state, state.next_number, proposal)
-        self._trials.create(trial)
-        return replace(state, trials=(*state.trials, trial))
+        return self._create(state, new_trial(state, state.next_number, proposal))
 
     def _ask(self, setup: PoolSetup, state: PoolState, number: int) -> None:
         running = [trial.configuration for trial in state.trials if not trial.status.phase.finished]

@@ -26,9 +26,11 @@ from haqa_operator.tuning.cluster.pods import PoolPods
 from haqa_operator.tuning.cluster.pool import PoolReconciler
 from haqa_operator.tuning.cluster.snapshot import (
     TuningSnapshot,
+    own_trials,
     read_snapshot,
     selector_of,
     tuning_selector,
+    work_selector,
 )
 from haqa_operator.tuning.cluster.statuses import PoolView, TuningView, tuning_status
 from haqa_operator.tuning.cluster.trials import PoolLook
@@ -92,13 +94,15 @@ class Reconciler:
         return RESYNC_S if done else AGAIN_S
 
     def _read(self, tuning: QuantizationTuning, manifest: Manifest) -> TuningSnapshot:
-        namespace, selector = manifest["metadata"]["namespace"], tuning_selector(tuning.metadata.name)
+        namespace = manifest["metadata"]["namespace"]
+        trials = self._objects.list(TRIAL, namespace, tuning_selector(tuning.metadata.name))
+        selector = work_selector(tuning, own_trials(manifest, trials))
         return read_snapshot(
             tuning,
             manifest,
-            trials=self._objects.list(TRIAL, namespace, selector),
-            jobs=self._objects.list(JOB, namespace, selector),
-            pods=self._objects.list(POD, namespace, selector),
+            trials=trials,
+            jobs=self._objects.list(JOB, namespace, selector) if selector else [],
+            pods=self._objects.list(POD, namespace, selector) if selector else [],
             nodes={pool.name: self._objects.list(NODE, selector=selector_of(pool)) for pool in tuning.spec.node_pools},
         )
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
-from haqa_operator.api import NodePool, QuantizationTuning, Trial
+from cachetools import LRUCache, cached
+
+from haqa_operator.api import NodePool, QuantizationTuning, Trial, TrialPhase
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.status import ModelFacts, TuningStatus
 from haqa_operator.executors.pod_outcome_status import Ended, Job, Pod
@@ -120,7 +123,7 @@ def read_snapshot(
     pods: Sequence[Manifest],
     nodes: Mapping[str, Sequence[Manifest]],
 ) -> TuningSnapshot:
-    own = [trial for trial in trials if _owned_by(trial, manifest)]
+    own = own_trials(manifest, trials)
     names = {str(trial["metadata"]["uid"]) for trial in own} | {str(manifest["metadata"]["uid"])}
     mine = [job for job in jobs if any(ref["uid"] in names for ref in job["metadata"].get("ownerReferences", ()))]
     known = {str(job["metadata"]["uid"]) for job in mine}
@@ -131,13 +134,40 @@ def read_snapshot(
     return TuningSnapshot(
         tuning=tuning,
         manifest=manifest,
-        trials=tuple(QuantizationTrial.model_validate(dict(trial)) for trial in own),
+        trials=tuple(read_trial(trial) for trial in own),
         trial_manifests=tuple(own),
         work=tuple(Work(job, _pods_of(job, pods), _attempt(job)) for job in mine),
         nodes={pool: tuple(read_node(node) for node in found) for pool, found in nodes.items()},
         leftovers=(*others, *orphans),
         silent_nodes=frozenset(_name(node) for found in nodes.values() for node in found if not _ready(node)),
     )
+
+
+def own_trials(tuning: Manifest, trials: Iterable[Manifest]) -> list[Manifest]:
+    """Without those of a tuning of the same name that is gone."""
+    return [trial for trial in trials if _owned_by(trial, tuning)]
+
+
+def _version(found: Manifest) -> tuple[str, str]:
+    return str(found["metadata"]["uid"]), str(found["metadata"]["resourceVersion"])
+
+
+# A look reads all trials of its tuning, and most of them have ended: each version is parsed once.
+@cached(LRUCache(2000), key=_version, lock=Lock())
+def read_trial(found: Manifest) -> QuantizationTrial:
+    return QuantizationTrial.model_validate(dict(found))
+
+
+def work_selector(tuning: QuantizationTuning, trials: Iterable[Manifest]) -> str | None:
+    """Selects the tuning's Jobs and pods that there may be something to do about; None = there are none.
+
+    What succeeded is left out: it may be hundreds, and a kilobyte of each is what makes a look slow.
+    """
+    own = tuning_selector(tuning.metadata.name)
+    if (tuning.status or TuningStatus()).model is None:
+        return own
+    open_ = [label(_name(trial)) for trial in trials if trial.get("status", {}).get("phase") != TrialPhase.SUCCEEDED]
+    return f"{own},{TRIAL_LABEL} in ({','.join(open_)})" if open_ else None
 
 
 def read_node(node: Manifest) -> Node:

@@ -92,12 +92,13 @@ class TrialWriter:
         """Whether Prometheus is being asked for this trial's figures."""
         return self._readings is not None and seen.pod is not None and self._readings.under_way(self._scraped(seen.pod))
 
-    def record(self, trial: Trial, seen: TrialObservation, attempts: int) -> None:
+    def record(self, trial: Trial, seen: TrialObservation, attempts: int) -> TrialStatus | None:
+        """What was written for good; None while Prometheus is being read."""
         report = seen.report or TrialReport(trial=trial.name)
         finished = seen.finished or self._look.now
         read, queries, note = self._from_prometheus(report, seen, finished)
         if read is None:
-            return
+            return None
         status = trial_status(
             read,
             self._snapshot.tuning.spec.workload,
@@ -114,6 +115,7 @@ class TrialWriter:
             self._tell(resource, _ended(trial, status))
         self._write(trial, status, queries)
         telemetry.trial_ended(status)
+        return status
 
     def _resource_of(self, trial: Trial) -> Mapping[str, Any] | None:
         return self._created.get(trial.name) or self._snapshot.resource_of(trial.name)

@@ -8,12 +8,14 @@ import pytest
 from tests.builders import make_tuning
 from tests.unit.executors.pods import JobBuilder, PodBuilder, make_job, make_pod
 
-from haqa_operator.tuning.cluster.snapshot import TuningSnapshot, read_snapshot
+from haqa_operator.api.status import ModelFacts, TuningStatus
+from haqa_operator.tuning.cluster.snapshot import TuningSnapshot, read_snapshot, read_trial, work_selector
 
 TRIAL = "demo-here-001"
 GONE_BY = "2026-11-26T10:00:30Z"
 T0 = 1795687200.0  # 2026-11-26T10:00:00Z
 PATIENCE_S = 60.0
+MODEL = ModelFacts(digest="abc")
 
 
 def owned(kind: str, name: str, uid: str, owner: str, **more: Any) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def snapshot(*, jobs: list[Any], pods: list[Any]) -> TuningSnapshot:
     trial = {
         "apiVersion": "haqa.dev/v1alpha1",
         "kind": "QuantizationTrial",
-        "metadata": {"name": TRIAL, "uid": "trial-1", "ownerReferences": [{"uid": "tuning-1"}]},
+        "metadata": {"name": TRIAL, "uid": "trial-1", "resourceVersion": "1", "ownerReferences": [{"uid": "tuning-1"}]},
         "spec": spec,
     }
     return read_snapshot(make_tuning().obj(), manifest, [trial], jobs, pods, {})
@@ -90,3 +92,36 @@ def test_a_job_of_a_deleted_trial_of_the_same_name_is_waited_for() -> None:
     earlier = owned("Job", TRIAL, "job-0", "trial-0")
     assert snapshot(jobs=[earlier], pods=[]).work_of(TRIAL) is None
     assert leaving(jobs=[earlier], pods=[]) == TRIAL
+
+
+def selected(*phases: str | None, model: ModelFacts | None = MODEL) -> str | None:
+    tuning = make_tuning("demo").obj().model_copy(update={"status": TuningStatus(model=model)})
+    trials = [
+        {"metadata": {"name": f"t{number}"}, **({"status": {"phase": phase}} if phase else {})}
+        for number, phase in enumerate(phases)
+    ]
+    return work_selector(tuning, trials)
+
+
+def test_what_succeeded_is_not_looked_at_again() -> None:
+    assert selected("Succeeded", "Measuring", None) == "haqa.dev/tuning=demo,haqa.dev/trial in (t1,t2)"
+
+
+def test_the_job_of_a_failed_trial_may_still_hold_its_node() -> None:
+    assert selected("Succeeded", "Failed") == "haqa.dev/tuning=demo,haqa.dev/trial in (t1)"
+
+
+def test_where_everything_succeeded_there_is_nothing_to_look_at() -> None:
+    assert selected("Succeeded", "Succeeded") is None
+    assert selected() is None
+
+
+def test_until_the_model_is_known_its_own_job_is_looked_at() -> None:
+    assert selected("Succeeded", model=None) == "haqa.dev/tuning=demo"
+
+
+def test_a_trial_is_parsed_again_only_where_it_has_changed() -> None:
+    (found,) = snapshot(jobs=[], pods=[]).trial_manifests
+    changed = {**found, "metadata": {**found["metadata"], "resourceVersion": "2"}, "status": {"phase": "Measuring"}}
+    assert read_trial(dict(found)) is read_trial(found)
+    assert read_trial(changed).trial().status.phase == "Measuring"
