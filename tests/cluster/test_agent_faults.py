@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from tests.cluster.kubectl import Kubectl, Manifest
-from tests.cluster.test_operator import tuning
+from tests.cluster.tunings import tuning
 from tests.cluster.workplace import Workplace, workplace
 from tests.fakes import llm_server
 from tests.fakes.llm_server import MODEL, LLMServer, repeats_the_key

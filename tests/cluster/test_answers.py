@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.cluster.building import BUSYBOX_IMAGE
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
-from tests.cluster.test_operator import pool_of, tuning
+from tests.cluster.tunings import pool_of, tuning
 from tests.cluster.workplace import Workplace, workplace
 
 pytestmark = pytest.mark.timeout(600)

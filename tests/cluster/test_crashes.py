@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.cluster.end_state import end_state
 from tests.cluster.kubectl import Kubectl, has_condition
-from tests.cluster.test_operator import tuning
+from tests.cluster.tunings import tuning
 from tests.cluster.workplace import LIMIT_S, Workplace, workplace
 
 pytestmark = pytest.mark.timeout(900)

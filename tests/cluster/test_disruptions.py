@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from tests.cluster.kubectl import Kubectl, Manifest, has_condition
 from tests.cluster.machinery import Machinery
-from tests.cluster.test_operator import tuning
+from tests.cluster.tunings import tuning
 from tests.cluster.workplace import Workplace, workplace
 
 pytestmark = pytest.mark.timeout(600)

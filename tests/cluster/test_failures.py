@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.kubectl import Kubectl, Manifest
-from tests.cluster.test_operator import tuning
+from tests.cluster.tunings import tuning
 from tests.cluster.waiting import wait_until
 from tests.cluster.workplace import LIMIT_S, Workplace, workplace
 

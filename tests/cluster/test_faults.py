@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
 from tests.cluster.machinery import Machinery
-from tests.cluster.test_operator import pool_of, tuning
+from tests.cluster.tunings import pool_of, tuning
 from tests.cluster.waiting import wait_until
 from tests.cluster.workplace import LIMIT_S, Workplace, workplace
 

@@ -17,8 +17,10 @@ from tests.cluster.building import PYTHON_IMAGE
 from tests.cluster.helm import CHART, Helm, Values
 from tests.cluster.image_building import OPERATOR_IMAGE
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
-from tests.cluster.operator_process import STUB, claim
+from tests.cluster.operator_process import STUB
+from tests.cluster.tunings import tuning
 from tests.cluster.waiting import wait_until
+from tests.cluster.workplace import emptied, supplied
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -103,40 +105,22 @@ def installed(helm: Helm, cluster: Kubectl, definitions: None, operator_image: N
 @pytest.fixture
 def models(kubectl: Kubectl, python_image: None, tmp_path: Path) -> Iterator[Kubectl]:
     """The namespace of the tunings, with a model and a store."""
-    tmp_path.chmod(0o755)
-    (tmp_path / "models" / "model").mkdir(parents=True)
-    for name in ("models", "artifacts"):
-        kubectl.apply(*claim(name, kubectl.namespace, tmp_path / name))
+    supplied(kubectl, tmp_path)
     yield kubectl
-    # An engine takes most of a node: the next test's trials would wait for it.
-    kubectl.run("delete", "deployments,jobs", "--all", "--cascade=background", limit_s=60)
-    kubectl.run("delete", "pods", "--all", "--grace-period=1", "--wait=true", limit_s=90)
+    emptied(kubectl)
 
 
-def tuning(name: str, *pools: str) -> Manifest:
-    return {
-        "apiVersion": "haqa.dev/v1alpha1",
-        "kind": "QuantizationTuning",
-        "metadata": {"name": name},
-        "spec": {
-            "model": {"uri": "pvc://models/model"},
-            "nodePools": [{"name": pool, "nodeSelector": {"haqa.dev/pool": pool}} for pool in pools],
-            "workload": {"inputTokens": 32, "outputTokens": 32, "concurrency": [1, 8], "repeats": 3},
-            "search": {
-                "strategy": "agent",
-                "schemes": ["BF16", "W8A8-INT8", "W4A16"],
-                "algorithms": ["rtn"],
-                # Nobody listens there: the fallback chooses. What counts is that the key is read.
-                "agent": {
-                    "model": "openai/none",
-                    "apiBase": "http://127.0.0.1:9/v1",
-                    "secretRef": {"name": "llm", "key": "key"},
-                },
-            },
-            "artifacts": {"pvc": "artifacts"},
-            "budget": {"maxTrials": 5, "trialTimeout": "5m"},
-        },
-    }
+AGENT = {
+    "strategy": "agent",
+    "schemes": ["BF16", "W8A8-INT8", "W4A16"],
+    "algorithms": ["rtn"],
+    # Nobody listens there: the fallback chooses. What counts is that the key is read.
+    "agent": {
+        "model": "openai/none",
+        "apiBase": "http://127.0.0.1:9/v1",
+        "secretRef": {"name": "llm", "key": "key"},
+    },
+}
 
 
 def key() -> Manifest:
@@ -193,7 +177,7 @@ def assert_nothing_was_refused(logs: list[str]) -> None:
 def test_a_release_for_all_namespaces_tunes_and_leaves_everything_behind(installed: Installed, models: Kubectl) -> None:
     models.apply(key())
     installed.install(values())
-    models.apply(tuning("demo", "full", "avx2"))
+    models.apply(tuning(search=AGENT))
     found = succeeded(models, "demo", installed)
     assert found["status"]["poolsDone"] == "2/2"
     assert served(models, "demo-full", "demo-avx2")
@@ -218,7 +202,7 @@ def test_a_release_for_all_namespaces_tunes_and_leaves_everything_behind(install
 def test_a_release_for_one_namespace_needs_no_rights_elsewhere(installed: Installed, models: Kubectl) -> None:
     models.apply(key())
     installed.install(values(watchNamespace=models.namespace, agent={"secretNames": ["llm"]}))
-    models.apply(tuning("demo", "full"))
+    models.apply(tuning(pools=("full",), search=AGENT))
     succeeded(models, "demo", installed)
     assert served(models, "demo-full")
 

@@ -4,47 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.cluster.building import BUSYBOX_IMAGE
 from tests.cluster.kubectl import Kubectl, Manifest
-from tests.cluster.operator_process import OperatorProcess, claim
+from tests.cluster.operator_process import OperatorProcess
+from tests.cluster.tunings import pool_of, tuning
 from tests.cluster.waiting import wait_until
+from tests.cluster.workplace import emptied, supplied
 
 TUNING_LIMIT_S = 180.0
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def tuning(name: str = "demo", pools: tuple[str, ...] = ("full", "avx2"), **spec: Any) -> Manifest:
-    return {
-        "apiVersion": "haqa.dev/v1alpha1",
-        "kind": "QuantizationTuning",
-        "metadata": {"name": name},
-        "spec": {
-            "model": {"uri": "pvc://models/model"},
-            "nodePools": [{"name": pool, "nodeSelector": {"haqa.dev/pool": pool}} for pool in pools],
-            "workload": {"inputTokens": 32, "outputTokens": 32, "concurrency": [1, 8], "repeats": 3},
-            "constraints": [{"metric": "perplexity", "maxDegradationPercent": 5}],
-            "search": {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8", "W4A16"], "algorithms": ["rtn"]},
-            "artifacts": {"pvc": "artifacts"},
-            "budget": {"maxTrials": 5, "trialTimeout": "5m"},
-            **spec,
-        },
-    }
-
-
 @pytest.fixture
 def api(definitions: None, python_image: None, kubectl: Kubectl, tmp_path: Path) -> Iterator[Kubectl]:
-    tmp_path.chmod(0o755)
-    (tmp_path / "models" / "model").mkdir(parents=True)
-    for name in ("models", "artifacts"):
-        kubectl.apply(*claim(name, kubectl.namespace, tmp_path / name))
+    supplied(kubectl, tmp_path)
     yield kubectl
-    # An engine takes most of a node: the next test's trials would wait for it.
-    kubectl.run("delete", "quantizationtunings,deployments,jobs", "--all", "--cascade=background", limit_s=60)
-    kubectl.run("delete", "pods", "--all", "--grace-period=1", "--wait=true", limit_s=90)
+    emptied(kubectl)
 
 
 @pytest.fixture
@@ -64,10 +42,6 @@ def in_phase(api: Kubectl, phase: str, log: Path, name: str = "demo", limit_s: f
         return api.run("describe", "quantizationtuning", name) + "\n" + log.read_text()[-6000:]
 
     return wait_until(probe, limit_s, f"{name} is {phase}", why_not)
-
-
-def pool_of(found: Manifest, name: str) -> Manifest:
-    return next(pool for pool in found["status"]["pools"] if pool["name"] == name)
 
 
 def test_two_pools_get_the_winner_of_their_own_hardware_served(operator: OperatorProcess, api: Kubectl) -> None:

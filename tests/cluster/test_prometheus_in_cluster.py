@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 from tests.cluster.kubectl import Kubectl, Manifest
-from tests.cluster.operator_process import OperatorProcess, claim
+from tests.cluster.operator_process import OperatorProcess
 from tests.cluster.prometheus_access import PASSWORD, USER, Certificate, api_server, web_files
 from tests.cluster.prometheus_pod import SCRAPE_INTERVAL_S, PrometheusPod, documented_configuration
+from tests.cluster.tunings import tuning
 from tests.cluster.waiting import wait_until
+from tests.cluster.workplace import emptied, supplied
 
 TRIAL_LIMIT_S = 240.0
 LEVEL = 4
@@ -115,10 +117,7 @@ def bench(
     definitions: None, python_image: None, prometheus_image: None, kubectl: Kubectl, tmp_path: Path
 ) -> Iterator[Callable[..., Bench]]:
     """Makes one; its Prometheus has the documented configuration unless another one is given."""
-    tmp_path.chmod(0o755)
-    (tmp_path / "models" / "model").mkdir(parents=True)
-    for name in ("models", "artifacts"):
-        kubectl.apply(*claim(name, kubectl.namespace, tmp_path / name))
+    supplied(kubectl, tmp_path)
     with ExitStack() as cleaning:
 
         def make(**settings: Any) -> Bench:
@@ -128,31 +127,14 @@ def bench(
             return Bench(kubectl, tmp_path, prometheus, cleaning)
 
         yield make
-        kubectl.run("delete", "quantizationtunings,deployments,jobs", "--all", "--cascade=background", limit_s=60)
-        kubectl.run("delete", "pods", "--all", "--grace-period=1", "--wait=true", limit_s=90)
+        emptied(kubectl)
 
 
-def tuning(*schemes: str, pool: str = "full") -> Manifest:
-    return {
-        "apiVersion": "haqa.dev/v1alpha1",
-        "kind": "QuantizationTuning",
-        "metadata": {"name": "demo"},
-        "spec": {
-            "model": {"uri": "pvc://models/model"},
-            "nodePools": [{"name": pool, "nodeSelector": {"haqa.dev/pool": pool}}],
-            "workload": {
-                "inputTokens": 32,
-                "outputTokens": 32,
-                "concurrency": [LEVEL],
-                "repeats": 2,
-                "durationSeconds": 5,
-            },
-            "search": {"strategy": "grid", "schemes": ["BF16", *schemes], "algorithms": ["rtn"]},
-            "artifacts": {"pvc": "artifacts"},
-            "budget": {"maxTrials": 5, "trialTimeout": "5m"},
-            "output": {"mode": "Manifest"},
-        },
-    }
+def searching(*schemes: str, **spec: Any) -> Manifest:
+    """A tuning whose windows are long enough for several scrapes."""
+    workload = {"inputTokens": 32, "outputTokens": 32, "concurrency": [LEVEL], "repeats": 2, "durationSeconds": 5}
+    search = {"strategy": "grid", "schemes": ["BF16", *schemes], "algorithms": ["rtn"]}
+    return tuning(pools=("full",), workload=workload, search=search, output={"mode": "Manifest"}, **spec)
 
 
 def warnings(status: Manifest) -> str:
@@ -177,7 +159,7 @@ def assert_runners_own(bench: Bench, status: Manifest, pod: str, why: str) -> No
 def test_trials_are_read_from_prometheus_by_a_query_that_can_be_pasted(bench: Callable[..., Bench]) -> None:
     made = bench()
     made.operator()
-    made.kubectl.apply(tuning("W8A8-INT8"))
+    made.kubectl.apply(searching("W8A8-INT8"))
     rates = []
     for number in (0, 1):
         status, pod = made.finished(number), made.pod(number)
@@ -195,7 +177,7 @@ def test_an_outage_that_ends_in_time_costs_nothing(bench: Callable[..., Bench]) 
     made = bench()
     # Scraped more often than the operator knows: the pod then stays up for some scrapes after its last window.
     made.operator(HAQA_SCRAPE_INTERVAL_SECONDS="6")
-    made.kubectl.apply(tuning())
+    made.kubectl.apply(searching())
     pod = made.pod()
     made.measured(pod)
     made.prometheus.stop()
@@ -210,7 +192,7 @@ def test_an_outage_that_ends_in_time_costs_nothing(bench: Callable[..., Bench]) 
 def test_an_outage_that_lasts_leaves_the_runners_figures(bench: Callable[..., Bench]) -> None:
     made = bench()
     made.operator()
-    made.kubectl.apply(tuning())
+    made.kubectl.apply(searching())
     pod = made.pod()
     made.prometheus.stop()
     assert_runners_own(made, made.finished(), pod, r"waited \d+ s for Prometheus; .*Connection refused")
@@ -219,7 +201,7 @@ def test_an_outage_that_lasts_leaves_the_runners_figures(bench: Callable[..., Be
 def test_an_outage_in_the_middle_of_a_window_is_told(bench: Callable[..., Bench]) -> None:
     made = bench()
     made.operator()
-    made.kubectl.apply(tuning())
+    made.kubectl.apply(searching())
     pod = made.pod()
     query = f'vllm:generation_tokens_total{{pod="{pod}"}} > 0'
     wait_until(lambda: made.prometheus.ask(query), TRIAL_LIMIT_S, "the load has begun")
@@ -234,12 +216,12 @@ def test_a_prometheus_that_never_answers_holds_up_nothing_else(bench: Callable[.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         made.operator(HAQA_PROMETHEUS_URL=url, HAQA_PROMETHEUS_TIMEOUT_SECONDS="40")
-        made.kubectl.apply(tuning("W8A8-INT8"))
+        made.kubectl.apply(searching("W8A8-INT8"))
         pod = made.pod()
         wait_until(
             lambda: made.kubectl.get("pod", pod)["status"]["phase"] == "Succeeded", TRIAL_LIMIT_S, "it has ended"
         )
-        made.kubectl.apply(tuning("W8A8-INT8") | {"spec": tuning("W8A8-INT8")["spec"] | {"suspend": True}})
+        made.kubectl.apply(searching("W8A8-INT8", suspend=True))
 
         def looked() -> bool:
             found = made.kubectl.get("quantizationtuning", "demo")
@@ -255,7 +237,7 @@ def test_a_prometheus_that_never_answers_holds_up_nothing_else(bench: Callable[.
 def test_a_pod_that_is_not_scraped_is_told(bench: Callable[..., Bench]) -> None:
     made = bench()
     made.operator()
-    made.kubectl.apply(tuning())
+    made.kubectl.apply(searching())
     pod = made.pod()
     made.kubectl.run("annotate", "pod", pod, "prometheus.io/scrape-")
     assert_runners_own(made, made.finished(), pod, "this pod")
@@ -268,7 +250,7 @@ def test_a_series_that_prometheus_drops_is_named(bench: Callable[..., Bench]) ->
     ]
     made = bench(configuration=configuration)
     made.operator()
-    made.kubectl.apply(tuning())
+    made.kubectl.apply(searching())
     status = made.finished()
     assert_runners_own(made, status, made.pod(), "vllm:prompt_tokens_total is missing; look for a metric_relabel")
 
@@ -276,7 +258,7 @@ def test_a_series_that_prometheus_drops_is_named(bench: Callable[..., Bench]) ->
 def test_a_restart_of_the_engine_in_a_window_is_told(bench: Callable[..., Bench]) -> None:
     made = bench()
     made.operator(HAQA_RUNNER_ENV=json.dumps({"STUB_RESTART_ENGINE": "BF16"}))
-    made.kubectl.apply(tuning("W8A8-INT8"))
+    made.kubectl.apply(searching("W8A8-INT8"))
     assert_runners_own(made, made.finished(0), made.pod(0), "the engine was restarted in the window that began at")
     assert_read_from_prometheus(made, made.finished(1), made.pod(1))
 
@@ -286,7 +268,7 @@ def test_tls_by_an_own_ca_and_a_password(bench: Callable[..., Bench], tmp_path: 
     made = bench(web=web_files(certificate))
     password = {"HAQA_PROMETHEUS_USERNAME": USER, "HAQA_PROMETHEUS_PASSWORD": "wrong"}
     authority = {"HAQA_PROMETHEUS_CA_FILE": str(certificate.path)}
-    made.kubectl.apply(tuning("W8A8-INT8", "W4A16"))
+    made.kubectl.apply(searching("W8A8-INT8", "W4A16"))
     for number, settings, why in (
         (0, password, r"TLS with Prometheus failed \(self.signed certificate\); its CA belongs in ca_file"),
         (1, password | authority, r"refused the credentials \(HTTP 401\)"),
@@ -311,7 +293,7 @@ def test_a_token_that_is_replaced_while_the_operator_runs(bench: Callable[..., B
         HAQA_PROMETHEUS_TOKEN_FILE=str(token),
         HAQA_PROMETHEUS_CA_FILE=str(access.authority),
     )
-    made.kubectl.apply(tuning("W8A8-INT8", "W4A16"))
+    made.kubectl.apply(searching("W8A8-INT8", "W4A16"))
     assert_runners_own(made, made.finished(0), made.pod(0), r"refused the credentials \(HTTP 401\)")
     token.write_text(made.kubectl.run("create", "token", "default"))
     assert_runners_own(

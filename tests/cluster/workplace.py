@@ -111,13 +111,10 @@ def workplace(
     cluster: Kubectl, folder: Path, extra: Mapping[str, str] | None = None, program: Sequence[str] | None = None
 ) -> Iterator[Workplace]:
     """With the operator running; afterwards no pod of it holds a node."""
-    folder.chmod(0o755)
-    (folder / "models" / "model").mkdir(parents=True)
     behaviour = Behaviour(folder / "behaviour")
-    behaviour.told()
     with namespace(cluster) as api:
-        for name in ("models", "artifacts"):
-            api.apply(*claim(name, api.namespace, folder / name))
+        supplied(api, folder)
+        behaviour.told()
         operator = OperatorProcess(api, folder / "operator.log", {**QUICK, **(extra or {})}, behaviour)
         if program is not None:
             operator.program = program
@@ -127,6 +124,14 @@ def workplace(
         finally:
             operator.stop()
             emptied(api)
+
+
+def supplied(api: Kubectl, folder: Path) -> None:
+    """Claims for a model and for artifacts, kept in a folder that the pods' own user can reach."""
+    folder.chmod(0o755)
+    (folder / "models" / "model").mkdir(parents=True)
+    for name in ("models", "artifacts"):
+        api.apply(*claim(name, api.namespace, folder / name))
 
 
 def emptied(api: Kubectl) -> None:

@@ -33,6 +33,8 @@ CONFIG = {
     "dtype": "bfloat16",
 }
 
+EVALUATION_S = 6.0
+"""A real engine loads and is evaluated before its windows. Prometheus looks for new pods every 5 s."""
 
 ENGINE_MISBEHAVIOUR = "engine-misbehaviour"
 EVALUATIONS = {
@@ -125,6 +127,7 @@ def measured_windows(request: dict, rate: float) -> list[dict]:
     seconds = workload.get("duration_s") or traffic.WINDOW_S
     restarted = os.environ.get("STUB_RESTART_ENGINE") == request["configuration"]["scheme"]
     margin_s = request["scrape_grace_s"] / 2
+    time.sleep(EVALUATION_S)
     found = [
         common(rate) | one
         for level in workload["concurrency"]
