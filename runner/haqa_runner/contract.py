@@ -283,6 +283,9 @@ class TrialRequest(Contract):
     reference: str | None = Field(
         default=None, description="Where the baseline's distributions are kept, inside the store"
     )
+    report: str | None = Field(
+        default=None, description="Where measure keeps the trial's whole report, inside the store; none = nowhere"
+    )
     store: str = Field(description="Artifact store: a folder, or s3://bucket/prefix")
     directory: str = Field(description="This trial's own folder: logs, step reports, `model` link")
     cache: str = Field(description="Folder for fetched models and unpacked artifacts; may be shared and may be lost")

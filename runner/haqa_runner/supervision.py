@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from haqa_runner.archive import archived
 from haqa_runner.contract import TrialReport, TrialRequest
 from haqa_runner.progress import ProgressLines
 from haqa_runner.steps import (
@@ -50,13 +51,20 @@ def supervise(step: Step, request: TrialRequest, *, perform_step: PerformStep = 
             failure = failure_of_death(step, os.waitstatus_to_exitcode(status), peak_rss_bytes)
             report = TrialReport(trial=request.trial, failure=failure)
             write_report(request, step, report)
-            leave_report(report)
+            _leave(step, request, report)
             return EXIT_REPORTED_FAILURE
-        leave_report(TrialReport.model_validate_json(report_path(request, step).read_bytes()))
+        _leave(step, request, TrialReport.model_validate_json(report_path(request, step).read_bytes()))
     except OSError as error:
         log.error("%s cannot leave its report in %s (%s); check space and permissions", step, request.directory, error)
         return EXIT_UNREPORTED
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else EXIT_REPORTED_FAILURE
+
+
+def _leave(step: Step, request: TrialRequest, report: TrialReport) -> None:
+    # For the operator first: a store that does not answer may take longer than a pod that is stopped has.
+    leave_report(report)
+    if step is Step.MEASURE and (kept := archived(request, report)) != report:
+        leave_report(kept)
 
 
 def _run_in_child(step: Step, request: TrialRequest, perform_step: PerformStep) -> tuple[int, int]:

@@ -20,6 +20,7 @@ class TrialPlaces:
         directory: The trial's own folder.
         cache: Folder for fetched models.
         reference: The baseline's next-token distributions.
+        reports: Folder in the store for the trials' reports; None: they stay in the trials' own folders.
         mount: Where a pvc:// claim is mounted.
     """
 
@@ -27,6 +28,7 @@ class TrialPlaces:
     directory: str
     cache: str
     reference: str
+    reports: str | None = None
     mount: str | None = None
 
 

@@ -170,6 +170,7 @@ def trial_places(namespace: str, tuning: str, pool: str, artifacts: Artifacts | 
         directory=TRIAL_MOUNT,
         cache=f"{STORE_MOUNT}/cache",
         reference=f"{store}/references/{namespace}/{tuning}/{pool}/reference.npz",
+        reports=f"{store}/reports/{namespace}/{tuning}",
         mount=CLAIM_MOUNT if model_claim(model_uri) else None,
     )
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import io
 import zipfile
-from pathlib import Path
 
 import numpy as np
 
 from haqa_runner.contract import FailureReason
-from haqa_runner.durable import write_atomically
 from haqa_runner.failures import TrialFailure, cause_of
 from haqa_runner.measure.scoring import Scores
-from haqa_runner.s3 import S3Client, S3Place, is_missing, is_s3_error, s3_sentence
-
-_S3 = "s3://"
+from haqa_runner.store.files import FileUnusable, read_file, write_file
 
 
 def save_reference(where: str, scores: Scores, digest: str) -> None:
@@ -26,14 +22,9 @@ def save_reference(where: str, scores: Scores, digest: str) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, ids=scores.ids, logprobs=scores.logprobs, actual=scores.actual, digest=np.array(digest))
     try:
-        if where.startswith(_S3):
-            place = S3Place.parse(where)
-            S3Client().boto.put_object(Bucket=place.bucket, Key=place.key, Body=buffer.getvalue())
-        else:
-            Path(where).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(Path(where), buffer.getvalue())
-    except Exception as error:
-        raise _unusable(where, "written", error) from error
+        write_file(where, buffer.getvalue())
+    except FileUnusable as error:
+        raise _unusable("written", str(error)) from error
 
 
 def load_reference(where: str, digest: str) -> Scores | None:
@@ -43,14 +34,16 @@ def load_reference(where: str, digest: str) -> Scores | None:
         TrialFailure: they cannot be read, or were made from other windows than those of `digest`.
     """
     try:
-        content = _read(where)
+        content = read_file(where)
         if content is None:
             return None
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             made_from = str(arrays["digest"])
             scores = Scores(arrays["ids"], arrays["logprobs"], arrays["actual"])
+    except FileUnusable as error:
+        raise _unusable("read", str(error)) from error
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise _unusable(where, "read", error) from error
+        raise _unusable("read", f"{where}: {cause_of(error)}") from error
     if made_from != digest:
         raise TrialFailure(
             FailureReason.METRICS_MISSING,
@@ -60,23 +53,8 @@ def load_reference(where: str, digest: str) -> Scores | None:
     return scores
 
 
-def _read(where: str) -> bytes | None:
-    if not where.startswith(_S3):
-        path = Path(where)
-        return path.read_bytes() if path.is_file() else None
-    place = S3Place.parse(where)
-    try:
-        content: bytes = S3Client().boto.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
-    except Exception as error:
-        if is_missing(error):
-            return None
-        raise (_unusable(where, "read", error) if is_s3_error(error) else error) from error
-    return content
-
-
-def _unusable(where: str, what: str, error: Exception) -> TrialFailure:
-    words = s3_sentence(S3Place.parse(where), error) if is_s3_error(error) else cause_of(error)
+def _unusable(what: str, why: str) -> TrialFailure:
     return TrialFailure(
         FailureReason.METRICS_MISSING,
-        f"the baseline's distributions cannot be {what} at {where} ({words}); check the store's space and permissions",
+        f"the baseline's distributions cannot be {what}: {why}; check the store's space and permissions",
     )

@@ -145,6 +145,7 @@ def test_bucket_needs_no_claim_and_keeps_the_reference_for_later_trials():
     places = trial_places("team", "demo", "here", BUCKET, "hf://org/name")
     assert places.store == "s3://models/haqa"
     assert places.reference == "s3://models/haqa/references/team/demo/here/reference.npz"
+    assert places.reports == "s3://models/haqa/reports/team/demo"
     assert (places.cache, places.mount) == ("/store/cache", None)
 
 

@@ -65,11 +65,14 @@ class PoolPods:
         """Raises ValueError: the tuning names no store that a pod can reach."""
         launch = self._launch(trial)
         places = self._places()
-        request = trial_request(self.spec, trial, baseline, launch, places)
-        grace_s = 2 * self.installation.scrape_interval_s if self.installation.prometheus else 0.0
+        request = trial_request(self.spec, trial, baseline, launch, places).model_copy(
+            update={
+                "report": f"{places.reports}/{trial.name}/{attempt}.json",
+                "scrape_grace_s": 2 * self.installation.scrape_interval_s if self.installation.prometheus else 0.0,
+            }
+        )
         engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.uri))
-        pod = self._pod(engine, owner, attempt)
-        return build_trial_job(replace(pod, request=request.model_copy(update={"scrape_grace_s": grace_s})))
+        return build_trial_job(replace(self._pod(engine, owner, attempt), request=request))
 
     def winner(self, trial: Trial, model: ModelFacts | None) -> tuple[Manifest, Manifest]:
         """Deployment and Service of a finished trial, with the command that was measured.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tests.unit.tuning.test_plan import BASELINE, INT8, trial
 
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.status import ModelFacts
+from haqa_operator.executors.trial_job import REQUEST_ANNOTATION
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.volumes import SecretVariable
 from haqa_operator.tuning.cluster.installation import Installation
@@ -46,6 +48,15 @@ def words(pod: dict[str, Any]) -> list[str]:
     command: list[str] = fetching["command"]
     assert fetching["name"] == "fetch-model"
     return command
+
+
+def test_every_attempt_at_a_trial_has_a_place_for_its_report() -> None:
+    spec = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "cpu"}], "artifacts": {"pvc": "artifacts"}}
+    pods = PoolPods("team", "demo", TuningSpec.model_validate(spec), POOL, CPU, INSTALLATION)
+    trial = quantized()
+    job = pods.trial_job(trial, None, 2, {})
+    request = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])
+    assert request["report"] == f"/store/reports/team/demo/{trial.name}/2.json"
 
 
 def test_an_artifact_in_a_bucket_is_fetched_by_its_digest() -> None:
