@@ -60,7 +60,7 @@ def _place(text: str) -> S3Place:
     try:
         return S3Place.parse(text)
     except ValueError as error:
-        raise TrialFailure(FailureReason.MODEL_FETCH, f"artifact store {error}") from error
+        raise TrialFailure(FailureReason.MODEL_FETCH, f"spec.artifacts: artifact store {error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from haqa_runner.failures import cause_of
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 ATTEMPTS = 5
+_DENIED = ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken")
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,16 @@ def s3_sentence(place: S3Place, error: BaseException) -> str:
     code = _error_code(error)
     if code in ("NoSuchBucket", "NoSuchKey", "404", "NotFound"):
         return f"{place} does not exist ({code}); check bucket and path"
-    if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"):
+    if code in _DENIED or _http_status(error) in (401, 403):
         return f"{place}: access denied ({code}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the pod's role"
     if code in ("NotImplemented", "501"):
         return f"{place}: this S3 server lacks conditional writes, which keep two runners apart; use a newer one"
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
         return f"{place}: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or give the pod a role"
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS's own endpoint"
-    return f"{place} could not be read or written through {endpoint} ({cause_of(error)}); check AWS_ENDPOINT_URL"
+    # A server that answers may have a code of its own for a key that it does not know.
+    remedy = "check AWS_ENDPOINT_URL and AWS_ACCESS_KEY_ID" if code else "check AWS_ENDPOINT_URL"
+    return f"{place} could not be read or written through {endpoint} ({cause_of(error)}); {remedy}"
 
 
 def is_s3_error(error: BaseException) -> bool:
@@ -116,5 +119,14 @@ def is_missing(error: BaseException) -> bool:
 
 
 def _error_code(error: BaseException) -> str:
+    return str(_response(error).get("Error", {}).get("Code", ""))
+
+
+def _http_status(error: BaseException) -> int | None:
+    status: int | None = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
+
+
+def _response(error: BaseException) -> dict[str, Any]:
     response = getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+    return response if isinstance(response, dict) else {}

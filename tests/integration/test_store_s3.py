@@ -11,16 +11,20 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 from tests.checkpoints import write_checkpoint
+from tests.unit.executors.pods import measured
+from tests.unit.runner.test_steps import trial_request
 
 from haqa_runner.__main__ import main
-from haqa_runner.contract import Algorithm, FailureReason, ModelSource, Scheme
+from haqa_runner.archive import archived
+from haqa_runner.contract import Algorithm, FailureReason, ModelSource, Scheme, TrialReport
 from haqa_runner.datasets import fingerprint, load_texts
 from haqa_runner.failures import TrialFailure
 from haqa_runner.models import fetch_model
 from haqa_runner.progress import Phases, no_progress
-from haqa_runner.s3 import S3Client, S3Place
+from haqa_runner.s3 import S3Client, S3Place, s3_sentence
 from haqa_runner.store import Artifact, ArtifactKey, LocalStore, S3Store, open_store
 from haqa_runner.store.leases import LeaseTiming, leased
 
@@ -216,6 +220,45 @@ def test_bad_store_is_a_sentence(s3: Any, tmp_path: Path, where: str, said: str)
     with pytest.raises(TrialFailure, match="artifact store") as raised:
         open_store(where, tmp_path).obtain(KEY, write_model, estimate_bytes=1, phases=Phases())
     assert said in raised.value.message
+
+
+def test_a_store_is_checked_before_anything_is_kept_in_it(s3: Any, tmp_path: Path) -> None:
+    open_store(f"s3://{BUCKET}/haqa", tmp_path).check()
+    assert keys(s3) == []
+    with pytest.raises(TrialFailure, match=r"spec\.artifacts: artifact store s3://no-such-bucket/x does not") as raised:
+        open_store("s3://no-such-bucket/x", tmp_path).check()
+    assert raised.value.reason is FailureReason.MODEL_FETCH
+
+
+ANSWERS = {
+    (
+        "SignatureDoesNotMatch",
+        403,
+    ): "access denied (SignatureDoesNotMatch); check AWS_ACCESS_KEY_ID, AWS_SECRET",
+    ("NameOfItsOwn", 403): "access denied (NameOfItsOwn); check AWS_ACCESS_KEY_ID, AWS_SECRET",
+    ("NameOfItsOwn", 404): "(NameOfItsOwn) when calling the PutObject operation: no such user); check AWS_ENDPOINT_URL "
+    "and AWS_ACCESS_KEY_ID",
+}
+
+
+@pytest.mark.parametrize(("code", "status"), ANSWERS)
+def test_refused_credentials_are_known_by_code_or_status(code: str, status: int) -> None:
+    answer: Any = {"Error": {"Code": code, "Message": "no such user"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    assert ANSWERS[code, status] in s3_sentence(S3Place(BUCKET, "x"), ClientError(answer, "PutObject"))
+
+
+def test_a_trial_s_report_is_kept_in_the_bucket_whole(s3: Any, tmp_path: Path) -> None:
+    where = f"s3://{BUCKET}/haqa/reports/team/demo/demo-1/1.json"
+    report = measured(windows=24)
+    assert archived(trial_request(tmp_path, report=where), report) == report
+    body = s3.get_object(Bucket=BUCKET, Key="haqa/reports/team/demo/demo-1/1.json")["Body"].read()
+    assert TrialReport.model_validate_json(body) == report
+
+
+def test_a_report_that_the_bucket_does_not_take_is_a_warning(s3: Any, tmp_path: Path) -> None:
+    where = "s3://no-such-bucket/haqa/reports/team/demo/demo-1/1.json"
+    (warning,) = archived(trial_request(tmp_path, report=where), measured()).warnings
+    assert f"the report is not in the artifact store: {where} does not exist (NoSuchBucket)" in warning
 
 
 def test_unreachable_endpoint_names_the_variable(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,8 @@ def waiting(evidence: Evidence) -> Failure | None:
             return _failure(
                 FailureReason.UNSCHEDULABLE,
                 f"the node {evidence.pod.node or ''} cannot start the container {container.name} ({why}); check the "
-                "Secrets and volumes that the tuning names, and the node's container runtime",
+                "Secrets and volumes that the tuning and the installation (runner.secrets) name, and the node's "
+                "container runtime",
             )
     return None
 

@@ -159,6 +159,8 @@ def init_containers(pod: EnginePod) -> list[Manifest]:
                         *(entry for entry in scratch_env() if entry["name"] not in fetching.env),
                         *secret_env(fetching.secrets),
                     ],
+                    # Its last line says why it failed.
+                    "terminationMessagePolicy": "FallbackToLogsOnError",
                     "securityContext": container_security(),
                     "volumeMounts": [
                         *model_mounts(pod.model, writable=True),

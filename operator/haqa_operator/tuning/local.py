@@ -28,7 +28,7 @@ from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.journal import Journal, JournalBusyError
 from haqa_operator.tuning.loop import Observer, PoolRun
 from haqa_operator.tuning.pools import PoolSetup
-from haqa_operator.tuning.preflight import local_problems, read_config
+from haqa_operator.tuning.preflight import local_problems, model_unread, read_config
 from haqa_operator.tuning.workspace import Workspace
 from haqa_runner.contract import Configuration, TrialReport, TrialRequest
 from haqa_runner.serve.launching import Spawn
@@ -217,8 +217,7 @@ class LocalTuning:
         )
         report = TrialReport.model_validate_json((folder / "quantize.json").read_bytes())
         if report.failure is not None or report.artifact is None:
-            message = report.failure.message if report.failure else "nothing was fetched"
-            raise SpecError([f"spec.model.uri: {self.spec.model.uri}: {message}"])
+            raise SpecError([model_unread(self.spec.model.uri, report.failure)])
         path = Path(report.artifact.path)
         return FetchedModel(path, report.artifact.model_digest, read_config(path))
 

@@ -11,6 +11,7 @@ from haqa_operator.api import QuantizationTuning
 from haqa_operator.api.metrics import known_metric
 from haqa_operator.executors.environments import runner_environment, serving_environment
 from haqa_operator.serving.settings import catalogue, check_pool_env, check_search
+from haqa_runner.contract import Failure, FailureReason
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
@@ -45,6 +46,17 @@ def setting_problems(tuning: QuantizationTuning) -> list[str]:
     for pool in tuning.spec.node_pools:
         problems += check_pool_env(pool)
     return [f"spec.{problem}" for problem in problems]
+
+
+def model_unread(uri: str, failure: Failure | None) -> str:
+    """Why looking at the model failed; the model is blamed where the failure names no other field and is no pod's."""
+    if failure is None:
+        return f"spec.model.uri: {uri}: nothing was found out about the model"
+    if failure.message.startswith("spec."):
+        return failure.message
+    if failure.reason is FailureReason.MODEL_FETCH:
+        return f"spec.model.uri: {uri}: {failure.message}"
+    return f"looking at the model failed: {failure.reason}: {failure.message}"
 
 
 def model_problems(uri: str) -> list[str]:

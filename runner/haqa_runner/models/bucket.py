@@ -46,8 +46,9 @@ def fetch_from_bucket(
     except Exception as error:
         if is_disk_full(error):
             raise disk_full(cache, None, f"model {source.uri}", FailureReason.MODEL_FETCH) from error
-        why = s3_sentence(place, error) if is_s3_error(error) else f"{cause_of(error)}; check the cache {cache}"
-        raise _refused(source, why) from error
+        if is_s3_error(error):
+            raise TrialFailure(FailureReason.MODEL_FETCH, f"model {s3_sentence(place, error)}") from error
+        raise _refused(source, f"{cause_of(error)}; check the cache {cache}") from error
 
 
 def _model_objects(client: S3Client, place: S3Place, source: ModelSource) -> Sequence[S3Object]:

@@ -62,6 +62,9 @@ class _Plan:
 
 def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialReport:
     """Fetches the model, makes or finds the artifact, links it. Raises TrialFailure with the reason if it cannot."""
+    if request.trial == FETCH_TRIAL:
+        # A store that cannot be used would else be noticed after the baseline has been measured.
+        open_store(request.store, Path(request.cache)).check()
     with phases.measure("fetch"):
         model = fetch_model(request.model, Path(request.cache), progress)
     if not request.configuration.quantized:

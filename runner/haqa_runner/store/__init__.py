@@ -31,8 +31,8 @@ def open_store(where: str, cache: Path) -> ArtifactStore:
         if scheme in ("", "file"):
             return LocalStore(Path(where.removeprefix("file://")))
     except ValueError as error:
-        raise TrialFailure(FailureReason.QUANTIZATION_FAILED, f"artifact store {error}") from error
+        raise TrialFailure(FailureReason.QUANTIZATION_FAILED, f"spec.artifacts: artifact store {error}") from error
     raise TrialFailure(
         FailureReason.QUANTIZATION_FAILED,
-        f'artifact store "{where}" is of no known form; name a folder or s3://bucket/path',
+        f'spec.artifacts: artifact store "{where}" is of no known form; name a folder or s3://bucket/path',
     )

@@ -73,6 +73,10 @@ class ArtifactStore(ABC):
     """Artifacts by key."""
 
     @abstractmethod
+    def check(self) -> None:
+        """Raises TrialFailure, with what is to be corrected, unless artifacts can be kept here."""
+
+    @abstractmethod
     def find(self, key: ArtifactKey, *, thorough: bool = False) -> Artifact | None:
         """The artifact if the store has it in good order; never a half-written or damaged one.
 

@@ -55,6 +55,13 @@ class S3Store(ArtifactStore):
         self._client = client or S3Client()
         self._timing = timing or LeaseTiming()
 
+    def check(self) -> None:
+        probe = self._place.under(f"leases/check-{secrets.token_hex(8)}.json")
+        with self._sentences():
+            # Conditional, as leases are: there are servers that cannot do that.
+            self._client.boto.put_object(Bucket=probe.bucket, Key=probe.key, Body=b"{}", IfNoneMatch="*")
+            self._client.boto.delete_object(Bucket=probe.bucket, Key=probe.key)
+
     def find(self, key: ArtifactKey, *, thorough: bool = False) -> Artifact | None:
         """As in `ArtifactStore`; downloads what the bucket has and this machine has not."""
         with self._sentences():
@@ -243,8 +250,9 @@ class S3Store(ArtifactStore):
             yield
         except Exception as error:
             if is_s3_error(error):
+                # Of a place and not of a configuration: the network, or whoever owns the bucket, may mend it.
                 raise TrialFailure(
-                    FailureReason.QUANTIZATION_FAILED, f"artifact store: {s3_sentence(self._place, error)}"
+                    FailureReason.MODEL_FETCH, f"spec.artifacts: artifact store {s3_sentence(self._place, error)}"
                 ) from error
             raise
 

@@ -36,6 +36,13 @@ class LocalStore(ArtifactStore):
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
 
+    def check(self) -> None:
+        probe = self._root / "partial" / f".check.{secrets.token_hex(4)}"
+        with self._sentences(0):
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+
     def find(self, key: ArtifactKey, *, thorough: bool = False) -> Artifact | None:
         found = self._inspect(key.digest, thorough=thorough)
         return found if isinstance(found, Artifact) else None
@@ -146,7 +153,8 @@ class LocalStore(ArtifactStore):
             return disk_full(self._root, needed_bytes, "the artifact", FailureReason.QUANTIZATION_FAILED)
         return TrialFailure(
             FailureReason.QUANTIZATION_FAILED,
-            f"artifact store {self._root} cannot be used ({cause_of(error)}); check that it is a writable folder",
+            f"spec.artifacts: artifact store {self._root} cannot be used ({cause_of(error)}); check that it is a "
+            "writable folder",
         )
 
     def _folder(self, digest: str) -> Path:

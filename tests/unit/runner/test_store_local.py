@@ -238,6 +238,14 @@ def test_store_that_is_a_file_is_a_sentence(tmp_path: Path) -> None:
         obtain(LocalStore(tmp_path / "store"))
 
 
+def test_a_store_is_checked_before_anything_is_kept_in_it(store: LocalStore, tmp_path: Path) -> None:
+    store.check()
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrialFailure, match=r"spec\.artifacts: artifact store .*file cannot be used"):
+        LocalStore(tmp_path / "file").check()
+
+
 def test_errors_of_the_build_are_not_taken_for_the_store_s(store: LocalStore) -> None:
     def build(folder: Path) -> None:
         raise FileNotFoundError("somewhere else")

@@ -34,7 +34,7 @@ from haqa_operator.tuning.cluster.snapshot import (
 )
 from haqa_operator.tuning.cluster.statuses import PoolView, TuningView, tuning_status
 from haqa_operator.tuning.cluster.trials import PoolLook
-from haqa_operator.tuning.preflight import metric_problems, setting_problems
+from haqa_operator.tuning.preflight import metric_problems, model_unread, setting_problems
 from haqa_operator.tuning.reconcile import ATTEMPTS
 
 log = logging.getLogger(__name__)
@@ -146,8 +146,7 @@ class Reconciler:
             return None, f"{LOOKING_AT_MODEL} again: {failure.message}", None
         artifact = seen.report.artifact if seen.report else None
         if failure is not None or artifact is None:
-            message = failure.message if failure else "nothing was found out about the model"
-            return None, "", f"spec.model.uri: {snapshot.tuning.spec.model.uri}: {message}"
+            return None, "", model_unread(snapshot.tuning.spec.model.uri, failure)
         facts = ModelFacts(
             digest=artifact.model_digest,
             config=artifact.config,
