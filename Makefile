@@ -61,7 +61,7 @@ timed: envs  ## the measuring of real engines, on a quiet machine; not part of `
 cluster: .venv/.ready  ## a real Kubernetes on this machine, without Docker; needs root and Go
 	@$(VENV)/python -m tests.cluster.local_cluster start
 
-cluster-load: .venv/.ready  ## IMAGES="a.tar python prometheus operator": images for the nodes of `make cluster`
+cluster-load: .venv/.ready  ## IMAGES="a.tar python prometheus s3 operator": images for the nodes of `make cluster`
 	@$(VENV)/python -m tests.cluster.local_cluster load $(IMAGES)
 
 images: .venv/.ready  ## IMAGES="operator runner" (default: operator): built with podman into .cache/images/
@@ -71,7 +71,7 @@ cluster-down: .venv/.ready  ## stop it
 	@$(VENV)/python -m tests.cluster.local_cluster stop
 
 CLUSTER_FAST := $(addprefix tests/cluster/test_,cluster.py node_specs.py crds.py chart.py operator.py)
-CLUSTER_MORE := $(addprefix tests/cluster/test_,answers.py failures.py installed.py pod_monitor.py)
+CLUSTER_MORE := $(addprefix tests/cluster/test_,answers.py bucket.py failures.py installed.py pod_monitor.py)
 CLUSTER_BUILD = $(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
 
 # On a cluster of their own, or the one of HAQA_TEST_KUBECONFIG.
@@ -79,7 +79,7 @@ cluster-fast: .venv/.ready  ## the cluster, the definitions, the chart, and the 
 	@$(CLUSTER_BUILD)
 	$(VENV)/python -m pytest $(CLUSTER_FAST)
 
-cluster-more: .venv/.ready  ## failing trials in real pods, what becomes of answers, the operator installed by Helm
+cluster-more: .venv/.ready  ## failing trials in real pods, what becomes of answers, a bucket, the operator installed by Helm
 	@$(CLUSTER_BUILD)
 	$(VENV)/python -m pytest $(CLUSTER_MORE)
 

@@ -19,8 +19,6 @@ HERE = Path(__file__).parent
 _SOURCES = HERE / "components"
 _TOOLS = HERE / "tools"
 _VERSION = "1.36.3"
-_PROMETHEUS_SOURCES = HERE / "prometheus"
-_PROMETHEUS = "github.com/prometheus/prometheus/cmd/prometheus"
 _PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 _BUILD_LIMIT_S = 1800.0
 _COMPONENTS = (
@@ -50,6 +48,7 @@ _PACKAGES = {
 BUSYBOX_IMAGE = "localhost/busybox:test"
 PYTHON_IMAGE = "localhost/python:test"
 PROMETHEUS_IMAGE = "localhost/prometheus:test"
+S3_IMAGE = "localhost/s3:test"
 _DEBIAN = "bookworm"
 _DEBOOTSTRAP = ("--variant=minbase", "--include=ca-certificates,libnuma1,python3")
 
@@ -180,27 +179,35 @@ def tools() -> Path:
 def _needs_go() -> None:
     if shutil.which("go") is None:
         raise CannotBuild(
-            "no Go on this machine, which builds Kubernetes, helm and Prometheus: install Go 1.26 or later"
+            "no Go on this machine, which builds Kubernetes, helm, Prometheus and the S3 server: install 1.26 or later"
         )
 
 
 def prometheus_image() -> Path:
     """The archive of localhost/prometheus:test: Prometheus 3 with Kubernetes' service discovery and no other."""
-    command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-tags=remove_all_sd,enable_kubernetes_sd"]
+    options = ("-tags=remove_all_sd,enable_kubernetes_sd",)
+    return _go_image("prometheus", PROMETHEUS_IMAGE, "github.com/prometheus/prometheus/cmd/prometheus", 4, *options)
+
+
+def s3_image() -> Path:
+    """The archive of localhost/s3:test: versitygw, an S3 server that checks signatures, on a folder."""
+    return _go_image("s3", S3_IMAGE, "github.com/versity/versitygw/cmd/versitygw", 2)
+
+
+def _go_image(name: str, reference: str, package: str, minutes: int, *options: str) -> Path:
+    """The archive of an image that holds one program, of the Go module in the folder of that name."""
+    command = ["go", "build", "-trimpath", "-ldflags=-s -w", *options]
 
     def build(folder: Path) -> None:
         _needs_go()
-        say("building Prometheus (about 4 minutes on two cores the first time)")
+        say(f"building {package} (about {minutes} minutes on two cores the first time)")
         with tempfile.TemporaryDirectory() as scratch:
-            run_checked(
-                [*command, "-o", f"{scratch}/prometheus", _PROMETHEUS],
-                cwd=_PROMETHEUS_SOURCES,
-                env={**os.environ, "CGO_ENABLED": "0"},
-            )
-            write_image(PROMETHEUS_IMAGE, Path(scratch), folder / "prometheus.tar", entrypoint=["/prometheus"])
+            environment = {**os.environ, "CGO_ENABLED": "0"}
+            run_checked([*command, "-o", f"{scratch}/{name}", package], cwd=HERE / name, env=environment)
+            write_image(reference, Path(scratch), folder / f"{name}.tar", entrypoint=[f"/{name}"])
 
-    sources = [*_PROMETHEUS_SOURCES.iterdir(), HERE / "image_archive.py"]
-    return cached("prometheus", sources, " ".join([*command, PROMETHEUS_IMAGE]), build) / "prometheus.tar"
+    sources = [*(HERE / name).iterdir(), HERE / "image_archive.py"]
+    return cached(name, sources, " ".join([*command, reference]), build) / f"{name}.tar"
 
 
 def pod_monitor_definition() -> Path:

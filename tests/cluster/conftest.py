@@ -19,6 +19,7 @@ import yaml
 from tests.cluster.building import CannotBuild, components, tools
 from tests.cluster.building import prometheus_image as prometheus_archive
 from tests.cluster.building import python_image as image_archive
+from tests.cluster.building import s3_image as s3_archive
 from tests.cluster.helm import Helm
 from tests.cluster.image_building import operator_image as operator_archive
 from tests.cluster.kubectl import Kubectl, Refused, has_condition
@@ -105,7 +106,7 @@ def operator_image(cluster: Kubectl) -> None:
 
 def _load(cluster: Kubectl, archive: Callable[[], Path]) -> None:
     if os.environ.get("HAQA_TEST_KUBECONFIG"):
-        # Whoever brings a cluster brings the images: `make cluster-load IMAGES="python operator"`, or `kind load`.
+        # Whoever brings a cluster brings the images: `make cluster-load IMAGES="python s3 operator"`, or `kind load`.
         return
     LocalCluster(cluster.kubeconfig.parent, 0).load_image(archive())
 
@@ -114,6 +115,12 @@ def _load(cluster: Kubectl, archive: Callable[[], Path]) -> None:
 def prometheus_image(cluster: Kubectl) -> None:
     """Prometheus on every node."""
     _load(cluster, prometheus_archive)
+
+
+@pytest.fixture(scope="session")
+def s3_image(cluster: Kubectl) -> None:
+    """An S3 server on every node."""
+    _load(cluster, s3_archive)
 
 
 @pytest.fixture(scope="session")

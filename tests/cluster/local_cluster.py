@@ -30,6 +30,7 @@ from tests.cluster.building import (
     install_packages,
     prometheus_image,
     python_image,
+    s3_image,
     tools,
 )
 from tests.cluster.image_building import operator_image
@@ -44,7 +45,7 @@ _STOP_LIMIT_S = 20.0
 _LOAD_LIMIT_S = 300.0
 _LONGEST_SOCKET = "/node-of-sixteen/containerd/containerd.sock.ttrpc"
 _SOCKET_PATH_MAX = 107
-_BUILT = {"python": python_image, "prometheus": prometheus_image, "operator": operator_image}
+_BUILT = {"python": python_image, "prometheus": prometheus_image, "s3": s3_image, "operator": operator_image}
 """Images that are built where need be."""
 _PROCESSES = ("forward", "init", "unshare")
 
@@ -330,6 +331,7 @@ def _carry_out(action: str, archives: list[Path], cluster: LocalCluster) -> None
             images()
             python_image()
             prometheus_image()
+            s3_image()
             operator_image()
             tools()
         case "tools":

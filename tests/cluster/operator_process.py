@@ -46,6 +46,8 @@ class OperatorProcess:
     extra: Mapping[str, str] = field(default_factory=dict)
     behaviour: Behaviour | None = None
     program: Sequence[str] = ("-m", "haqa_operator.handlers.main")
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """More of this machine that pods see, each as /NAME."""
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -73,7 +75,7 @@ class OperatorProcess:
 
     def _folders(self) -> list[Manifest]:
         """What pods see of this machine."""
-        folders = {"stub": STUB, "engine-logs": ENGINE_LOGS}
+        folders = {"stub": STUB, "engine-logs": ENGINE_LOGS, **self.folders}
         if self.behaviour is not None:
             folders["behaviour"] = self.behaviour.folder
         return [

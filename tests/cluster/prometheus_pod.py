@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +17,13 @@ from tests.cluster.building import PROMETHEUS_IMAGE
 from tests.cluster.documented import example
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
 from tests.cluster.operator_process import claim
+from tests.cluster.port_forward import PortForward
 from tests.cluster.waiting import wait_until
 
 SCRAPE_INTERVAL_S = 2
 NAME = "prometheus"
 _PORT = 9090
 _READY_LIMIT_S = 60.0
-_FORWARD_LIMIT_S = 20.0
 
 
 def documented_configuration() -> Manifest:
@@ -49,13 +46,14 @@ class PrometheusPod:
     configuration: Manifest = field(default_factory=documented_configuration)
     web: Mapping[str, str] = field(default_factory=dict)
     node_selector: Mapping[str, str] = field(default_factory=dict)
-    _local_port: int = 0
-    _forward: subprocess.Popen[str] | None = None
+
+    def __post_init__(self) -> None:
+        self._forward = PortForward(self.kubectl, NAME, _PORT)
 
     @property
     def url(self) -> str:
         """On this machine's loopback; the same for as long as this object lives."""
-        return f"{'https' if self.web else 'http'}://127.0.0.1:{self._local_port}"
+        return f"{'https' if self.web else 'http'}://127.0.0.1:{self._forward.local_port}"
 
     @property
     def proxy_path(self) -> str:
@@ -69,7 +67,7 @@ class PrometheusPod:
 
     def stop(self) -> None:
         """No pod is left; its Service, which nobody answers for, and its samples are."""
-        self._close()
+        self._forward.close()
         self.kubectl.run("scale", "deployment", NAME, "--replicas=0")
         wait_until(lambda: not self.kubectl.list("pods", f"app={NAME}"), 60, "Prometheus' pod is gone")
 
@@ -78,7 +76,7 @@ class PrometheusPod:
         self._come_up()
 
     def remove(self) -> None:
-        self._close()
+        self._forward.close()
         self.kubectl.run("delete", "clusterrolebinding,clusterrole", self._cluster_name, "--ignore-not-found")
 
     def ask(self, promql: str) -> list[dict[str, Any]]:
@@ -98,8 +96,7 @@ class PrometheusPod:
         wait_until(
             lambda: available(self.kubectl.get("deployment", NAME)), _READY_LIMIT_S, "Prometheus", self._what_it_says
         )
-        # The Service knows of the pod a moment later.
-        wait_until(self._forwarded, _FORWARD_LIMIT_S, "kubectl port-forward to Prometheus")
+        self._forward.open()
 
     def _what_it_says(self) -> str:
         selector = f"--selector=app={NAME}"
@@ -108,27 +105,6 @@ class PrometheusPod:
             return described + self.kubectl.run("logs", selector, "--tail=20")
         except Refused as error:
             return f"{described}\n{error}"
-
-    def _forwarded(self) -> bool:
-        self._close()
-        wanted = f"{self._local_port or ''}:{_PORT}"
-        common = ["--kubeconfig", str(self.kubectl.kubeconfig), "--namespace", self.kubectl.namespace]
-        command = [self.kubectl.program, *common, "port-forward", "--address=127.0.0.1", f"service/{NAME}", wanted]
-        self._forward = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self._forward.stdout is not None
-        # Its first line is the port, or its end.
-        told = re.search(r"127\.0\.0\.1:(\d+)", self._forward.stdout.readline())
-        if told is None:
-            return False
-        self._local_port = int(told[1])
-        return True
-
-    def _close(self) -> None:
-        forward, self._forward = self._forward, None
-        if forward is not None:
-            with suppress(ProcessLookupError):
-                forward.kill()
-            forward.wait(10)
 
     def _manifests(self) -> list[Manifest]:
         return [

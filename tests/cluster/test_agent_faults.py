@@ -65,16 +65,6 @@ def proposers(place: Workplace) -> list[str]:
     return [trial["spec"]["proposer"] for trial in place.trials()]
 
 
-def everything_written(place: Workplace) -> str:
-    """All that the operator left where somebody may read it."""
-    kinds = "quantizationtunings,quantizationtrials,jobs,pods,deployments,services,configmaps,events"
-    described = place.described() + place.api.run("describe", "quantizationtrials")
-    logs = [
-        place.api.run("logs", pod["metadata"]["name"], "--all-containers", "--ignore-errors") for pod in place.pods()
-    ]
-    return "\n".join([place.api.run("get", kinds, "-o", "yaml"), described, place.operator.log.read_text(), *logs])
-
-
 @contextmanager
 def serving(port: int) -> Iterator[None]:
     """The LLM as a process, whose end also ends the connections that are kept open."""
@@ -102,7 +92,7 @@ def test_a_tuning_goes_on_without_its_llm_and_asks_again_when_it_is_back(place: 
         place.in_phase("Succeeded")
     assert proposers(place) == ["baseline", "agent", "bayesian", "agent"]
     assert "no reply" in place.trials()[2]["spec"]["note"]
-    written = everything_written(place)
+    written = place.everything_written()
     assert KEY not in written
     assert base64.b64encode(KEY.encode()).decode() not in written
 
@@ -114,7 +104,7 @@ def test_a_server_that_repeats_the_key_in_its_errors_does_not_spread_it(place: W
         assert any(KEY in request.headers.get("authorization", "") for request in server.requests)
     assert proposers(place) == ["baseline", "bayesian"]
     assert "401" in place.trials()[1]["spec"]["note"] or "Incorrect API key" in place.trials()[1]["spec"]["note"]
-    assert KEY not in everything_written(place)
+    assert KEY not in place.everything_written()
 
 
 def test_a_secret_that_is_missing_is_named_and_does_not_stop_the_tuning(place: Workplace) -> None:

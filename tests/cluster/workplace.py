@@ -84,6 +84,16 @@ class Workplace:
     def described(self, name: str = "demo") -> str:
         return self.api.run("describe", "quantizationtuning", name)
 
+    def everything_written(self) -> str:
+        """All that the operator and its pods left where somebody may read it."""
+        kinds = "quantizationtunings,quantizationtrials,jobs,pods,deployments,services,configmaps,events"
+        described = self.described() + self.api.run("describe", "quantizationtrials")
+        logs = [
+            self.api.run("logs", pod["metadata"]["name"], "--all-containers", "--ignore-errors")
+            for pod in self.api.list("pod")
+        ]
+        return "\n".join([self.api.run("get", kinds, "-o", "yaml"), described, self.operator.log.read_text(), *logs])
+
     def told(self) -> str:
         """For a test that waited in vain."""
         shown = self.api.run("get", "quantizationtunings,quantizationtrials,jobs,pods,deployments", "-o", "wide")
@@ -108,14 +118,19 @@ def namespace(cluster: Kubectl) -> Iterator[Kubectl]:
 
 @contextmanager
 def workplace(
-    cluster: Kubectl, folder: Path, extra: Mapping[str, str] | None = None, program: Sequence[str] | None = None
+    cluster: Kubectl,
+    folder: Path,
+    extra: Mapping[str, str] | None = None,
+    program: Sequence[str] | None = None,
+    folders: Mapping[str, Path] | None = None,
 ) -> Iterator[Workplace]:
     """With the operator running; afterwards no pod of it holds a node."""
     behaviour = Behaviour(folder / "behaviour")
     with namespace(cluster) as api:
         supplied(api, folder)
         behaviour.told()
-        operator = OperatorProcess(api, folder / "operator.log", {**QUICK, **(extra or {})}, behaviour)
+        settings = {**QUICK, **(extra or {})}
+        operator = OperatorProcess(api, folder / "operator.log", settings, behaviour, folders=folders or {})
         if program is not None:
             operator.program = program
         operator.start()

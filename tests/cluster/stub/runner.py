@@ -163,6 +163,7 @@ def main() -> None:
     sys.exit(3 if "failure" in report else 0)
 
 
-# Process 1 of a container ignores a signal that it does not handle.
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-main()
+if __name__ == "__main__":
+    # Process 1 of a container ignores a signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    main()
