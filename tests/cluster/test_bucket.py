@@ -233,10 +233,13 @@ def test_a_winner_that_cannot_fetch_says_why(place: Workplace, buckets: Buckets,
     place.api.run("delete", "pods", f"--selector={serving}", "--force", "--grace-period=0")
     said = f"ModelFetch: spec.artifacts: artifact store {STORE}: access denied (SignatureDoesNotMatch)"
 
-    def told() -> bool:
-        return said in " ".join(place.api.run("describe", "pods", f"--selector={serving}").split())
+    def told(described: str) -> bool:
+        return said in " ".join(described.split())
 
-    place.until(told, "the new pod says what is wrong")
+    place.until(
+        lambda: told(place.api.run("describe", "pods", f"--selector={serving}")), "the new pod says what is wrong"
+    )
+    place.until(lambda: told(place.described()), "the tuning repeats it")
 
 
 @pytest.fixture

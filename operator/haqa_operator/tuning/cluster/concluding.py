@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from haqa_operator.api.status import ModelFacts, PoolPhase
 from haqa_operator.decision.results import Decision, Verdict
 from haqa_operator.executors.trial_job import TUNING_LABEL, label
-from haqa_operator.tuning.cluster.objects import DEPLOYMENT, Manifest, Objects
+from haqa_operator.tuning.cluster.objects import DEPLOYMENT, POD, Manifest, Objects
 from haqa_operator.tuning.cluster.pods import PoolPods
+from haqa_operator.tuning.cluster.serving import serves, waits_for
 from haqa_operator.tuning.cluster.snapshot import TuningSnapshot
 from haqa_operator.tuning.cluster.statuses import PoolView
 
@@ -69,8 +70,15 @@ class Conclusion:
         lasting = {**deployment, "spec": {k: v for k, v in deployment["spec"].items() if k != "replicas"}}
         served = self.objects.apply(lasting)
         self.objects.apply(service)
-        phase = PoolPhase.SUCCEEDED if _serves(served) else PoolPhase.DEPLOYING
-        return replace(view, phase=phase, deployment=name)
+        if serves(served):
+            return replace(view, phase=PoolPhase.SUCCEEDED, deployment=name)
+        message = f"{view.message} Deployment {name}: {waits_for(served, self._pods_of(served))}"
+        return replace(view, phase=PoolPhase.DEPLOYING, deployment=name, message=message)
+
+    def _pods_of(self, deployment: Manifest) -> list[Manifest]:
+        wanted = deployment["spec"]["selector"]["matchLabels"]
+        selector = ",".join(f"{name}={value}" for name, value in sorted(wanted.items()))
+        return self.objects.list(POD, self.snapshot.namespace, selector)
 
     def _ours(self, existing: Manifest) -> bool:
         labels = existing["metadata"].get("labels", {})
@@ -79,13 +87,3 @@ class Conclusion:
             TUNING_LABEL: label(self.snapshot.tuning.metadata.name),
         }
         return all(labels.get(name) == value for name, value in wanted.items())
-
-
-def _serves(deployment: Manifest) -> bool:
-    """Whether a pod of the newest template answers, or none is wanted."""
-    status, spec = deployment.get("status", {}), deployment["spec"]
-    if spec.get("replicas") == 0:
-        return True
-    seen = int(status.get("observedGeneration", 0)) >= int(deployment["metadata"].get("generation", 0))
-    updated = int(status.get("updatedReplicas", 0)) > 0
-    return seen and updated and int(status.get("availableReplicas", 0)) > 0
