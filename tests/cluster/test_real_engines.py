@@ -164,9 +164,16 @@ def test_every_trial_tells_what_it_measured(tuned: Tuned, pool: str) -> None:
         status, name = trial["status"], trial["metadata"]["name"]
         assert status["phase"] == "Succeeded", (name, status.get("failure"))
         assert status["metrics"].keys() >= {"throughput@1", "throughput@8", "ttft.p95@8", "perplexity"}, name
-        assert status["source"] == "prometheus", (name, status.get("warnings"))
+        # An engine that is busy with one core may be too late for a scrape; then the trial says so.
+        missed = any("not read from Prometheus: scrapes lie too far apart" in w for w in status.get("warnings", ()))
+        assert status["source"] == ("engine-metrics" if missed else "prometheus"), (name, status.get("warnings"))
         assert len(status["artifactDigest"]) == 64, name
         assert status["engineArgs"], name
+
+
+def test_prometheus_is_the_record_of_most_trials(tuned: Tuned) -> None:
+    sources = [trial["status"]["source"] for trial in tuned.trials.values()]
+    assert sources.count("prometheus") > len(sources) / 2, sources
 
 
 def test_both_pools_share_the_quantized_models(tuned: Tuned) -> None:
