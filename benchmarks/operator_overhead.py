@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import statistics
 import sys
 import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +25,10 @@ from kubernetes import client, config, watch
 from prometheus_client.parser import text_string_to_metric_families
 from tests.cluster.building import components
 from tests.cluster.kubectl import Kubectl, Manifest
-from tests.cluster.operator_process import ROOT, OperatorProcess, claim
+from tests.cluster.operator_process import ROOT, OperatorProcess
+from tests.cluster.tunings import tuning
 from tests.cluster.waiting import wait_until
+from tests.cluster.workplace import namespace, supplied
 
 from haqa_operator.executors.trial_job import MEASURE
 
@@ -36,26 +36,22 @@ WRITES = ("create", "server_side_apply", "delete")
 ADDRESS = "127.0.0.1:18080"
 
 
-def tuning(name: str, pool: str, trials: int) -> Manifest:
-    return {
-        "apiVersion": "haqa.dev/v1alpha1",
-        "kind": "QuantizationTuning",
-        "metadata": {"name": name},
-        "spec": {
-            "model": {"uri": "pvc://models/model"},
-            "nodePools": [{"name": pool, "nodeSelector": {"haqa.dev/pool": pool}}],
-            "workload": {"inputTokens": 32, "outputTokens": 32, "concurrency": [1], "repeats": 3},
-            "search": {
-                "strategy": "grid",
-                "schemes": ["BF16", "W8A8-INT8", "W4A16"],
-                "algorithms": ["rtn"],
-                "engine": {"max-num-seqs": list(range(1, trials + 1))},
-            },
-            "artifacts": {"pvc": "artifacts"},
-            "output": {"mode": "Manifest"},
-            "budget": {"maxTrials": trials, "trialTimeout": "5m"},
+def searching(name: str, pool: str, trials: int) -> Manifest:
+    """A tuning of that many trials, without a Deployment at its end."""
+    return tuning(
+        name,
+        pools=(pool,),
+        workload={"inputTokens": 32, "outputTokens": 32, "concurrency": [1], "repeats": 3},
+        constraints=[],
+        search={
+            "strategy": "grid",
+            "schemes": ["BF16", "W8A8-INT8", "W4A16"],
+            "algorithms": ["rtn"],
+            "engine": {"max-num-seqs": list(range(1, trials + 1))},
         },
-    }
+        output={"mode": "Manifest"},
+        budget={"maxTrials": trials, "trialTimeout": "5m"},
+    )
 
 
 class TrialClock:
@@ -111,24 +107,19 @@ def resident_mib() -> float:
     return metric("process_resident_memory_bytes") / 2**20
 
 
-@contextmanager
-def namespace(kubeconfig: Path) -> Iterator[Kubectl]:
-    cluster = Kubectl(str(components() / "kubectl"), kubeconfig)
-    cluster.run("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
-    wait_until(lambda: cluster.run("api-resources", "--api-group=haqa.dev", "-o", "name"), 30, "the definitions")
-    name = f"overhead-{secrets.token_hex(3)}"
-    cluster.run("create", "namespace", name)
-    try:
-        yield cluster.within(name)
-    finally:
-        cluster.run("delete", "namespace", name, "--wait=false")
+def cluster(kubeconfig: Path) -> Kubectl:
+    """With the definitions of this checkout."""
+    found = Kubectl(str(components() / "kubectl"), kubeconfig)
+    found.run("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "crds"))
+    wait_until(lambda: found.run("api-resources", "--api-group=haqa.dev", "-o", "name"), 30, "the definitions")
+    return found
 
 
 def measure_trials(api: Kubectl, trials: int) -> None:
     clock = TrialClock(api.kubeconfig, api.namespace)
     before = writes()
     began = time.monotonic()
-    api.apply(tuning("overhead", "full", trials))
+    api.apply(searching("overhead", "full", trials))
 
     def done() -> bool:
         return api.get("quantizationtuning", "overhead").get("status", {}).get("phase") in ("Succeeded", "Failed")
@@ -147,7 +138,7 @@ def measure_trials(api: Kubectl, trials: int) -> None:
 
 
 def measure_tunings(api: Kubectl, tunings: int) -> None:
-    api.apply(*(tuning(f"waiting-{number}", "nowhere", 3) for number in range(tunings)))
+    api.apply(*(searching(f"waiting-{number}", "nowhere", 3) for number in range(tunings)))
 
     def all_seen() -> bool:
         found = api.list("quantizationtuning")
@@ -170,12 +161,9 @@ def main() -> int:
     if not kubeconfig:
         print("HAQA_TEST_KUBECONFIG names no cluster; `make cluster` starts one", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder, namespace(Path(kubeconfig)) as api:
+    with tempfile.TemporaryDirectory() as folder, namespace(cluster(Path(kubeconfig))) as api:
         root = Path(folder)
-        root.chmod(0o755)
-        (root / "models" / "model").mkdir(parents=True)
-        for name in ("models", "artifacts"):
-            api.apply(*claim(name, api.namespace, root / name))
+        supplied(api, root)
         operator = OperatorProcess(api, root / "operator.log", {"HAQA_HTTP": ADDRESS})
         operator.start()
         try:

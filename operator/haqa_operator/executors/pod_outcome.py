@@ -227,9 +227,8 @@ def _running(evidence: Evidence) -> tuple[TrialPhase, str]:
     phase = _phase(pod)
     if phase is not TrialPhase.PENDING:
         return phase, f"{phase.value.lower()} on {pod.node}"
-    scheduled = pod.conditions.get("PodScheduled")
-    if scheduled is not None and not scheduled.status:
-        return phase, f"{scheduled.reason}: {scheduled.message}"
+    if pod.without_node is not None:
+        return phase, pod.without_node
     stuck = next((c for c in pod.containers.values() if c.waiting not in ("", "PodInitializing")), None)
     return phase, f"{stuck.name}: {stuck.waiting} {stuck.waiting_message}".strip() if stuck else "starting"
 
@@ -265,8 +264,7 @@ def _engine_log(evidence: Evidence) -> tuple[LogWanted, ...]:
         blamed = any(engine_is_blamed(report.failure) for report in evidence.reports.values())
         return (LogWanted(evidence.pod.name, ENGINE_CONTAINER),) if blamed else ()
     previous = evidence.pod.containers[ENGINE_CONTAINER].ended is not died
-    lines = [line for line in died.message.splitlines() if line.strip()]
-    return (LogWanted(evidence.pod.name, ENGINE_CONTAINER, previous, lines[-1] if lines else ""),)
+    return (LogWanted(evidence.pod.name, ENGINE_CONTAINER, previous, died.last_line),)
 
 
 def _silent_log(evidence: Evidence) -> tuple[LogWanted, ...]:

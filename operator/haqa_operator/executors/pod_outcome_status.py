@@ -34,6 +34,11 @@ class Ended:
     def out_of_memory(self) -> bool:
         return self.reason == _OUT_OF_MEMORY
 
+    @property
+    def last_line(self) -> str:
+        """Of the message, which is a report or the end of the log."""
+        return next((line for line in reversed(self.message.splitlines()) if line.strip()), "")
+
 
 @dataclass(frozen=True)
 class Container:
@@ -133,6 +138,14 @@ class Pod:
         """Since when it has a node."""
         condition = self.conditions.get("PodScheduled")
         return condition.since if condition is not None and condition.status else None
+
+    @property
+    def without_node(self) -> str | None:
+        """Why it has no node yet, once the scheduler has said so."""
+        condition = self.conditions.get("PodScheduled")
+        if condition is None or condition.status:
+            return None
+        return f"{condition.reason}: {condition.message}"
 
     def ended(self, container: str) -> Ended | None:
         found = self.containers.get(container)

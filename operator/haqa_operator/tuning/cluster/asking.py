@@ -6,15 +6,12 @@ name follows from its number, so that two answers never make two trials.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from haqa_operator.api import Proposal
-
-log = logging.getLogger(__name__)
 
 _MOMENT_S = 0.2
 

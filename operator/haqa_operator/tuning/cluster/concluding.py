@@ -10,7 +10,7 @@ from haqa_operator.executors.trial_job import TUNING_LABEL, label
 from haqa_operator.tuning.cluster.objects import DEPLOYMENT, POD, Manifest, Objects
 from haqa_operator.tuning.cluster.pods import PoolPods
 from haqa_operator.tuning.cluster.serving import serves, waits_for
-from haqa_operator.tuning.cluster.snapshot import TuningSnapshot
+from haqa_operator.tuning.cluster.snapshot import TuningSnapshot, label_selector
 from haqa_operator.tuning.cluster.statuses import PoolView
 
 APPROVAL_ANNOTATION = "haqa.dev/approve"
@@ -76,8 +76,7 @@ class Conclusion:
         return replace(view, phase=PoolPhase.DEPLOYING, deployment=name, message=message)
 
     def _pods_of(self, deployment: Manifest) -> list[Manifest]:
-        wanted = deployment["spec"]["selector"]["matchLabels"]
-        selector = ",".join(f"{name}={value}" for name, value in sorted(wanted.items()))
+        selector = label_selector(deployment["spec"]["selector"]["matchLabels"])
         return self.objects.list(POD, self.snapshot.namespace, selector)
 
     def _ours(self, existing: Manifest) -> bool:

@@ -108,37 +108,33 @@ class PoolReconciler:
     def _view(self, setup: PoolSetup, pods: PoolPods, state: PoolState, hardware: str) -> PoolView:
         attempts = {trial.name: attempt for trial in state.trials if (attempt := self._attempt(trial)) is not None}
         leaving, lingering = self._leaving(state), self._lingering(state)
-        state, carried = self._act(setup, pods, state, attempts, frozenset(leaving), lingering)
-        asking = self._asking.waiting(self._question(state.next_number))
-        doing = _doing(state, attempts, leaving, asking, self._snapshot.silent_nodes)
-        view = PoolView(self._pool.name, PoolPhase.SEARCHING, doing, hardware, state)
+        found = PoolSnapshot(state, attempts, leaving=frozenset(leaving), lingering=lingering)
+        left, carried = self._act(setup, pods, found)
+        doing = _doing(left, leaving, self._snapshot.silent_nodes)
+        view = PoolView(self._pool.name, PoolPhase.SEARCHING, doing, hardware, left.state)
         for action in carried:
             match action:
-                case AskStrategy(number) if number == state.next_number:
+                case AskStrategy(number) if number == left.state.next_number:
                     view = replace(view, message=_joined(view.message, f"choosing trial {number}"))
                 case Conclude(decision, why):
                     conclusion = Conclusion(self._objects, self._snapshot, pods, self._model)
                     view = conclusion.carry_out(view, decision, why)
         return view
 
-    def _act(
-        self,
-        setup: PoolSetup,
-        pods: PoolPods,
-        state: PoolState,
-        attempts: dict[str, Attempt],
-        leaving: frozenset[str],
-        lingering: dict[str, int],
-    ) -> tuple[PoolState, list[PoolAction]]:
-        """Everything that can be done now, with what follows from it: a trial is recorded and the next one started."""
-        state = self._with_answer(state)
+    def _act(self, setup: PoolSetup, pods: PoolPods, found: PoolSnapshot) -> tuple[PoolSnapshot, list[PoolAction]]:
+        """Everything that can be done now, with what follows from it: a trial is recorded and the next one started.
+
+        Returns:
+            How it then is, and what was done.
+        """
+        state = self._with_answer(found.state)
         carried: list[PoolAction] = []
         while True:
             asking = self._asking.waiting(self._question(state.next_number))
-            actions = reconcile_pool(PoolSnapshot(state, attempts, asking, leaving, lingering))
-            fresh = [action for action in actions if action not in carried]
+            found = replace(found, state=state, asking=asking)
+            fresh = [action for action in reconcile_pool(found) if action not in carried]
             if not fresh:
-                return state, carried
+                return found, carried
             for action in fresh:
                 state = self._carry_out(action, setup, pods, state)
             carried += fresh
@@ -248,18 +244,16 @@ def _joined(*sentences: str) -> str:
     return "; ".join(sentence for sentence in sentences if sentence)
 
 
-def _doing(
-    state: PoolState, attempts: dict[str, Attempt], leaving: dict[str, str], asking: bool, silent: frozenset[str]
-) -> str:
+def _doing(found: PoolSnapshot, leaving: dict[str, str], silent: frozenset[str]) -> str:
     def what(trial: Trial) -> str:
-        if trial.name in attempts:
-            seen = attempts[trial.name].observation
+        if trial.name in found.attempts:
+            seen = found.attempts[trial.name].observation
             return f"{seen.message} (the node {seen.node} is not ready)" if seen.node in silent else seen.message
         return f"waiting for {leaving[trial.name]} to be gone" if trial.name in leaving else "starting"
 
     running = [
         f"trial {trial.number} ({trial.configuration.describe()}): {what(trial)}"
-        for trial in state.trials
+        for trial in found.state.trials
         if not trial.status.phase.finished
     ]
-    return "; ".join(running) or ("choosing the next trial" if asking else "")
+    return "; ".join(running) or ("choosing the next trial" if found.asking else "")

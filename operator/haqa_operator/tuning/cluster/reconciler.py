@@ -26,7 +26,6 @@ from haqa_operator.tuning.cluster.pods import PoolPods
 from haqa_operator.tuning.cluster.pool import PoolReconciler
 from haqa_operator.tuning.cluster.snapshot import (
     TuningSnapshot,
-    own_trials,
     read_snapshot,
     selector_of,
     tuning_selector,
@@ -96,7 +95,7 @@ class Reconciler:
     def _read(self, tuning: QuantizationTuning, manifest: Manifest) -> TuningSnapshot:
         namespace = manifest["metadata"]["namespace"]
         trials = self._objects.list(TRIAL, namespace, tuning_selector(tuning.metadata.name))
-        selector = work_selector(tuning, own_trials(manifest, trials))
+        selector = work_selector(tuning, trials)
         return read_snapshot(
             tuning,
             manifest,

@@ -32,9 +32,8 @@ def waits_for(deployment: Manifest, pods: Sequence[Manifest]) -> str:
     if not seen:
         return _refused(deployment) or "waiting for its pod"
     pod = seen[-1]
-    scheduled = pod.conditions.get("PodScheduled")
-    if scheduled is not None and not scheduled.status:
-        return f"{pod.name}: {scheduled.reason}: {scheduled.message}"
+    if pod.without_node is not None:
+        return f"{pod.name}: {pod.without_node}"
     trouble = next((found for container in pod.containers.values() if (found := _trouble(container))), None)
     return f"{pod.name}: {trouble}" if trouble else f"{pod.name} starts on {pod.node}"
 
@@ -49,8 +48,7 @@ def _refused(deployment: Manifest) -> str | None:
 def _trouble(container: Container) -> str | None:
     died = container.ended or container.last
     if died is not None and died.exit_code != 0:
-        lines = [line for line in died.message.splitlines() if line.strip()]
-        said = f": {lines[-1].strip()}" if lines else ""
+        said = f": {died.last_line.strip()}" if died.last_line else ""
         return f"{container.name} ended with exit code {died.exit_code} ({died.reason}){said}"
     if container.waiting in _ON_ITS_WAY:
         return None

@@ -123,7 +123,7 @@ def read_snapshot(
     pods: Sequence[Manifest],
     nodes: Mapping[str, Sequence[Manifest]],
 ) -> TuningSnapshot:
-    own = own_trials(manifest, trials)
+    own = [trial for trial in trials if _owned_by(trial, manifest)]
     names = {str(trial["metadata"]["uid"]) for trial in own} | {str(manifest["metadata"]["uid"])}
     mine = [job for job in jobs if any(ref["uid"] in names for ref in job["metadata"].get("ownerReferences", ()))]
     known = {str(job["metadata"]["uid"]) for job in mine}
@@ -141,11 +141,6 @@ def read_snapshot(
         leftovers=(*others, *orphans),
         silent_nodes=frozenset(_name(node) for found in nodes.values() for node in found if not _ready(node)),
     )
-
-
-def own_trials(tuning: Manifest, trials: Iterable[Manifest]) -> list[Manifest]:
-    """Without those of a tuning of the same name that is gone."""
-    return [trial for trial in trials if _owned_by(trial, tuning)]
 
 
 def _version(found: Manifest) -> tuple[str, str]:
@@ -196,7 +191,11 @@ def owner_reference(owner: Manifest) -> dict[str, Any]:
 
 def selector_of(pool: NodePool) -> str:
     """The pool's nodeSelector as the API server's label selector."""
-    return ",".join(f"{name}={value}" for name, value in sorted(pool.node_selector.items()))
+    return label_selector(pool.node_selector)
+
+
+def label_selector(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
 
 
 def tuning_selector(tuning: str) -> str:
