@@ -112,7 +112,7 @@ generate: .venv/.ready  ## crds/, the chart's copy and docs/reference.md, from t
 lint: .venv/.ready  ## style, types and layers
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	$(VENV)/mypy operator runner/haqa_runner/contract.py
+	$(VENV)/mypy operator runner/haqa_contract
 	$(VENV)/lint-imports
 
 format: .venv/.ready  ## apply the style

@@ -30,7 +30,7 @@ from tests.cluster.tunings import tuning
 from tests.cluster.waiting import wait_until
 from tests.cluster.workplace import namespace, supplied
 
-from haqa_operator.executors.trial_job import MEASURE
+from haqa_operator.cluster.names import MEASURE
 
 WRITES = ("create", "server_side_apply", "delete")
 ADDRESS = "127.0.0.1:18080"

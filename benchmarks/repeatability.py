@@ -10,7 +10,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from haqa_runner.statistics import student_t
+from haqa_contract.statistics import student_t
 
 
 def main(report: Path) -> None:

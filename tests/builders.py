@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from haqa_contract import Algorithm, Configuration, Estimate, Failure, FailureReason, Scalar, Scheme
 from haqa_operator.api import Proposal, Proposer, QuantizationTuning, Trial, TrialPhase, TrialStatus
 from haqa_operator.api.loading import parse_tuning
-from haqa_runner.contract import Algorithm, Configuration, Estimate, Failure, FailureReason, Scalar, Scheme
 
 
 def estimate(value: float, margin: float = 0.0, n: int = 3) -> Estimate:

@@ -6,13 +6,13 @@ import math
 import random
 from dataclasses import dataclass, field
 
+from haqa_contract import Configuration, Estimate, Failure, FailureReason
+from haqa_contract.statistics import estimate, geometric_estimate
 from haqa_operator.api import Proposal, Proposer, QuantizationTuning, Trial, TrialPhase, TrialStatus
 from haqa_operator.api.trial import Exchange
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.results import Confirmation, Exclusion, PoolResult, Verdict
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
-from haqa_runner.contract import Configuration, Estimate, Failure, FailureReason
-from haqa_runner.statistics import estimate, geometric_estimate
 
 STARTED = 1_795_420_800.0
 """Unix seconds of the first trial of every sample."""

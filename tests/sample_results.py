@@ -14,6 +14,7 @@ from functools import cache
 from tests.builders import TuningBuilder, make_tuning
 from tests.sample_pools import CPU, L40S, STARTED, PoolSample, Sample
 
+from haqa_contract import Configuration, Failure, FailureReason
 from haqa_operator.api import Proposer, QuantizationTuning
 from haqa_operator.api.trial import Exchange
 from haqa_operator.decision.results import Exclusion, PoolResult
@@ -24,7 +25,6 @@ from haqa_operator.serving.images import engine_image
 from haqa_operator.serving.launch import engine_launch
 from haqa_operator.serving.pod import EnginePod
 from haqa_operator.serving.volumes import MODEL_MOUNT, ClaimVolume
-from haqa_runner.contract import Configuration, Failure, FailureReason
 
 
 def _of(scheme: str, algorithm: str, **engine: bool | int | float | str) -> Configuration:

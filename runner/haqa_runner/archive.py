@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from haqa_runner.contract import TrialReport, TrialRequest
+from haqa_contract import TrialReport, TrialRequest
 from haqa_runner.steps import Step, report_path
 from haqa_runner.store.files import FileUnusable, write_file
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure, cause_of
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.s3 import S3Client, S3Place, is_s3_error, s3_sentence
 
 BUILTIN_SPLITS = ("train", "calibration", "heldout")

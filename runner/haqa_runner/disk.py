@@ -6,8 +6,8 @@ import errno
 import shutil
 from pathlib import Path
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure
 
 RESERVE_BYTES = 8 * 2**20
 """What stays free besides: metadata, logs and reports of everyone else on that file system."""

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from haqa_runner.contract import FailureReason, ModelSource
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason, ModelSource
+from haqa_contract.failures import TrialFailure
 from haqa_runner.models import fetch_model
 from haqa_runner.progress import ProgressLines
 from haqa_runner.quantize.step import link_model

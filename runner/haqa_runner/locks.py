@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure
 
 _POLL_S = 0.2
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
-from haqa_runner.contract import PROGRESS_PREFIX, Phase, Progress
+from haqa_contract import PROGRESS_PREFIX, Phase, Progress
 
 _QUIET_S = 0.25
 """Shortest time between two lines that differ in the figure alone: a progress bar ticks thousands of times a second."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from haqa_runner.failures import cause_of
+from haqa_contract.failures import cause_of
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
-ATTEMPTS = 5
+REQUEST_ATTEMPTS = 5
 _DENIED = ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken")
 
 
@@ -71,7 +71,7 @@ class S3Client:
             config=Config(
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=READ_TIMEOUT_S,
-                retries={"max_attempts": ATTEMPTS, "mode": "standard"},
+                retries={"max_attempts": REQUEST_ATTEMPTS, "mode": "standard"},
             ),
         )
 

@@ -25,9 +25,9 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from haqa_runner.contract import Failure, FailureReason, TrialReport, TrialRequest
+from haqa_contract import Failure, FailureReason, TrialReport, TrialRequest
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.durable import write_atomically
-from haqa_runner.failures import TrialFailure, cause_of
 from haqa_runner.progress import Phases, ProgressSink, no_progress
 
 log = logging.getLogger(__name__)

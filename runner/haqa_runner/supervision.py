@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from haqa_contract import TrialReport, TrialRequest
+from haqa_contract.termination import leave_report
 from haqa_runner.archive import archived
-from haqa_runner.contract import TrialReport, TrialRequest
 from haqa_runner.progress import ProgressLines
 from haqa_runner.steps import (
     EXIT_DONE,
@@ -28,7 +29,6 @@ from haqa_runner.steps import (
     time_limit_s,
     write_report,
 )
-from haqa_runner.termination import leave_report
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from haqa_operator.api.manifests import Manifest
+from haqa_operator.cluster.edges.api_server import Kind, Objects
 from haqa_operator.handlers import main as operator
-from haqa_operator.tuning.cluster.objects import Kind, Manifest, Objects
 
 CRASHED = 57
 _WRITES = ("create", "server_side_apply", "delete")

@@ -30,7 +30,7 @@ _PACKAGES = {"podman": "podman", "crun": "crun", "buildah": "buildah"}
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _SOURCES = {
     OPERATOR_IMAGE: ("Dockerfile.operator", "locks/build.txt", "locks/operator-image.txt", "operator", "runner"),
-    RUNNER_IMAGE: ("Dockerfile.runner", "locks/build.txt", "locks/runner.txt", "runner/haqa_runner"),
+    RUNNER_IMAGE: ("Dockerfile.runner", "locks/build.txt", "locks/runner.txt", "runner"),
 }
 """What each image is made from, beside what all of them are."""
 _SHARED_SOURCES = (".dockerignore", "pyproject.toml", "README.md")

@@ -23,7 +23,7 @@ from tests.cluster.service_client import complete
 from tests.cluster.tunings import pool_of, tuning
 from tests.cluster.workplace import Workplace, namespace, workplace
 
-from haqa_runner.contract import TrialReport
+from haqa_contract import TrialReport
 
 pytestmark = pytest.mark.timeout(600)
 

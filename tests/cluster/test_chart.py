@@ -13,11 +13,11 @@ import pytest
 from tests.cluster.helm import CHART, Helm, HelmRefused, Values
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
 
-from haqa_operator.executors.pod_outcome_failures import Limits
+from haqa_operator.cluster.installation import Installation
+from haqa_operator.cluster.observe.failures import Limits
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
 from haqa_operator.serving.volumes import ExtraVolume, SecretVariable
-from haqa_operator.tuning.cluster.installation import Installation
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "installing.md"
 

@@ -11,9 +11,9 @@ import yaml
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
 from tests.unit.api.rule_cases import ACCEPTED, REFUSED, VALID, tuning
 
+from haqa_contract import Configuration
 from haqa_operator.api import Proposal, Proposer, Trial
 from haqa_operator.api.resources import QuantizationTrial
-from haqa_runner.contract import Configuration
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,9 +9,9 @@ import yaml
 from tests.cluster.building import pod_monitor_definition
 from tests.cluster.documented import example
 from tests.cluster.kubectl import Kubectl, Manifest, Refused, has_condition
-from tests.unit.executors.pods import make_trial_pod
+from tests.unit.cluster.observe.pods import make_trial_pod
 
-from haqa_operator.executors.trial_job import build_trial_job
+from haqa_operator.cluster.build.trial_job import build_trial_job
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from typing import Any
 
 from tests.fakes.vllm_server import MODEL, Behaviour, fake_vllm
 
-from haqa_runner.contract import Workload
-from haqa_runner.failures import TrialFailure
+from haqa_contract import Workload
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.endpoint import connect
 from haqa_runner.measure.load import LoadTest
 from haqa_runner.measure.prompts import PromptSource

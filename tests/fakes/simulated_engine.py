@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from haqa_runner.contract import Workload
+from haqa_contract import Workload
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.engine_metrics import Reading
 from haqa_runner.measure.traffic import SentRequest

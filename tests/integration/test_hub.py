@@ -9,8 +9,8 @@ import pytest
 from tests.checkpoints import LLAMA_SHAPES, write_checkpoint, write_safetensors
 from tests.fakes.hub_server import COMMIT, HubServer
 
-from haqa_runner.contract import FailureReason, ModelSource
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason, ModelSource
+from haqa_contract.failures import TrialFailure
 from haqa_runner.models import FetchedModel, fetch_model, hub
 from haqa_runner.progress import no_progress
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from haqa_runner.contract import (
+from haqa_contract import (
     AccuracyGate,
     CompareReport,
     CompareRequest,

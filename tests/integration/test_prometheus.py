@@ -14,10 +14,10 @@ import httpx
 import pytest
 from tests.prometheus_server import PASSWORD, USER, Engine, PrometheusServer, until
 
+from haqa_contract import Latency, LoadReport, TrialReport, Window
 from haqa_operator.metrics.prometheus import PrometheusReading, PrometheusSource, read_serving_metrics
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Pod
-from haqa_runner.contract import Latency, LoadReport, TrialReport, Window
 
 RATE = 1000.0
 LATENCY = Latency(mean=1, p50=1, p90=2, p95=3, p99=4)

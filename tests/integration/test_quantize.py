@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from haqa_runner.contract import (
+from haqa_contract import (
     PROGRESS_PREFIX,
     Algorithm,
     ArtifactReport,
@@ -35,7 +35,7 @@ from haqa_runner.contract import (
     TrialReport,
     TrialRequest,
 )
-from haqa_runner.failures import TrialFailure
+from haqa_contract.failures import TrialFailure
 from haqa_runner.prefork import PreforkedLauncher, PreforkedProcess
 from haqa_runner.progress import Phases
 from haqa_runner.quantize import PRELOAD

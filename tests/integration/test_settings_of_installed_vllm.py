@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from haqa_contract import Configuration
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving import settings
 from haqa_operator.serving.launch import engine_launch
-from haqa_runner.contract import Configuration
 
 ROOT = Path(__file__).parents[2]
 SERVING = Path(settings.__file__).parent

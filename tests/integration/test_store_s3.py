@@ -14,14 +14,14 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 from tests.checkpoints import write_checkpoint
-from tests.unit.executors.pods import measured
+from tests.unit.cluster.observe.pods import measured
 from tests.unit.runner.test_steps import trial_request
 
+from haqa_contract import Algorithm, FailureReason, ModelSource, Scheme, TrialReport
+from haqa_contract.failures import TrialFailure
 from haqa_runner.__main__ import main
 from haqa_runner.archive import archived
-from haqa_runner.contract import Algorithm, FailureReason, ModelSource, Scheme, TrialReport
 from haqa_runner.datasets import fingerprint, load_texts
-from haqa_runner.failures import TrialFailure
 from haqa_runner.models import fetch_model
 from haqa_runner.progress import Phases, no_progress
 from haqa_runner.s3 import S3Client, S3Place, s3_sentence
@@ -263,7 +263,7 @@ def test_a_report_that_the_bucket_does_not_take_is_a_warning(s3: Any, tmp_path: 
 
 def test_unreachable_endpoint_names_the_variable(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("haqa_runner.s3.ATTEMPTS", 1)
+    monkeypatch.setattr("haqa_runner.s3.REQUEST_ATTEMPTS", 1)
     with pytest.raises(TrialFailure, match="check AWS_ENDPOINT_URL"):
         open_store("s3://bucket/x", tmp_path).find(KEY)
 

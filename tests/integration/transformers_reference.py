@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from haqa_runner.contract import TrialRequest
+from haqa_contract import TrialRequest
 from haqa_runner.measure.reference import save_reference
 from haqa_runner.measure.scoring import Scores, scoring_windows
 from haqa_runner.measure.tokens import load_tokenizer

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from haqa_operator.api.loading import parse_tuning
-from haqa_operator.tuning.cluster.reconciler import spec_problems
+from haqa_operator.cluster.act.reconciler import spec_problems
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)

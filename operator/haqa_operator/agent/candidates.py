@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from haqa_contract import Configuration
 from haqa_operator.agent.quoting import ABSENT, labelled
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.contract import Configuration
 
 LIST_LIMIT = 150
 SHORTLIST_LENGTH = 40

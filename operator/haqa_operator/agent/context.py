@@ -10,16 +10,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from haqa_contract import Scalar, Workload
 from haqa_operator.api.tuning import Budget, Constraint, NodePool, Objective, TuningSpec
 from haqa_operator.hardware.accelerators import Accelerator
-from haqa_runner.contract import Scalar, Workload
 
 _SECRET_NAME = re.compile(r"token|key|secret|passw|credential", re.IGNORECASE)
 _KEPT_BACK = "(set, not shown)"
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class PromptModel:
     """What is known of the model; all optional, since a URI alone tells nothing.
 
     Attributes:
@@ -52,7 +52,7 @@ class AgentContext:
     """
 
     hardware: str
-    model: ModelFacts
+    model: PromptModel
     engine: str
     workload: Workload = field(default_factory=Workload)
     objectives: tuple[Objective, ...] = (Objective(),)
@@ -72,7 +72,7 @@ def context_for(
     accelerator: Accelerator,
     *,
     engine: str,
-    model: ModelFacts | None = None,
+    model: PromptModel | None = None,
     hidden_settings: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> AgentContext:
@@ -82,7 +82,7 @@ def context_for(
     bandwidth = accelerator.bandwidth_gb_s
     return AgentContext(
         hardware=accelerator.describe(),
-        model=model or ModelFacts(name=model_name(spec.model.uri)),
+        model=model or PromptModel(name=model_name(spec.model.uri)),
         engine=engine,
         workload=spec.workload,
         objectives=spec.objectives,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from haqa_contract import Workload
 from haqa_operator.agent.candidates import Catalogue
 from haqa_operator.agent.limits import Limit, percent
 from haqa_operator.agent.quoting import prompt_line, quoted
@@ -18,7 +19,6 @@ from haqa_operator.api.tuning import Budget, Objective
 from haqa_operator.decision.constraints import measured
 from haqa_operator.decision.observations import Observation
 from haqa_operator.metrics.quantities import quantity, unit
-from haqa_runner.contract import Workload
 
 MAX_COLUMNS = 14
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from haqa_contract import Workload
 from haqa_operator.api.metrics import MetricKey, higher_is_better
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Constraint
 from haqa_operator.decision.constraints import measured
 from haqa_operator.metrics.quantities import quantity, signed_percent
-from haqa_runner.contract import Workload
 
 _CONCURRENCY_NAMES = ("concurrency", "max-concurrency", "batch-size")
 _ACCELERATOR_NAMES = ("tensor-parallel-size", "gpus", "num-gpus")

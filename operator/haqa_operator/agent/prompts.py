@@ -15,8 +15,9 @@ from typing import Any
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from haqa_contract import Configuration, Workload
 from haqa_operator.agent.candidates import MAX_BLOCKS, Block, Catalogue, blocks, ranges, shortlist
-from haqa_operator.agent.context import AgentContext, ModelFacts
+from haqa_operator.agent.context import AgentContext, PromptModel
 from haqa_operator.agent.history import best_sentence, budget_lines, columns, heading, trial_rows
 from haqa_operator.agent.limits import absolute_limits, candidate_bounds, demand, rate_bounds
 from haqa_operator.agent.messages import Message, Prompt
@@ -27,7 +28,6 @@ from haqa_operator.decision.constraints import find_baseline
 from haqa_operator.decision.observations import Observation
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.contract import Configuration, Workload
 
 MAX_EXCLUSIONS = 30
 MAX_NOTES = 20
@@ -138,7 +138,7 @@ def _shortlist_rows(
     return [catalogue.rows[i] for i in shortlist(catalogue.rows, untried, best)]
 
 
-def _model_lines(model: ModelFacts) -> list[str]:
+def _model_lines(model: PromptModel) -> list[str]:
     lines = [f"name: {quoted(model.name, 120)}"]
     lines += [f"architecture: {quoted(model.architecture, 80)}"] if model.architecture else []
     lines += [f"parameters: {model.parameters / 1e6:.4g} million"] if model.parameters else []

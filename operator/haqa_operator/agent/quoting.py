@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
-from haqa_runner.contract import Scalar
+from haqa_contract import Scalar
 
 ELLIPSIS = "…"
 MAX_VALUE_CHARS = 60

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from haqa_contract import Configuration, Scalar
 from haqa_operator.agent.candidates import Catalogue, ranges
 from haqa_operator.agent.quoting import ABSENT, labelled, plain, prompt_line, quoted, value_text
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.contract import Configuration, Scalar
 
 MAX_REPLY_CHARS = 200_000
 MAX_REASONING_CHARS = 1500

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from haqa_contract import Configuration
 from haqa_operator.agent.client import LLMClient, api_key_from
 from haqa_operator.agent.context import AgentContext
 from haqa_operator.agent.messages import Completion, LanguageModel, LLMError, Prompt, estimated_tokens
@@ -20,7 +21,6 @@ from haqa_operator.api.tuning import Search, SearchStrategy
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Strategy
-from haqa_runner.contract import Configuration
 
 OUTAGES_THAT_OPEN = 3
 """So many trials in a row without any reply, and the model is left alone for a while…"""

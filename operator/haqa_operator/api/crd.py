@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from haqa_operator.api.base import API_GROUP, API_VERSION
-from haqa_operator.api.manifest_yaml import ManifestDumper
+from haqa_operator.api.manifests import Manifest, ManifestDumper
 from haqa_operator.api.reference import reference
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.structural import structural_schema
 from haqa_operator.api.tuning import QuantizationTuning
-
-Manifest = dict[str, Any]
 
 _HEADER = "# Made from operator/haqa_operator/api by `make generate`; changes go there.\n"
 

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from haqa_contract import Algorithm, Configuration, Scalar, Scheme
 from haqa_operator.api.base import API_VERSION, ResourceModel
 from haqa_operator.api.trial import Exchange, Proposal, Proposer, Trial, TrialStatus
-from haqa_runner.contract import Algorithm, Configuration, Scalar, Scheme
 
 
 class ResourceMetadata(ResourceModel):

@@ -11,6 +11,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from haqa_contract import Workload
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.tuning import (
     Artifacts,
@@ -20,7 +21,6 @@ from haqa_operator.api.tuning import (
     QuantizationTuning,
     TuningSpec,
 )
-from haqa_runner.contract import Workload
 
 
 @dataclass(frozen=True)

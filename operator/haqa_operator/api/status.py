@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from haqa_contract import Estimate
 from haqa_operator.api.base import ResourceModel, keyed_by
-from haqa_runner.contract import Estimate
 
 
 class StatusModel(ResourceModel):

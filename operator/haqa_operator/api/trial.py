@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from haqa_contract import Configuration, Estimate, Failure
 from haqa_operator.api.base import ResourceModel
-from haqa_runner.contract import Configuration, Estimate, Failure
 
 
 class Proposer(StrEnum):

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from haqa_contract import Algorithm, Calibration, Evaluation, Scalar, Scheme, Workload
 from haqa_operator.api.base import API_VERSION, DNS_LABEL, Duration, ResourceModel, keyed_by
 from haqa_operator.api.metrics import LATENCIES, PERCENTILES, MetricKey, higher_is_better, is_accuracy
 from haqa_operator.api.status import TuningStatus
-from haqa_runner.contract import Algorithm, Calibration, Evaluation, Scalar, Scheme, Workload
 
 
 class SecretKeyRef(ResourceModel):

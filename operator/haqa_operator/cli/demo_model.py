@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from haqa_contract import PROGRESS_PREFIX
+from haqa_contract import Progress as ProgressLine
 from haqa_operator.api import SpecError
-from haqa_operator.executors.environments import runner_environment
-from haqa_runner.contract import PROGRESS_PREFIX
-from haqa_runner.contract import Progress as ProgressLine
+from haqa_operator.local.environments import runner_environment
 
 
 def make_demo_model(path: Path, seed: int) -> None:

@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from haqa_operator.api import SpecError
-from haqa_operator.executors.environments import Environment, engine_version, runner_environment, serving_environment
 from haqa_operator.hardware.this_machine import detect
+from haqa_operator.local.environments import Environment, engine_version, runner_environment, serving_environment
 
 TESTED_ENGINE = "0.32"
 """vLLM minor version that settings, feasibility rules and log reading were checked with."""

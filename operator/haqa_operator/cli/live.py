@@ -16,7 +16,7 @@ from rich.text import Text
 
 from haqa_operator.api import Trial, TrialPhase, TuningSpec
 from haqa_operator.api.metrics import MetricKey
-from haqa_operator.executors.base import TrialProgress
+from haqa_operator.tuning.executor import TrialProgress
 
 
 class LiveTable:

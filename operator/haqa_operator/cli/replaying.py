@@ -10,17 +10,18 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from haqa_operator.agent.context import AgentContext, ModelFacts, model_name
+from haqa_operator.agent.context import AgentContext, PromptModel, model_name
 from haqa_operator.agent.strategy import agent_or_fallback
 from haqa_operator.api import AgentSpec, QuantizationTuning, SearchStrategy, SpecError, load_tuning
 from haqa_operator.api.tuning import Budget
-from haqa_operator.executors.replay import ReplayReport, TableExecutor, replay_report
-from haqa_operator.executors.table import Table
-from haqa_operator.executors.table_cells import TableError
-from haqa_operator.executors.table_columns import TableOptions
+from haqa_operator.replay.executor import TableExecutor
+from haqa_operator.replay.recorder import MemoryRecorder, SilentObserver
+from haqa_operator.replay.scoring import ReplayReport, replay_report
+from haqa_operator.replay.tables.cells import TableError
+from haqa_operator.replay.tables.columns import TableOptions
+from haqa_operator.replay.tables.table import Table
 from haqa_operator.search.factory import make_strategy
 from haqa_operator.tuning.loop import PoolRun
-from haqa_operator.tuning.memory import MemoryRecorder, SilentObserver
 
 Many = list[str]
 
@@ -87,7 +88,7 @@ def _run(tuning: QuantizationTuning, table: Table, seed: int, noise_percent: flo
     spec = tuning.spec.model_copy(update={"search": search})
     context = AgentContext(
         hardware=", ".join(f"{name} {value}" for name, value in table.context.items()) or "as in the table",
-        model=ModelFacts(name=model_name(spec.model.uri)),
+        model=PromptModel(name=model_name(spec.model.uri)),
         engine=table.context.get("engine", "as in the table"),
         workload=spec.workload,
         objectives=spec.objectives,

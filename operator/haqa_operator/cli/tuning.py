@@ -16,14 +16,14 @@ from haqa_operator.api import QuantizationTuning, SpecError, Trial, load_tuning
 from haqa_operator.api.paths import resolved
 from haqa_operator.cli.live import JsonLines, LiveTable
 from haqa_operator.decision.results import PoolResult, Verdict
-from haqa_operator.executors.environments import runner_environment, serving_environment
-from haqa_operator.executors.table_export import export_table
+from haqa_operator.local.environments import runner_environment, serving_environment
+from haqa_operator.local.manifests import winner_manifest
+from haqa_operator.local.tuning import LocalTuning
+from haqa_operator.local.workspace import Workspace
+from haqa_operator.replay.tables.export import export_table
 from haqa_operator.report.html import render_html
 from haqa_operator.report.model import TuningReport
 from haqa_operator.report.table import summary, trial_details
-from haqa_operator.tuning.local import LocalTuning
-from haqa_operator.tuning.manifests import winner_manifest
-from haqa_operator.tuning.workspace import Workspace
 
 
 def tune_file(file: Path, out: Path, *, as_json: bool, only_pool: str | None, prefork: bool) -> bool:

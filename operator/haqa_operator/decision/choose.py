@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from haqa_contract import Estimate
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Constraint, Objective
 from haqa_operator.decision import reasons
@@ -21,7 +22,6 @@ from haqa_operator.decision.comparison import beats
 from haqa_operator.decision.evidence import Evidence, Judged, gather
 from haqa_operator.decision.pareto import axes, front
 from haqa_operator.decision.results import Confirmation, Decision, Rejection, Verdict
-from haqa_runner.contract import Estimate
 
 _EVEN = Estimate(value=1, low=1, high=1, n=1)
 

@@ -11,10 +11,10 @@ import math
 from dataclasses import dataclass
 from statistics import stdev
 
+from haqa_contract import Estimate
+from haqa_contract.statistics import exponential, student_t
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Objective
-from haqa_runner.contract import Estimate
-from haqa_runner.statistics import exponential, student_t
 
 _EXACTLY = 1e-9
 """A gain of exactly minImprovementPercent is a tie; the last bits of two logarithms must not decide otherwise."""

@@ -11,11 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from haqa_contract import FailureReason
 from haqa_operator.api.metrics import MetricKey, higher_is_better, is_accuracy
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Constraint
 from haqa_operator.metrics.quantities import quantity, signed_percent
-from haqa_runner.contract import FailureReason
 
 PAIRED = {"perplexity": "perplexityRatio"}
 """Metrics that are measured in pairs with the baseline -> the metric that holds their ratio."""

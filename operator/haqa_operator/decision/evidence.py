@@ -9,7 +9,7 @@ from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Constraint, Objective
 from haqa_operator.decision.comparison import Comparison, compare
 from haqa_operator.decision.constraints import Finding, find_baseline, judge_trial
-from haqa_operator.decision.observe import score
+from haqa_operator.decision.observations import score
 from haqa_operator.decision.simplicity import SimplicityKey, simplicity
 
 

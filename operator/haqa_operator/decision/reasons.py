@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from haqa_contract import Estimate
 from haqa_operator.decision.bindings import Binding
 from haqa_operator.decision.constraints import measured
 from haqa_operator.decision.evidence import Evidence, Judged
-from haqa_operator.decision.observe import failure_sentence, unscored_sentence
+from haqa_operator.decision.observations import failure_sentence, unscored_sentence
 from haqa_operator.decision.results import Confirmation
 from haqa_operator.metrics.quantities import quantity
-from haqa_runner.contract import Estimate
 
 
 def times(ratio: Estimate) -> str:

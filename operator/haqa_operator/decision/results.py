@@ -6,9 +6,9 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from haqa_contract import Estimate
 from haqa_operator.api.base import ResourceModel
 from haqa_operator.api.trial import Trial
-from haqa_runner.contract import Estimate
 
 
 class Verdict(StrEnum):

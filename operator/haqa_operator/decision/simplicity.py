@@ -5,8 +5,8 @@ A total order, so that the answer does not depend on the order in which trials w
 
 from __future__ import annotations
 
+from haqa_contract import Algorithm, Configuration, Scheme
 from haqa_operator.api.trial import Trial
-from haqa_runner.contract import Algorithm, Configuration, Scheme
 
 _BITS: dict[str, tuple[int, int]] = {
     Scheme.BF16: (16, 16),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-from haqa_operator.tuning.cluster import log_context
+from haqa_operator.cluster.edges import log_context
 
 FORMATS = ("json", "text")
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import kopf
 
-from haqa_operator.executors.trial_job import TUNING_LABEL
+from haqa_operator.api.labels import TUNING_LABEL
+from haqa_operator.cluster.act.dependencies import Dependencies
+from haqa_operator.cluster.act.reconciler import Key, Reconciler
+from haqa_operator.cluster.edges import telemetry
+from haqa_operator.cluster.edges.api_server import Objects
+from haqa_operator.cluster.installation import Installation, InstallationError
 from haqa_operator.handlers import logs
 from haqa_operator.handlers.queue import Queue
 from haqa_operator.handlers.watches import SERVER_TIMEOUT_S, Watches
 from haqa_operator.handlers.web import Health, serve_web
-from haqa_operator.tuning.cluster import telemetry
-from haqa_operator.tuning.cluster.installation import Installation, InstallationError
-from haqa_operator.tuning.cluster.means import Means
-from haqa_operator.tuning.cluster.objects import Objects
-from haqa_operator.tuning.cluster.reconciler import Key, Reconciler
 
 TUNINGS = ("haqa.dev", "v1alpha1", "quantizationtunings")
 CHILDREN = (
@@ -80,8 +80,8 @@ async def serve(installation: Installation, objects: Objects, address: str) -> N
     """Runs until it is told to stop; raises what ends the watching or the working."""
     registry = kopf.OperatorRegistry()
     queue = Queue(lambda key: reconciler.reconcile(key))
-    means = Means.of(objects, installation)
-    reconciler = Reconciler(means, queue.add_from_thread)
+    dependencies = Dependencies.of(objects, installation)
+    reconciler = Reconciler(dependencies, queue.add_from_thread)
     telemetry.QUEUE_DEPTH.set_function(lambda: queue.depth)
     watches = Watches([plural for *_, plural in (TUNINGS, *CHILDREN)])
     register(registry, queue, watches)
@@ -100,7 +100,7 @@ async def serve(installation: Installation, objects: Objects, address: str) -> N
         for task in (watching, working):
             task.cancel()
         await asyncio.gather(watching, working, return_exceptions=True)
-        means.asking.close()
+        dependencies.proposals.close()
         if web is not None:
             await web.cleanup()
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from haqa_operator.tuning.cluster.objects import ApiError
-from haqa_operator.tuning.cluster.reconciler import Key
+from haqa_operator.cluster.act.reconciler import Key
+from haqa_operator.cluster.edges.api_server import ApiError
 
 log = logging.getLogger(__name__)
 

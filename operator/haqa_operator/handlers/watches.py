@@ -16,7 +16,7 @@ import aiohttp
 import kopf
 from yarl import URL
 
-from haqa_operator.tuning.cluster.telemetry import WATCH_SILENCE
+from haqa_operator.cluster.edges.telemetry import WATCH_SILENCE
 
 SERVER_TIMEOUT_S = 300
 """The server ends every watch after so long, and kopf asks again."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from haqa_contract import Estimate
+from haqa_contract.statistics import estimate, geometric_estimate
 from haqa_operator.api.metrics import RATES, MetricKey
-from haqa_runner.contract import Estimate
-from haqa_runner.statistics import estimate, geometric_estimate
 
 
 def interval(key: MetricKey, values: Sequence[float]) -> Estimate:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from haqa_contract import LoadReport, TrialReport, Window
 from haqa_operator.metrics.prometheus_http import Connection, PrometheusHttp, Unreachable
-from haqa_operator.metrics.prometheus_series import Labels, Pod, Series, samples_query, series_of
+from haqa_operator.metrics.prometheus_series import Labels, ScrapedPod, Series, samples_query, series_of
 from haqa_operator.metrics.prometheus_windows import Unreadable, windows_from_prometheus
-from haqa_runner.contract import LoadReport, TrialReport, Window
 
 _MARGIN_S = 150.0
 """Asked for on both sides of the windows: two scrapes of the longest usual interval, a minute, and some."""
@@ -51,7 +51,7 @@ class Source(Protocol):
 
     scrape_interval_s: float | None
 
-    def query(self, pod: Pod, start: float, end: float) -> str:
+    def query(self, pod: ScrapedPod, start: float, end: float) -> str:
         """PromQL for all samples of the pod between two Unix times."""
         ...
 
@@ -72,7 +72,7 @@ class PrometheusSource:
         self._labels = labels or Labels()
         self._turns = threading.BoundedSemaphore(_AT_ONCE)
 
-    def query(self, pod: Pod, start: float, end: float) -> str:
+    def query(self, pod: ScrapedPod, start: float, end: float) -> str:
         return samples_query(pod, self._labels, start, end)
 
     def samples(self, promql: str) -> tuple[Series, ...]:
@@ -84,7 +84,7 @@ class PrometheusSource:
             raise Unreadable(f"Prometheus' answer cannot be read: {error}") from error
 
 
-def read_once(source: Source, pod: Pod, report: TrialReport) -> PrometheusReading:
+def read_once(source: Source, pod: ScrapedPod, report: TrialReport) -> PrometheusReading:
     """Asks once. A reconciler that must not wait comes back while `retry` is set, up to its own deadline."""
     windows = report.load.windows if report.load else ()
     counted = [window for window in windows if window.invalid is None]
@@ -137,7 +137,7 @@ def _with_windows(report: TrialReport, read: tuple[Window, ...]) -> TrialReport:
 
 def read_serving_metrics(
     source: Source,
-    pod: Pod,
+    pod: ScrapedPod,
     report: TrialReport,
     deadline: float,
     *,

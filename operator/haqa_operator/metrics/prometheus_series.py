@@ -53,7 +53,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Pod:
+class ScrapedPod:
     """Whose counters are read.
 
     Attributes:
@@ -99,7 +99,7 @@ class Target:
         return ", ".join(f'{name}="{value}"' for name, value in sorted(self.labels.items())) or "no labels"
 
 
-def samples_query(pod: Pod, labels: Labels, start: float, end: float) -> str:
+def samples_query(pod: ScrapedPod, labels: Labels, start: float, end: float) -> str:
     """PromQL for all raw samples of the pod from `start` to `end`, in one answer: of the same scrapes."""
     # A Prometheus 2 that asks prometheus_client 0.26 for OpenMetrics gets `vllm_` for `vllm:`.
     of_vllm = "|".join(name.removeprefix("vllm:") for name in _QUERIED)

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import median
 
+from haqa_contract import Window
 from haqa_operator.metrics.prometheus_series import COUNTERS, HISTOGRAMS, Series, Target, targets_of
-from haqa_runner.contract import Window
 
 DISAGREEMENT_LIMIT = 0.1
 """The runner's own (`haqa_runner.measure.window`)."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from haqa_contract import Estimate, LoadReport, TrialReport, Window, Workload
 from haqa_operator.api.metrics import PERCENTILES, RATES, MetricKey
 from haqa_operator.metrics.intervals import interval
-from haqa_runner.contract import Estimate, LoadReport, TrialReport, Window, Workload
 
 Samples = Mapping[MetricKey, Sequence[float]]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from haqa_contract import Estimate
 from haqa_operator.api.metrics import LATENCIES, RATES, MetricKey
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Constraint, NodePool, Objective, TuningSpec
@@ -16,7 +17,6 @@ from haqa_operator.decision.evidence import Evidence, Judged
 from haqa_operator.decision.results import PoolResult, Verdict
 from haqa_operator.report import wording
 from haqa_operator.report.model import TuningReport
-from haqa_runner.contract import Estimate
 
 UNQUANTIZED = "the unquantized model with vLLM's own settings"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from haqa_contract import Estimate
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.tuning import Constraint
 from haqa_operator.metrics.quantities import quantity, signed_percent, unit
-from haqa_runner.contract import Estimate
 
 _TITLES = {
     "throughput": "Throughput",

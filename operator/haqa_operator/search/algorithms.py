@@ -8,7 +8,7 @@ model cards' own recipes use it), so nothing else is offered.
 
 from __future__ import annotations
 
-from haqa_runner.contract import Algorithm, Scheme
+from haqa_contract import Algorithm, Scheme
 
 _CALIBRATED_4_BIT = (Algorithm.RTN, Algorithm.GPTQ, Algorithm.AUTOROUND)
 _INTEGER_4_BIT = (Algorithm.RTN, Algorithm.GPTQ, Algorithm.AWQ, Algorithm.AUTOROUND)

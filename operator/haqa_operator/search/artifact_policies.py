@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from haqa_contract import Algorithm, Scheme
 from haqa_operator.hardware.accelerators import Platform
 from haqa_operator.search.algorithms import APPLICABLE, NEEDS_ACCELERATOR
 from haqa_operator.search.cases import Case, Policy, Violation
 from haqa_operator.search.layers import LinearShape
 from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL, group_size
 from haqa_operator.search.requirements import unmet
-from haqa_runner.contract import Algorithm, Scheme
 
 _USUAL_GROUPS = (16, 32, 64, 128, 256)
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import exp, log
 
+from haqa_contract import Workload
 from haqa_operator.api.tuning import Objective
 from haqa_operator.search.cases import Case
 from haqa_operator.search.roofline import Roofline, roofline_of
-from haqa_runner.contract import Workload
 
 _CACHED_BYTES = 2e9
 """More than ten times the largest cache of any device in the catalogue (MI300X: 256 MB, B200: 126 MB)."""

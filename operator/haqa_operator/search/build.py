@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product, zip_longest
 from math import prod
 
+from haqa_contract import Algorithm, Configuration, Scalar, Scheme, Workload
 from haqa_operator.api.tuning import Objective, Search
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.hardware.accelerators import Accelerator, Platform
@@ -25,7 +26,6 @@ from haqa_operator.search.number_formats import FORMATS
 from haqa_operator.search.prior import promise
 from haqa_operator.search.requirements import note, parse_version, unmet
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.contract import Algorithm, Configuration, Scalar, Scheme, Workload
 
 MAX_CANDIDATES = 50_000
 """More cannot be shown, ordered and searched in reasonable time, nor is a budget of trials any use for them."""

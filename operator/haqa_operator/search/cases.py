@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from haqa_contract import Configuration, Scalar, Workload
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.search.requirements import Version
 from haqa_operator.serving.launch import tensor_parallel_size
-from haqa_runner.contract import Configuration, Scalar, Workload
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from haqa_contract import Configuration, Scalar
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.contract import Configuration, Scalar
 
 Matrix = npt.NDArray[np.int64]
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from haqa_contract import Configuration, Scheme
 from haqa_operator.search.layers import Attention, LinearShape, attention_layers, mlp_layers
 from haqa_operator.search.number_formats import FORMATS, cache_bytes
-from haqa_runner.contract import Configuration, Scheme
 
 
 class ModelProfileError(ValueError):

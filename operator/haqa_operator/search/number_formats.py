@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from haqa_runner.contract import Configuration, Scheme
+from haqa_contract import Configuration, Scheme
 
 PER_CHANNEL = -1
 """As a group size: one scale for each output channel."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from math import exp, log
 
+from haqa_contract import Algorithm, Scheme
 from haqa_operator.hardware.instruction_sets import at_least
 from haqa_operator.search.cases import Case
 from haqa_operator.search.memory import memory_of
 from haqa_operator.search.roofline import Roofline, roofline_of
-from haqa_runner.contract import Algorithm, Scheme
 
 _BANDWIDTH_REACHED = 0.9
 _PEAK_REACHED = 0.5

@@ -18,9 +18,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from haqa_contract import Scheme
 from haqa_operator.hardware.accelerators import Accelerator, Platform
 from haqa_operator.hardware.instruction_sets import at_least
-from haqa_runner.contract import Scheme
 
 Version = tuple[int, int, int]
 Capability = tuple[int, int]

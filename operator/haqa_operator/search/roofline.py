@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from haqa_contract import Scheme
 from haqa_operator.hardware.catalogue import Product, find
 from haqa_operator.search.cases import Case
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.search.number_formats import FORMATS
 from haqa_operator.search.requirements import requirement
-from haqa_runner.contract import Scheme
 
 
 @dataclass(frozen=True)

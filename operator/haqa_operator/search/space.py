@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from haqa_contract import Configuration, Scalar
 from haqa_operator.decision.results import Exclusion
-from haqa_runner.contract import Configuration, Scalar
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from haqa_contract import FailureReason
 from haqa_operator.api.base import format_duration
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Budget, Constraint, Objective, Search
 from haqa_operator.decision.constraints import find_baseline
-from haqa_operator.decision.observe import observation
-from haqa_runner.contract import FailureReason
+from haqa_operator.decision.observations import observation
 
 
 class StopCause(StrEnum):

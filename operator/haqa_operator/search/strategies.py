@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from haqa_contract import Configuration
 from haqa_operator.api.trial import Proposal
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.contract import Configuration
 
 
 class Strategy(ABC):

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from haqa_operator.api.manifest_yaml import ManifestDumper
+from haqa_contract import Configuration, Estimate
+from haqa_operator.api.labels import MANAGED_BY, POOL_LABEL, PREFIX, TUNING_LABEL
+from haqa_operator.api.manifests import Manifest, ManifestDumper
 from haqa_operator.api.metrics import LATENCIES, MetricKey, is_accuracy
 from haqa_operator.api.trial import Trial
 from haqa_operator.serving.names import dns_label, label_value
 from haqa_operator.serving.pod import EnginePod, pod_spec
-from haqa_operator.serving.volumes import Manifest
-from haqa_runner.contract import Configuration, Estimate
-
-ANNOTATION_PREFIX = "haqa.dev/"
 
 _PROGRESS_SPARE_S = 600
 """Beside the engine's start: scheduling, pulling an image of several GiB."""
@@ -74,7 +72,7 @@ def build_deployment(
     }
     if provenance.artifact_digest:
         # Another artifact under the same path has to roll the pods too.
-        template_annotations[f"{ANNOTATION_PREFIX}artifact-digest"] = provenance.artifact_digest
+        template_annotations[f"{PREFIX}artifact-digest"] = provenance.artifact_digest
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -130,9 +128,9 @@ def _selector(name: str) -> dict[str, str]:
 def _labels(name: str, provenance: Provenance) -> dict[str, str]:
     labels = _selector(name) | {
         "app.kubernetes.io/component": "inference",
-        "app.kubernetes.io/managed-by": "haqa",
-        "haqa.dev/tuning": label_value(provenance.tuning),
-        "haqa.dev/pool": label_value(provenance.pool),
+        **MANAGED_BY,
+        TUNING_LABEL: label_value(provenance.tuning),
+        POOL_LABEL: label_value(provenance.pool),
     }
     if provenance.engine_version:
         labels["app.kubernetes.io/version"] = label_value(provenance.engine_version)
@@ -153,7 +151,7 @@ def _annotations(provenance: Provenance) -> dict[str, str]:
         "engine-version": provenance.engine_version,
         "metrics": json.dumps(metrics, separators=(",", ":")) if metrics else None,
     }
-    return {f"{ANNOTATION_PREFIX}{name}": value for name, value in values.items() if value}
+    return {f"{PREFIX}{name}": value for name, value in values.items() if value}
 
 
 def _is_headline(key: MetricKey) -> bool:

@@ -10,8 +10,8 @@ import difflib
 import re
 from collections.abc import Collection
 
+from haqa_contract import Scalar
 from haqa_operator.serving.reserved import why_variable_is_reserved
-from haqa_runner.contract import Scalar
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 

@@ -10,10 +10,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from haqa_contract import Configuration, EngineLaunch, Evaluation, Scalar, Workload
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.serving.environment import is_variable, variable_text
 from haqa_operator.serving.settings import Setting, SettingKind, catalogue
-from haqa_runner.contract import Configuration, EngineLaunch, Evaluation, Scalar, Workload
 
 ENGINE_PORT = 8000
 DRAIN_S = 60

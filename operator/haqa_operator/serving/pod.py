@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from haqa_contract import EngineLaunch
+from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.tuning import Toleration
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.images import is_gaudi
@@ -19,7 +21,6 @@ from haqa_operator.serving.volumes import (
     ExtraVolume,
     Fetching,
     LinkedVolume,
-    Manifest,
     ModelVolume,
     SecretVariable,
     model_mounts,
@@ -29,7 +30,6 @@ from haqa_operator.serving.volumes import (
     scratch_volumes,
     secret_env,
 )
-from haqa_runner.contract import EngineLaunch
 
 ENGINE_COMMAND = ("python3", "-m", "vllm.entrypoints.openai.api_server")
 ENGINE_CONTAINER = "vllm"

@@ -16,10 +16,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from haqa_contract import Scalar
 from haqa_operator.api.tuning import NodePool, Search
 from haqa_operator.serving.environment import check_variable, is_variable
 from haqa_operator.serving.reserved import why_setting_is_reserved
-from haqa_runner.contract import Scalar
 
 
 class SettingKind(StrEnum):

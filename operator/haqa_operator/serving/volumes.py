@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
 
-Manifest = dict[str, Any]
+from haqa_operator.api.manifests import Manifest
 
 TRIAL_MOUNT = "/haqa"
 """The trial's own folder."""

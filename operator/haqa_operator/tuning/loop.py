@@ -9,19 +9,19 @@ from typing import Protocol
 
 from haqa_operator.api import Trial, TuningSpec
 from haqa_operator.api.tuning import Confirmation as ConfirmationSpec
-from haqa_operator.decision.observe import observe
+from haqa_operator.decision.observations import observations_of
 from haqa_operator.decision.results import Confirmation, PoolResult
-from haqa_operator.executors.base import Executor, TrialProgress
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Strategy
-from haqa_operator.tuning.journal import JournalState
-from haqa_operator.tuning.plan import Ask, Confirm, Finish, Measure, PoolState, agent_tokens, new_trial, plan
+from haqa_operator.tuning.executor import Executor, TrialProgress
+from haqa_operator.tuning.plan import AskStrategy, Conclude, Confirm, Measure, PoolState, agent_tokens, new_trial, plan
+from haqa_operator.tuning.record import TuningRecord
 
 
 class Recorder(Protocol):
     """Where the loop writes what happened, before it goes on. `Journal` is one."""
 
-    def read(self) -> JournalState: ...
+    def read(self) -> TuningRecord: ...
     def started(self, time: float) -> None: ...
     def proposed(self, trial: Trial) -> None: ...
     def finished(self, trial: Trial) -> None: ...
@@ -73,17 +73,17 @@ class PoolRun:
             state = replace(state, now=self.clock())
             self.observer.on_trials(self.pool, state.trials)
             action = plan(state)
-            if isinstance(action, Finish):
+            if isinstance(action, Conclude):
                 return self._result(state, action)
             state = self._carry_out(state, action)
 
-    def _carry_out(self, state: PoolState, action: Measure | Ask | Confirm) -> PoolState:
+    def _carry_out(self, state: PoolState, action: Measure | AskStrategy | Confirm) -> PoolState:
         match action:
             case Measure(trial):
                 return self._measure(state, trial)
-            case Ask(number):
+            case AskStrategy(number):
                 proposal = self.strategy.propose(
-                    self.space, observe(state.finished_trials, self.spec.objectives, self.spec.constraints)
+                    self.space, observations_of(state.finished_trials, self.spec.objectives, self.spec.constraints)
                 )
                 if proposal is None:
                     return replace(state, exhausted=True)
@@ -116,7 +116,7 @@ class PoolRun:
     def _progress_of(self, trial: Trial) -> Callable[[TrialProgress], None]:
         return lambda progress: self.observer.on_progress(self.pool, trial, progress)
 
-    def _result(self, state: PoolState, action: Finish) -> PoolResult:
+    def _result(self, state: PoolState, action: Conclude) -> PoolResult:
         ends = [trial.status.finished for trial in state.trials if trial.status.finished is not None]
         confirmation = next((c for c in reversed(state.confirmations) if c.winner == action.decision.winner), None)
         return PoolResult(

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from haqa_contract import FailureReason
 from haqa_operator.api import Proposal, Proposer, Trial, TuningSpec
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.results import Confirmation, Decision, Verdict
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.stopping import stop_reason
-from haqa_runner.contract import FailureReason
 
 HOPELESS_BASELINE = frozenset(
     {
@@ -36,8 +36,8 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """Ask the strategy for the configuration of this trial number."""
+class AskStrategy:
+    """AskStrategy the strategy for the configuration of this trial number."""
 
     number: int
 
@@ -51,14 +51,14 @@ class Confirm:
 
 
 @dataclass(frozen=True)
-class Finish:
+class Conclude:
     """The pool is done."""
 
     decision: Decision
     why: str
 
 
-Action = Measure | Ask | Confirm | Finish
+Action = Measure | AskStrategy | Confirm | Conclude
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def step_beside_running(state: PoolState) -> Action:
         return Measure(baseline_trial(state))
     why = _end_of_search(state, state.baseline)
     if why is None:
-        return Ask(number=state.next_number)
+        return AskStrategy(number=state.next_number)
     return _conclude(state, why)
 
 
@@ -189,13 +189,13 @@ def _conclude(state: PoolState, why: str) -> Action:
     search = state.spec.search
     provisional = decide(trials, state.spec.objectives, state.spec.constraints, search.min_improvement_percent)
     if provisional.verdict is not Verdict.WINNER:
-        return Finish(provisional, why)
+        return Conclude(provisional, why)
     winner = next(trial for trial in trials if trial.name == provisional.winner)
     baseline = state.measured_baseline
     if not state.spec.confirmation.rounds or baseline is None:
-        return Finish(provisional, why)
+        return Conclude(provisional, why)
     confirmation = next((c for c in reversed(state.confirmations) if c.winner == winner.name), None)
     if confirmation is None:
         return Confirm(winner, baseline)
     final = decide(trials, state.spec.objectives, state.spec.constraints, search.min_improvement_percent, confirmation)
-    return Finish(final, why)
+    return Conclude(final, why)

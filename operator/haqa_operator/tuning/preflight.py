@@ -1,31 +1,11 @@
-"""What can be known to be wrong before any time is spent."""
+"""What is wrong with a spec, wherever it is to run, before any time is spent."""
 
 from __future__ import annotations
 
-import difflib
-import json
-from pathlib import Path
-from typing import Any
-
+from haqa_contract import Failure, FailureReason
 from haqa_operator.api import QuantizationTuning
 from haqa_operator.api.metrics import known_metric
-from haqa_operator.executors.environments import runner_environment, serving_environment
-from haqa_operator.serving.settings import catalogue, check_pool_env, check_search
-from haqa_runner.contract import Failure, FailureReason
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
-_WEIGHT_SUFFIXES = (".safetensors", ".bin")
-
-
-def local_problems(tuning: QuantizationTuning) -> list[str]:
-    """Everything that would keep this tuning from running on this machine, as sentences."""
-    return [
-        *_environments(),
-        *metric_problems(tuning),
-        *setting_problems(tuning),
-        *_places(tuning),
-        *model_problems(tuning.spec.model.uri),
-    ]
+from haqa_operator.serving.settings import check_pool_env, check_search
 
 
 def metric_problems(tuning: QuantizationTuning) -> list[str]:
@@ -57,64 +37,3 @@ def model_unread(uri: str, failure: Failure | None) -> str:
     if failure.reason is FailureReason.MODEL_FETCH:
         return f"spec.model.uri: {uri}: {failure.message}"
     return f"looking at the model failed: {failure.reason}: {failure.message}"
-
-
-def model_problems(uri: str) -> list[str]:
-    """What is wrong with a model folder; remote models are looked at when they are fetched."""
-    if not uri.startswith("file://"):
-        return []
-    where, path = f"spec.model.uri: {uri}", Path(uri.removeprefix("file://"))
-    if not path.is_dir():
-        return [f"{where}: no such folder; give the folder that holds config.json and the weights"]
-    if not (path / "config.json").is_file():
-        return [f"{where}: no config.json there; give a folder in the Hugging Face layout"]
-    problems = []
-    if not any((path / name).is_file() for name in _TOKENIZER_FILES):
-        problems.append(f"{where}: no tokenizer there ({', '.join(_TOKENIZER_FILES)}); save it with the model")
-    if not any(file.suffix in _WEIGHT_SUFFIXES for file in path.iterdir()):
-        problems.append(f"{where}: no weights there (*.safetensors); save the model with save_pretrained")
-    return problems + _architecture_problems(where, read_config(path))
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """A model's config.json; empty where it cannot be read."""
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _architecture_problems(where: str, config: dict[str, Any]) -> list[str]:
-    architectures = config.get("architectures") or []
-    if not architectures:
-        return [f"{where}: config.json names no `architectures`; vLLM needs one, for example LlamaForCausalLM"]
-    known = catalogue().architectures
-    # With an auto_map, the code that comes with the model says what it is (spec.model.trustRemoteCode).
-    if "auto_map" in config or any(architecture in known for architecture in architectures):
-        return []
-    close = difflib.get_close_matches(architectures[0], known, n=1)
-    hint = f"did you mean {close[0]}?" if close else "serve it with another engine"
-    return [f"{where}: vLLM {catalogue().version} does not serve the architecture {architectures[0]}; {hint}"]
-
-
-def _environments() -> list[str]:
-    return [
-        f"the {environment.role} environment lacks {', '.join(missing)} ({environment.python}); run `haqa doctor`"
-        for environment in (runner_environment(), serving_environment())
-        if (missing := environment.missing())
-    ]
-
-
-def _places(tuning: QuantizationTuning) -> list[str]:
-    problems = []
-    if tuning.spec.model.uri.startswith("pvc://"):
-        problems.append(
-            f"spec.model.uri: {tuning.spec.model.uri}: a claim is a place in a cluster; on one machine use file://"
-        )
-    artifacts = tuning.spec.artifacts
-    if artifacts is not None and artifacts.pvc:
-        problems.append(
-            f"spec.artifacts.pvc: {artifacts.pvc}: a claim is a place in a cluster; on one machine use path or s3"
-        )
-    return problems

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from haqa_runner.contract import PROGRESS_PREFIX, Progress
+from haqa_contract import PROGRESS_PREFIX, Progress
 from haqa_runner.demo.recipe import DemoRecipe, is_made
 
 

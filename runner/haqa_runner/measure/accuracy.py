@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from haqa_runner.contract import AccuracyGate, AccuracyReport, Estimate, Evaluation, FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import AccuracyGate, AccuracyReport, Estimate, Evaluation, FailureReason
+from haqa_contract.failures import TrialFailure
+from haqa_contract.statistics import estimate, exponential
 from haqa_runner.measure.divergence import divergence
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.reference import load_reference, save_reference
 from haqa_runner.measure.scoring import Scores, ScoringWindows, score, scoring_windows
 from haqa_runner.measure.tokens import ModelTokenizer
 from haqa_runner.progress import ProgressSink, no_progress
-from haqa_runner.statistics import estimate, exponential
 
 PERPLEXITY = "perplexity"
 PERPLEXITY_RATIO = "perplexityRatio"

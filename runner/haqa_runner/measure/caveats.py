@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from haqa_runner.contract import Window
+from haqa_contract import Window
 from haqa_runner.measure.window import Observed, prefix_cache_share
 
 BUSY_LIMIT = 0.8

@@ -15,7 +15,7 @@ from statistics import geometric_mean
 
 from pydantic import ValidationError
 
-from haqa_runner.contract import (
+from haqa_contract import (
     ComparedRound,
     CompareReport,
     CompareRequest,
@@ -26,15 +26,15 @@ from haqa_runner.contract import (
     Window,
     Workload,
 )
+from haqa_contract.failures import TrialFailure, cause_of
+from haqa_contract.statistics import geometric_estimate
 from haqa_runner.durable import write_atomically
-from haqa_runner.failures import TrialFailure, cause_of
 from haqa_runner.measure.endpoint import connect, keep_requests_out_of_the_log
 from haqa_runner.measure.load import LoadTest
 from haqa_runner.measure.placement import beside_the_engine
 from haqa_runner.measure.prompts import prompt_source
 from haqa_runner.measure.tokens import load_tokenizer
 from haqa_runner.progress import ProgressLines, ProgressSink, no_progress
-from haqa_runner.statistics import geometric_estimate
 from haqa_runner.steps import EXIT_DONE, EXIT_REPORTED_FAILURE, RequestError
 
 REPORT_NAME = "compare.json"

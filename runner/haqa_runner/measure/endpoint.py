@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure, cause_of
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure, cause_of
 
 _HTTP_TIMEOUT_S = 30.0
 _ERROR_LIMIT = 400

@@ -17,8 +17,8 @@ from typing import Protocol
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure, cause_of
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.measure.endpoint import Endpoint
 
 COUNTERS = {

@@ -31,8 +31,8 @@ from guidellm.schemas import (
 )
 from guidellm.schemas.backends import OpenAIHTTPBackendArgs
 
-from haqa_runner.contract import Workload
-from haqa_runner.failures import cause_of
+from haqa_contract import Workload
+from haqa_contract.failures import cause_of
 from haqa_runner.measure.aiohttp_transport import AiohttpTransport
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.traffic import SentRequest

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from haqa_runner.contract import FailureReason, LoadReport, Phase, Window, Workload
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason, LoadReport, Phase, Window, Workload
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.caveats import caveats
 from haqa_runner.measure.endpoint import Endpoint, EngineRefused
 from haqa_runner.measure.engine_metrics import Metrics, MetricsReader, Reading, difference

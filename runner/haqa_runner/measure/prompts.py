@@ -14,9 +14,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from haqa_runner.contract import FailureReason, Workload
+from haqa_contract import FailureReason, Workload
+from haqa_contract.failures import TrialFailure
 from haqa_runner.datasets import load_texts
-from haqa_runner.failures import TrialFailure
 from haqa_runner.measure.tokens import ModelTokenizer
 
 _TEXT = "builtin://python-stdlib/heldout"

@@ -7,8 +7,8 @@ import zipfile
 
 import numpy as np
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure, cause_of
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.measure.scoring import Scores
 from haqa_runner.store.files import FileUnusable, read_file, write_file
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.endpoint import Endpoint, EngineRefused
 
 ANSWER_TOKENS = 16

@@ -17,9 +17,9 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from haqa_runner.contract import Evaluation, FailureReason
+from haqa_contract import Evaluation, FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.datasets import load_texts, token_windows
-from haqa_runner.failures import TrialFailure
 from haqa_runner.measure.endpoint import Endpoint, EngineRefused
 from haqa_runner.measure.tokens import ModelTokenizer
 from haqa_runner.progress import ProgressSink, no_progress

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from haqa_runner.contract import AccuracyReport, TrialReport, TrialRequest
-from haqa_runner.failures import TrialFailure
+from haqa_contract import AccuracyReport, TrialReport, TrialRequest
+from haqa_contract.engine_log.lines import setting
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.accuracy import check_gates, measure_text_accuracy
 from haqa_runner.measure.endpoint import Endpoint, connect, keep_requests_out_of_the_log
 from haqa_runner.measure.load import LoadTest
@@ -20,7 +21,6 @@ from haqa_runner.measure.sanity import check_sanity
 from haqa_runner.measure.tokens import ModelTokenizer, load_tokenizer
 from haqa_runner.progress import Phases, ProgressSink
 from haqa_runner.serve.engine import base_url
-from haqa_runner.serve.logs import setting
 
 _SANITY_PROMPTS = 3
 _SANITY_TOKENS = 64

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from haqa_runner.contract import Estimate, Evaluation, FailureReason
-from haqa_runner.failures import TrialFailure, cause_of
+from haqa_contract import Estimate, Evaluation, FailureReason
+from haqa_contract.failures import TrialFailure, cause_of
+from haqa_contract.statistics import student_t
 from haqa_runner.measure.endpoint import Endpoint
-from haqa_runner.statistics import student_t
 
 DEFINITIONS = Path(__file__).with_name("task_definitions")
 PREFERRED = ("acc_norm", "acc", "exact_match", "mc2", "mc1", "f1", "pass@1")

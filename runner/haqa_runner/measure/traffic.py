@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from haqa_runner.contract import Workload
+from haqa_contract import Workload
 from haqa_runner.measure.endpoint import Endpoint
 
 

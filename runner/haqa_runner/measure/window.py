@@ -30,12 +30,12 @@ from itertools import count
 from types import TracebackType
 from typing import Self
 
-from haqa_runner.contract import Latency, Window
-from haqa_runner.failures import TrialFailure
+from haqa_contract import Latency, Window
+from haqa_contract.failures import TrialFailure
+from haqa_contract.statistics import quantile
 from haqa_runner.measure.engine_metrics import Metrics, Reading, difference
 from haqa_runner.measure.placement import seconds_waited
 from haqa_runner.measure.traffic import SentRequest, Traffic
-from haqa_runner.statistics import quantile
 
 DISAGREEMENT_LIMIT = 0.1
 _SAMPLE_S = 0.5

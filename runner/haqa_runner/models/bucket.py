@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from haqa_runner.contract import FailureReason, ModelSource
+from haqa_contract import FailureReason, ModelSource
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.disk import disk_full, is_disk_full, require_space
 from haqa_runner.durable import sync_file, sync_folder
-from haqa_runner.failures import TrialFailure, cause_of
 from haqa_runner.locks import exclusive
 from haqa_runner.models.checkpoint import CODE_PATTERNS, PATTERNS, belongs
 from haqa_runner.progress import ProgressSink

@@ -14,8 +14,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure, cause_of
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure, cause_of
 
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 """Files that belong to a model: weights, configuration, tokenizer. Pickled weights run code when opened: left out."""
@@ -51,7 +51,7 @@ class LinearShape:
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class CheckpointFacts:
     """What quantization needs to know of a model before loading it."""
 
     architecture: str
@@ -171,14 +171,14 @@ def read_header(path: Path, uri: str) -> tuple[TensorHeader, ...]:
     return tensors
 
 
-def model_facts(folder: Path, uri: str) -> ModelFacts:
+def model_facts(folder: Path, uri: str) -> CheckpointFacts:
     """Reads the facts from config.json and the weight headers. Raises TrialFailure as `check_model` does."""
     config = read_config(folder, uri)
     text = config.get("text_config") or config
     tensors = [tensor for path in weight_files(folder, uri) for tensor in read_header(path, uri)]
     quantization = config.get("quantization_config") or config.get("compression_config")
     experts = any(".experts." in tensor.name for tensor in tensors)
-    return ModelFacts(
+    return CheckpointFacts(
         architecture=str((config.get("architectures") or ["unknown"])[0]),
         model_type=str(config.get("model_type", "unknown")),
         linears=tuple(_linears(tensors)),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from haqa_contract import FailureReason, ModelSource
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.checksums import ChecksumMemory
-from haqa_runner.contract import FailureReason, ModelSource
-from haqa_runner.failures import TrialFailure, cause_of
 from haqa_runner.models.bucket import fetch_from_bucket
 from haqa_runner.models.checkpoint import check_model, model_files
 from haqa_runner.models.hub import fetch_from_hub

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from haqa_contract import FailureReason, ModelSource
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.bars import Bar, heard_bars
-from haqa_runner.contract import FailureReason, ModelSource
 from haqa_runner.disk import disk_full, is_disk_full, require_space
-from haqa_runner.failures import TrialFailure, cause_of
 from haqa_runner.models.checkpoint import CODE_PATTERNS, IGNORED_PATTERNS, PATTERNS
 from haqa_runner.progress import ProgressSink
 

@@ -34,8 +34,8 @@ from loguru import logger as loguru_logger
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from haqa_contract import Calibration
 from haqa_runner.bars import Bar, heard_bars
-from haqa_runner.contract import Calibration
 from haqa_runner.datasets import token_windows
 from haqa_runner.models.checkpoint import model_files
 from haqa_runner.progress import ProgressSink

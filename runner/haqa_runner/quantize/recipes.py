@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from haqa_runner.contract import Algorithm, Configuration, FailureReason, Scheme
-from haqa_runner.failures import TrialFailure
-from haqa_runner.models.checkpoint import LinearShape, ModelFacts
+from haqa_contract import Algorithm, Configuration, FailureReason, Scheme
+from haqa_contract.failures import TrialFailure
+from haqa_runner.models.checkpoint import CheckpointFacts, LinearShape
 
 RECIPE_VERSION = 2
 """Part of every artifact's content address: raise it when the same configuration becomes another artifact."""
@@ -124,7 +124,7 @@ _CALIBRATED_KV_CACHES = ("fp8", "fp8_e4m3")
 """vLLM takes scales from a checkpoint for these; it refuses a checkpoint with scales for fp8_e5m2."""
 
 
-def recipe(configuration: Configuration, facts: ModelFacts, *, accelerator: bool) -> tuple[ModifierPlan, ...]:
+def recipe(configuration: Configuration, facts: CheckpointFacts, *, accelerator: bool) -> tuple[ModifierPlan, ...]:
     """The modifiers for a quantized configuration, in the order in which they are applied.
 
     Args:
@@ -176,7 +176,7 @@ def calibrated_kv_cache(configuration: Configuration) -> str | None:
     return wanted if wanted in _CALIBRATED_KV_CACHES and reads_calibration(configuration) else None
 
 
-def check_combination(configuration: Configuration, facts: ModelFacts, *, accelerator: bool) -> None:
+def check_combination(configuration: Configuration, facts: CheckpointFacts, *, accelerator: bool) -> None:
     """Raises TrialFailure for a scheme and algorithm that do not go together, here or with this model."""
     scheme, algorithm = configuration.scheme, configuration.algorithm
     if scheme not in _PRESETS:
@@ -199,7 +199,7 @@ def check_combination(configuration: Configuration, facts: ModelFacts, *, accele
         raise _impossible(configuration, f"{facts.architecture} is not a language model that llm-compressor can load")
 
 
-def check_group_size(configuration: Configuration, facts: ModelFacts) -> None:
+def check_group_size(configuration: Configuration, facts: CheckpointFacts) -> None:
     """Raises TrialFailure if the scheme's groups do not fit the model's layers, naming one and the sizes that would."""
     scheme, wanted = configuration.scheme, configuration.group_size
     own = _OWN_GROUP.get(scheme)

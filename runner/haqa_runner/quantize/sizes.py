@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from haqa_runner.contract import Calibration, FailureReason, Scheme
+from haqa_contract import Calibration, FailureReason, Scheme
+from haqa_contract.failures import TrialFailure
 from haqa_runner.disk import size_text
-from haqa_runner.failures import TrialFailure
-from haqa_runner.models.checkpoint import ModelFacts
+from haqa_runner.models.checkpoint import CheckpointFacts
 
 _WEIGHT_BITS = {
     Scheme.BF16: 16.0,
@@ -39,7 +39,7 @@ _ACTIVATION_COPIES = 3
 _BYTES_PER_VALUE = 2
 
 
-def artifact_bytes(facts: ModelFacts, scheme: Scheme) -> int:
+def artifact_bytes(facts: CheckpointFacts, scheme: Scheme) -> int:
     """About how large the artifact will be on disk, with a margin."""
     rounded = facts.linear_parameters
     kept = max(0, facts.weight_bytes - rounded * _BYTES_PER_VALUE)
@@ -54,7 +54,7 @@ class SamplePlan:
     warning: str | None = None
 
 
-def plan_samples(calibration: Calibration, facts: ModelFacts, memory_bytes: int) -> SamplePlan:
+def plan_samples(calibration: Calibration, facts: CheckpointFacts, memory_bytes: int) -> SamplePlan:
     """Bounds the samples by the memory that their activations take.
 
     llm-compressor's sequential pipeline works layer by layer and keeps every sample's hidden state between layers:

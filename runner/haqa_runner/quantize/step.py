@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from haqa_runner.contract import (
+from haqa_contract import (
     FETCH_TRIAL,
     Algorithm,
     ArtifactReport,
@@ -19,11 +19,11 @@ from haqa_runner.contract import (
     TrialReport,
     TrialRequest,
 )
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.datasets import fingerprint, load_texts
 from haqa_runner.disk import is_disk_full, size_text
-from haqa_runner.failures import TrialFailure, cause_of
 from haqa_runner.models import FetchedModel, fetch_model
-from haqa_runner.models.checkpoint import ModelFacts, model_facts, read_config
+from haqa_runner.models.checkpoint import CheckpointFacts, model_facts, read_config
 from haqa_runner.progress import Phases, ProgressSink
 from haqa_runner.quantize.inspection import compact_config
 from haqa_runner.quantize.machine import memory_limit_bytes, peak_rss_bytes, reset_peak_rss
@@ -53,7 +53,7 @@ class _Plan:
     """What shall be made of which model."""
 
     model: FetchedModel
-    facts: ModelFacts
+    facts: CheckpointFacts
     modifiers: tuple[ModifierPlan, ...]
     calibration: Calibration
     key: ArtifactKey

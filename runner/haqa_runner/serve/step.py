@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from haqa_runner.contract import TrialReport, TrialRequest
-from haqa_runner.failures import TrialFailure
+from haqa_contract import TrialReport, TrialRequest
+from haqa_contract.failures import TrialFailure
 from haqa_runner.progress import Phases, ProgressSink
 from haqa_runner.serve.engine import EngineProcess
 from haqa_runner.serve.launching import guarded

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.s3 import S3Place
 from haqa_runner.store.artifacts import Artifact, ArtifactKey, ArtifactStore, CalibrationKey
 from haqa_runner.store.bucket import S3Store

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from haqa_runner.contract import Algorithm, Scheme
+from haqa_contract import Algorithm, Scheme
 from haqa_runner.progress import Phases, ProgressSink, no_progress
 
 DEFAULT_WAIT_S = 7200.0

@@ -18,9 +18,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.checksums import sha256_of
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure
 from haqa_runner.progress import Phases, ProgressSink, no_progress
 from haqa_runner.s3 import S3Client, S3Place, is_missing, is_s3_error, s3_sentence
 from haqa_runner.store.artifacts import DEFAULT_WAIT_S, Artifact, ArtifactKey, ArtifactStore, Build

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from haqa_contract.failures import cause_of
 from haqa_runner.durable import write_atomically
-from haqa_runner.failures import cause_of
 from haqa_runner.s3 import S3Client, S3Place, is_missing, is_s3_error, s3_sentence
 
 _S3 = "s3://"

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure, cause_of
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.s3 import S3Client, S3Place, is_missing, is_precondition_failure, is_s3_error
 
 log = logging.getLogger(__name__)

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.checksums import ChecksumMemory
-from haqa_runner.contract import FailureReason
 from haqa_runner.disk import disk_full, is_disk_full, require_space
 from haqa_runner.durable import sync_folder, write_atomically
-from haqa_runner.failures import TrialFailure, cause_of
 from haqa_runner.locks import exclusive, free
 from haqa_runner.progress import Phases, ProgressSink, no_progress
 from haqa_runner.store.artifacts import DEFAULT_WAIT_S, Artifact, ArtifactKey, ArtifactStore, Build

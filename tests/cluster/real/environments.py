@@ -15,8 +15,8 @@ from tests.cluster.building import PYTHON_IMAGE, cache_folder
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.one_pod import output_of
 
-from haqa_operator.executors.environments import Environment, runner_environment, serving_environment
-from haqa_operator.executors.launchers import RUNNER_PRELOAD
+from haqa_operator.local.environments import Environment, runner_environment, serving_environment
+from haqa_operator.local.launchers import RUNNER_PRELOAD
 from haqa_runner.prefork import VLLM_PRELOAD
 
 ROOT = Path(__file__).parents[3]

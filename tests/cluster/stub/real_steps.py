@@ -13,8 +13,8 @@ from types import ModuleType, SimpleNamespace
 import behaviour
 import runner
 
+from haqa_contract import TrialReport, TrialRequest
 from haqa_runner.__main__ import main
-from haqa_runner.contract import TrialReport, TrialRequest
 from haqa_runner.quantize import step
 
 MADE_BY = "made-by"

@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from haqa_operator.agent.context import AgentContext, ModelFacts
+from haqa_contract import Algorithm, Configuration, Estimate, Failure, FailureReason, Scheme, Workload
+from haqa_operator.agent.context import AgentContext, PromptModel
 from haqa_operator.agent.messages import Completion, LLMError, Message
 from haqa_operator.api.trial import Exchange, Proposal, Proposer, Trial, TrialPhase, TrialStatus
 from haqa_operator.api.tuning import Budget, Constraint, Objective
 from haqa_operator.decision.constraints import find_baseline
-from haqa_operator.decision.observations import Observation
-from haqa_operator.decision.observe import observation
+from haqa_operator.decision.observations import Observation, observation
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Strategy
-from haqa_runner.contract import Algorithm, Configuration, Estimate, Failure, FailureReason, Scheme, Workload
 
 CONSTRAINTS = (
     Constraint(metric="perplexity", max_degradation_percent=2),
@@ -65,7 +64,7 @@ def make_large_space() -> SearchSpace:
 def make_context(**changes: Any) -> AgentContext:
     values: dict[str, Any] = {
         "hardware": "Intel Xeon, 2 cores, instruction set up to avx512_vnni, 24 GiB",
-        "model": ModelFacts(
+        "model": PromptModel(
             name="acme/llama-200m",
             architecture="LlamaForCausalLM",
             parameters=205_000_000,

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.agent.builders import make_large_space, make_space
 
+from haqa_contract import Configuration
 from haqa_operator.agent.candidates import SHORTLIST_LENGTH, Block, Catalogue, blocks, ranges, shortlist
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.contract import Configuration
 
 ROWS = st.lists(st.tuples(*(st.sampled_from("abcd") for _ in range(3))), min_size=1, unique=True)
 

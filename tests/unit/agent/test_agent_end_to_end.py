@@ -24,12 +24,12 @@ from tests.unit.agent.builders import (
     observe_all,
 )
 
+from haqa_contract import Configuration
 from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.strategy import AgentStrategy
 from haqa_operator.api.trial import Proposal, Proposer, Trial
 from haqa_operator.api.tuning import AgentSpec, Budget
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.contract import Configuration
 
 SPACE = make_space(
     schemes=(("W4A16", "gptq"), ("W8A8-INT8", "smoothquant-gptq"), ("FP8-DYNAMIC", "rtn")),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from tests.unit.agent.builders import make_large_space, make_space
 
+from haqa_contract import Configuration
 from haqa_operator.agent.replies import (
     MAX_REASONING_CHARS,
     MAX_REPLY_CHARS,
@@ -20,7 +21,6 @@ from haqa_operator.agent.replies import (
     reply_schema,
 )
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.contract import Configuration
 
 SPACE = make_space()
 TRIED = frozenset({SPACE.candidates[1], SPACE.baseline})

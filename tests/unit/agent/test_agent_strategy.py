@@ -15,6 +15,7 @@ from tests.unit.agent.builders import (
     observe_all,
 )
 
+from haqa_contract import Configuration
 from haqa_operator.agent.messages import LLMError
 from haqa_operator.agent.strategy import (
     MAX_RECORDED_REPLY_CHARS,
@@ -26,7 +27,6 @@ from haqa_operator.agent.strategy import (
 from haqa_operator.api.trial import Exchange, Proposal, Proposer
 from haqa_operator.api.tuning import AgentSpec, Budget, Search, SearchStrategy, SecretKeyRef
 from haqa_operator.decision.observations import Observation
-from haqa_runner.contract import Configuration
 
 SPACE = make_space()
 BASELINE = observe_all([baseline_trial(SPACE)])

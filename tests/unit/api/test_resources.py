@@ -9,11 +9,11 @@ import jsonschema
 import pytest
 import yaml
 
+from haqa_contract import Configuration, Estimate
 from haqa_operator.api import Proposal, Proposer, Trial, TrialPhase, TrialStatus
 from haqa_operator.api.crd import definitions
 from haqa_operator.api.loading import SpecError, load_tuning, parse_tuning
 from haqa_operator.api.resources import QuantizationTrial, QuantizationTrialStatus
-from haqa_runner.contract import Configuration, Estimate
 
 TRIAL = Trial(
     name="demo-a-3",

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from haqa_operator.cli import app
 from haqa_operator.cli.doctor import Level, examine
-from haqa_operator.executors.table_export import export_table
+from haqa_operator.replay.tables.export import export_table
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 TABLE = """scheme,algorithm,throughput,perplexity

@@ -5,10 +5,10 @@ import math
 import pytest
 from tests.builders import TrialBuilder, make_baseline, make_trial
 
+from haqa_contract import Estimate
 from haqa_operator.api import Constraint, Objective, Trial
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.results import Confirmation, Decision, Verdict
-from haqa_runner.contract import Estimate
 
 THROUGHPUT = (Objective(metric="throughput"),)
 PERPLEXITY = Constraint(metric="perplexity", max_degradation_percent=1)

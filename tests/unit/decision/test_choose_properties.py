@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import make_baseline, make_trial
 
+from haqa_contract import Scheme
 from haqa_operator.api import Constraint, Objective, Trial
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.comparison import compare
 from haqa_operator.decision.constraints import find_baseline, judge_trial
-from haqa_operator.decision.observe import observe
+from haqa_operator.decision.observations import observations_of
 from haqa_operator.decision.results import Decision, Verdict
-from haqa_runner.contract import Scheme
 
 THROUGHPUT = Objective(metric="throughput")
 LIMITS = (
@@ -77,7 +77,9 @@ def test_the_winner_keeps_every_limit(pool: list[Trial]) -> None:
 @given(pools())
 def test_nothing_that_keeps_the_limits_is_clearly_better_than_the_winner(pool: list[Trial]) -> None:
     decision = choose(pool)
-    feasible = [o.trial for o in observe(pool, (THROUGHPUT,), LIMITS) if o.score is not None and not o.violation]
+    feasible = [
+        o.trial for o in observations_of(pool, (THROUGHPUT,), LIMITS) if o.score is not None and not o.violation
+    ]
     if decision.verdict is Verdict.BASELINE_BEST:
         baseline = find_baseline(pool)
         assert baseline is not None
@@ -134,7 +136,7 @@ def test_maximizing_throughput_is_minimizing_its_inverse(pool: list[Trial]) -> N
 @given(pools())
 def test_the_front_is_feasible_and_holds_the_best_point_estimate(pool: list[Trial]) -> None:
     decision = choose(pool)
-    feasible = {o.trial.name: o.score for o in observe(pool, (THROUGHPUT,), LIMITS) if not o.violation}
+    feasible = {o.trial.name: o.score for o in observations_of(pool, (THROUGHPUT,), LIMITS) if not o.violation}
     assert set(decision.pareto) <= set(feasible)
     if feasible:
         best = max(score for score in feasible.values() if score is not None)
@@ -145,7 +147,7 @@ def test_the_front_is_feasible_and_holds_the_best_point_estimate(pool: list[Tria
 def test_every_trial_that_cannot_win_has_a_reason(pool: list[Trial]) -> None:
     decision = choose(pool)
     rejected = {rejection.trial for rejection in decision.rejections}
-    infeasible = {o.trial.name for o in observe(pool, (THROUGHPUT,), LIMITS) if o.score is None or o.violation}
+    infeasible = {o.trial.name for o in observations_of(pool, (THROUGHPUT,), LIMITS) if o.score is None or o.violation}
     assert rejected == infeasible
     assert all(rejection.reason for rejection in decision.rejections)
     assert decision.reason

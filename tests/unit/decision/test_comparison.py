@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import make_trial
 
+from haqa_contract import Estimate
 from haqa_operator.api import Objective, Trial
 from haqa_operator.decision.comparison import beats, compare
-from haqa_runner.contract import Estimate
 
 THROUGHPUT = Objective(metric="throughput")
 LATENCY = Objective(metric="e2e")

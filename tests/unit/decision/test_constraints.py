@@ -5,6 +5,7 @@ import math
 import pytest
 from tests.builders import make_baseline, make_trial
 
+from haqa_contract import Estimate
 from haqa_operator.api import Constraint, Trial
 from haqa_operator.decision.constraints import (
     UNJUDGED_EXCESS,
@@ -13,7 +14,6 @@ from haqa_operator.decision.constraints import (
     judge_trial,
     measured,
 )
-from haqa_runner.contract import Estimate
 
 BASELINE = (
     make_baseline()

@@ -6,7 +6,7 @@ import pytest
 from tests.builders import make_baseline, make_trial
 
 from haqa_operator.api import Constraint, Objective
-from haqa_operator.decision.observe import observe, score
+from haqa_operator.decision.observations import observations_of, score
 
 THROUGHPUT = (Objective(metric="throughput"),)
 LIMITS = (Constraint(metric="perplexity", max_degradation_percent=1), Constraint(metric="e2e", max=200))
@@ -23,7 +23,7 @@ def test_the_objective_is_turned_so_that_higher_is_better() -> None:
 @pytest.mark.parametrize("value", [0.0, -3.0])
 def test_a_rate_of_zero_or_below_is_not_a_measurement(value: float) -> None:
     broken = make_trial(1).throughput(value).obj()
-    (observation,) = observe([broken], THROUGHPUT, ())
+    (observation,) = observations_of([broken], THROUGHPUT, ())
     assert observation.score is None
     assert observation.violation == math.inf
     assert "only values above 0" in observation.broken[0]
@@ -31,19 +31,19 @@ def test_a_rate_of_zero_or_below_is_not_a_measurement(value: float) -> None:
 
 def test_a_trial_that_meets_everything_has_no_violation() -> None:
     good = make_trial(1).throughput(140).metric("perplexity", 10.05).metric("e2e", 200).obj()
-    observation = observe([BASELINE, good], THROUGHPUT, LIMITS)[1]
+    observation = observations_of([BASELINE, good], THROUGHPUT, LIMITS)[1]
     assert (observation.score, observation.violation, observation.broken) == (140, 0, ())
 
 
 def test_violations_add_up_over_the_constraints() -> None:
     bad = make_trial(1).throughput(140).metric("perplexity", 12.12).metric("e2e", 300).obj()
-    observation = observe([BASELINE, bad], THROUGHPUT, LIMITS)[1]
+    observation = observations_of([BASELINE, bad], THROUGHPUT, LIMITS)[1]
     assert observation.violation == pytest.approx(0.2 + 0.5)
     assert len(observation.broken) == 2
 
 
 def test_a_failed_trial_is_infinitely_far_and_says_how_it_failed() -> None:
-    observation = observe([make_trial(1).failed("EngineOOM", "24 GiB needed").obj()], THROUGHPUT, LIMITS)[0]
+    observation = observations_of([make_trial(1).failed("EngineOOM", "24 GiB needed").obj()], THROUGHPUT, LIMITS)[0]
     assert observation.score is None
     assert observation.violation == math.inf
     assert observation.broken == ("EngineOOM: 24 GiB needed",)
@@ -51,7 +51,7 @@ def test_a_failed_trial_is_infinitely_far_and_says_how_it_failed() -> None:
 
 def test_a_miss_of_the_accuracy_gate_is_a_violation_and_not_an_unknown() -> None:
     gated = make_trial(1).tried("W4A16").metric("perplexity", 12.12).failed("AccuracyGate").obj()
-    observation = observe([BASELINE, gated], THROUGHPUT, LIMITS)[1]
+    observation = observations_of([BASELINE, gated], THROUGHPUT, LIMITS)[1]
     assert observation.score is None
     assert observation.violation == pytest.approx(0.2)
     assert "perplexity is 12.12" in observation.broken[0]
@@ -59,11 +59,11 @@ def test_a_miss_of_the_accuracy_gate_is_a_violation_and_not_an_unknown() -> None
 
 def test_a_miss_of_the_gate_counts_even_where_the_limit_in_the_spec_is_kept_by_a_hair() -> None:
     gated = make_trial(1).metric("perplexity", 10.1).failed("AccuracyGate", "perplexity 10.1").obj()
-    observation = observe([BASELINE, gated], THROUGHPUT, LIMITS)[1]
+    observation = observations_of([BASELINE, gated], THROUGHPUT, LIMITS)[1]
     assert 0 < observation.violation < math.inf
     assert observation.broken == ("AccuracyGate: perplexity 10.1",)
 
 
 def test_unfinished_trials_are_left_out_and_the_order_stays() -> None:
     trials = [make_trial(3).throughput(1).obj(), make_trial(2).pending().obj(), make_trial(1).throughput(2).obj()]
-    assert [o.trial.number for o in observe(trials, THROUGHPUT, ())] == [3, 1]
+    assert [o.trial.number for o in observations_of(trials, THROUGHPUT, ())] == [3, 1]

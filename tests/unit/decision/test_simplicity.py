@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import make_baseline, make_trial
 
+from haqa_contract import Configuration
 from haqa_operator.api import Trial
 from haqa_operator.decision.simplicity import simplicity
-from haqa_runner.contract import Configuration
 
 IN_ORDER = [
     make_baseline(),

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from haqa_operator.cluster.edges.log_context import about
 from haqa_operator.handlers import logs
-from haqa_operator.tuning.cluster.log_context import about
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
+from haqa_operator.cluster.act.reconciler import Key
+from haqa_operator.cluster.edges.api_server import ApiError
 from haqa_operator.handlers import queue as module
 from haqa_operator.handlers.queue import Queue
-from haqa_operator.tuning.cluster.objects import ApiError
-from haqa_operator.tuning.cluster.reconciler import Key
 
 A, B = Key("ns", "a"), Key("ns", "b")
 

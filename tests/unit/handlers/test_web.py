@@ -9,10 +9,10 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from haqa_operator.cluster.act.reconciler import Key
 from haqa_operator.handlers.queue import Queue
 from haqa_operator.handlers.watches import Watches
 from haqa_operator.handlers.web import Health, serve_web
-from haqa_operator.tuning.cluster.reconciler import Key
 
 PODS = URL("https://cluster/api/v1/pods?watch=true")
 

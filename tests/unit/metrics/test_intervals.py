@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from haqa_contract import Estimate
+from haqa_contract.statistics import estimate
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.metrics.intervals import interval
-from haqa_runner.contract import Estimate
-from haqa_runner.statistics import estimate
 
 
 def test_a_rates_interval_is_symmetric_in_ratios_and_a_latencys_in_milliseconds() -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from haqa_contract import Latency, Window
 from haqa_operator.metrics.prometheus_series import COUNTERS, HISTOGRAMS, STARTED, Series
 from haqa_operator.metrics.prometheus_windows import NotYet, Restarted, Unreadable, windows_from_prometheus
-from haqa_runner.contract import Latency, Window
 
 T0 = 1_800_000_000.0
 LATENCY = Latency(mean=1, p50=1, p90=2, p95=3, p99=4)

@@ -8,15 +8,23 @@ from dataclasses import dataclass, field
 import pytest
 from tests.unit.metrics.test_prometheus_edges import EVERY_2_S, T0, scraped, steady, window
 
+from haqa_contract import LoadReport, TrialReport
 from haqa_operator.metrics.prometheus import PrometheusReading, read_once, read_serving_metrics
 from haqa_operator.metrics.prometheus_http import Refused, Unreachable
-from haqa_operator.metrics.prometheus_series import COUNTERS, HISTOGRAMS, STARTED, Labels, Pod, Series, samples_query
+from haqa_operator.metrics.prometheus_series import (
+    COUNTERS,
+    HISTOGRAMS,
+    STARTED,
+    Labels,
+    ScrapedPod,
+    Series,
+    samples_query,
+)
 from haqa_operator.metrics.prometheus_windows import DISAGREEMENT_LIMIT, Unreadable
-from haqa_runner.contract import LoadReport, TrialReport
 from haqa_runner.measure import engine_metrics
 from haqa_runner.measure.window import DISAGREEMENT_LIMIT as RUNNERS_LIMIT
 
-POD = Pod("haqa", "trial-7-abc", "m")
+POD = ScrapedPod("haqa", "trial-7-abc", "m")
 REPORT = TrialReport(trial="t", load=LoadReport(windows=(window(7, 17),)))
 ALL = scraped(EVERY_2_S, steady())
 TOO_EARLY = scraped([at for at in EVERY_2_S if at < 17], steady())
@@ -30,7 +38,7 @@ class Answers:
     scrape_interval_s: float | None = None
     asked: list[str] = field(default_factory=list)
 
-    def query(self, pod: Pod, start: float, end: float) -> str:
+    def query(self, pod: ScrapedPod, start: float, end: float) -> str:
         return samples_query(pod, Labels(), start, end)
 
     def samples(self, promql: str) -> tuple[Series, ...]:
@@ -150,7 +158,7 @@ def test_the_query_covers_the_windows_with_scrapes_on_both_sides() -> None:
 
 
 def test_names_of_other_labels_are_used() -> None:
-    query = samples_query(Pod("a", "b"), Labels("kubernetes_namespace", "kubernetes_pod_name"), 0, 10)
+    query = samples_query(ScrapedPod("a", "b"), Labels("kubernetes_namespace", "kubernetes_pod_name"), 0, 10)
     assert 'kubernetes_namespace="a",kubernetes_pod_name="b"' in query
 
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.metrics.test_summary import window
 
-from haqa_operator.metrics.prometheus_series import Labels, Pod, Series, samples_query
+from haqa_contract import Window
+from haqa_operator.metrics.prometheus_series import Labels, ScrapedPod, Series, samples_query
 from haqa_operator.metrics.prometheus_windows import NotYet, Restarted, Unreadable, windows_from_prometheus
-from haqa_runner.contract import Window
 
 COUNTERS = {
     "vllm:generation_tokens_total": 1.0,
@@ -80,7 +80,7 @@ def test_a_missing_series_is_named() -> None:
 
 
 def test_the_query_names_pod_and_namespace_and_quotes_them() -> None:
-    query = samples_query(Pod("serving", 'a"b'), Labels(), 1000.0, 1030.5)
+    query = samples_query(ScrapedPod("serving", 'a"b'), Labels(), 1000.0, 1030.5)
     assert 'namespace="serving"' in query
     assert 'pod="a\\"b"' in query
     assert query.endswith("[31s] @ 1030.500")

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from haqa_operator.api.metrics import MetricKey
-from haqa_operator.metrics.summary import Summary, over_levels, summarize
-from haqa_runner.contract import (
+from haqa_contract import (
     AccuracyReport,
     ArtifactReport,
     Estimate,
@@ -17,7 +15,9 @@ from haqa_runner.contract import (
     Window,
     Workload,
 )
-from haqa_runner.statistics import estimate, geometric_estimate
+from haqa_contract.statistics import estimate, geometric_estimate
+from haqa_operator.api.metrics import MetricKey
+from haqa_operator.metrics.summary import Summary, over_levels, summarize
 
 
 def latency(mean: float) -> Latency:

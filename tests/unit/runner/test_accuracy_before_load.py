@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.vllm_server import MODEL, Behaviour, fake_vllm
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from haqa_runner.contract import (
+from haqa_contract import (
     AccuracyGate,
     Configuration,
     EngineLaunch,
@@ -21,7 +21,7 @@ from haqa_runner.contract import (
     TrialRequest,
     Workload,
 )
-from haqa_runner.failures import TrialFailure
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.step import model_folder, run
 from haqa_runner.progress import Phases
 

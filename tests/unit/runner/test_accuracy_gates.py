@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from haqa_runner.contract import AccuracyGate, Estimate, FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import AccuracyGate, Estimate, FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.accuracy import check_gates
 
 METRICS = {

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.fakes.vllm_server import MODEL, Behaviour, fake_vllm
 
-from haqa_runner.contract import Evaluation, FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import Evaluation, FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.accuracy import measure_text_accuracy, summarize
 from haqa_runner.measure.divergence import divergence
 from haqa_runner.measure.endpoint import Endpoint

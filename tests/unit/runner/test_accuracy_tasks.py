@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from haqa_runner.contract import Evaluation
+from haqa_contract import Evaluation
+from haqa_contract.failures import TrialFailure
 from haqa_runner.datasets import load_texts
-from haqa_runner.failures import TrialFailure
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.task_definitions.stdlib_cloze import CHOICES, CONTEXT_LINES, cloze_documents
 from haqa_runner.measure.tasks import accuracy_of, measure_tasks

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.executors.pods import ARTIFACT, failed, measured
+from tests.unit.cluster.observe.pods import ARTIFACT, failed, measured
 from tests.unit.runner.test_steps import trial_request
 
-from haqa_runner.contract import FailureReason, TrialReport, TrialRequest
+from haqa_contract import FailureReason, TrialReport, TrialRequest
+from haqa_contract.termination import TERMINATION_LOG_VARIABLE, decode_termination
 from haqa_runner.progress import Phases, ProgressSink
 from haqa_runner.steps import Step, perform, write_report
 from haqa_runner.supervision import supervise
-from haqa_runner.termination import TERMINATION_LOG_VARIABLE, decode_termination
 
 THIRD = 1 / 3
 MEASURED = measured(windows=24).model_copy(update={"machine": {"cores": "2"}})

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haqa_runner.contract import FailureReason
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.datasets import builtin_split, fingerprint, load_texts, token_windows
-from haqa_runner.failures import TrialFailure
 
 
 @dataclass

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from haqa_runner.contract import FailureReason
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.disk import disk_full, free_bytes, is_disk_full, require_space, size_text
-from haqa_runner.failures import TrialFailure
 
 
 def chained(error: Exception) -> Exception:

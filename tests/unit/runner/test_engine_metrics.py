@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.fakes.vllm_server import Behaviour, fake_vllm
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.engine_metrics import MetricsReader, Reading, difference, parse_metrics
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from haqa_runner.contract import Window
+from haqa_contract import Window
 from haqa_runner.measure.caveats import caveats
 from haqa_runner.measure.engine_metrics import Reading
 from haqa_runner.measure.traffic import SentRequest

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.fakes.simulated_engine import SimulatedEngine, run_in_virtual_time, virtual_clock
 
-from haqa_runner.contract import CompareReport, CompareRequest, FailureReason, ServedEngine, Workload
-from haqa_runner.failures import TrialFailure
+from haqa_contract import CompareReport, CompareRequest, FailureReason, ServedEngine, Workload
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.compare import compare, measure_rounds, summarize
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.load import LoadTest

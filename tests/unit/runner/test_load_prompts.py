@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haqa_runner.contract import FailureReason, Workload
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason, Workload
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.prompts import PromptSource, prompt_source
 from haqa_runner.measure.tokens import ModelTokenizer
 

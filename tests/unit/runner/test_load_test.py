@@ -10,8 +10,8 @@ import pytest
 from tests.fakes.simulated_engine import SimulatedEngine, run_in_virtual_time, virtual_clock
 from tests.fakes.vllm_server import Behaviour, fake_vllm
 
-from haqa_runner.contract import FailureReason, LoadReport, Workload
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason, LoadReport, Workload
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.load import LoadTest
 from haqa_runner.measure.prompts import PromptSource

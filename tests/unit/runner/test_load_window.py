@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes.simulated_engine import SimulatedEngine, SimulatedTraffic, run_in_virtual_time, virtual_clock
 
-from haqa_runner.failures import TrialFailure
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.engine_metrics import Reading
 from haqa_runner.measure.traffic import SentRequest
 from haqa_runner.measure.window import Observed, Plan, observe, prefix_cache_share, window_of

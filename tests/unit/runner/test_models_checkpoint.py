@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.checkpoints import LLAMA_SHAPES, write_checkpoint, write_safetensors
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.models.checkpoint import LinearShape, belongs, check_model, model_facts, model_files
 
 URI = "file:///models/x"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.checkpoints import write_checkpoint
 
+from haqa_contract import FailureReason, ModelSource
+from haqa_contract.failures import TrialFailure
 from haqa_runner import checksums
-from haqa_runner.contract import FailureReason, ModelSource
-from haqa_runner.failures import TrialFailure
 from haqa_runner.models import fetch_model
 from haqa_runner.progress import no_progress
 

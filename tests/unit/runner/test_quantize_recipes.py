@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haqa_runner.contract import Algorithm, Configuration, FailureReason, Scheme
-from haqa_runner.failures import TrialFailure
-from haqa_runner.models.checkpoint import LinearShape, ModelFacts
+from haqa_contract import Algorithm, Configuration, FailureReason, Scheme
+from haqa_contract.failures import TrialFailure
+from haqa_runner.models.checkpoint import CheckpointFacts, LinearShape
 from haqa_runner.quantize.recipes import (
     Modifier,
     ModifierPlan,
@@ -18,7 +18,7 @@ from haqa_runner.quantize.recipes import (
     recipe,
 )
 
-LLAMA = ModelFacts(
+LLAMA = CheckpointFacts(
     architecture="LlamaForCausalLM",
     model_type="llama",
     linears=(LinearShape("layers.0.q_proj", 1024, 1024), LinearShape("layers.0.down_proj", 1024, 2816)),
@@ -28,15 +28,15 @@ LLAMA = ModelFacts(
 )
 
 
-def facts(**changes: object) -> ModelFacts:
-    return ModelFacts(**{**{name: getattr(LLAMA, name) for name in LLAMA.__dataclass_fields__}, **changes})  # type: ignore[arg-type]
+def facts(**changes: object) -> CheckpointFacts:
+    return CheckpointFacts(**{**{name: getattr(LLAMA, name) for name in LLAMA.__dataclass_fields__}, **changes})  # type: ignore[arg-type]
 
 
 def made(scheme: Scheme, algorithm: Algorithm, group_size: int | None = None, **engine: str) -> list[ModifierPlan]:
     return list(recipe(Configuration.of(scheme, algorithm, group_size, **engine), LLAMA, accelerator=True))
 
 
-def refusal(configuration: Configuration, model: ModelFacts = LLAMA, *, accelerator: bool = True) -> str:
+def refusal(configuration: Configuration, model: CheckpointFacts = LLAMA, *, accelerator: bool = True) -> str:
     with pytest.raises(TrialFailure) as raised:
         recipe(configuration, model, accelerator=accelerator)
     assert raised.value.reason is FailureReason.QUANTIZATION_FAILED

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haqa_runner.contract import Calibration, FailureReason, Scheme
-from haqa_runner.failures import TrialFailure
-from haqa_runner.models.checkpoint import LinearShape, ModelFacts
+from haqa_contract import Calibration, FailureReason, Scheme
+from haqa_contract.failures import TrialFailure
+from haqa_runner.models.checkpoint import CheckpointFacts, LinearShape
 from haqa_runner.quantize.machine import memory_limit_bytes, multiplies_bfloat16, peak_rss_bytes, usable_cores
 from haqa_runner.quantize.sizes import artifact_bytes, plan_samples
 
 GIB = 2**30
-SEVEN_BILLION = ModelFacts(
+SEVEN_BILLION = CheckpointFacts(
     architecture="LlamaForCausalLM",
     model_type="llama",
     linears=(LinearShape("all", 4096, 1_600_000),),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from haqa_runner.contract import Algorithm, Calibration, Configuration, FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import Algorithm, Calibration, Configuration, FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.quantize.step import artifact_key, link_model, tool_versions
 
 VERSIONS = {"llmcompressor": "0.14"}

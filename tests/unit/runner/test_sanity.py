@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from tests.fakes.vllm_server import MODEL, Behaviour, fake_vllm
 
-from haqa_runner.contract import FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.endpoint import Endpoint, connect
 from haqa_runner.measure.sanity import check_sanity
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from tests.fakes.vllm_server import Behaviour, fake_vllm
 
-from haqa_runner.contract import EngineLaunch, FailureReason
-from haqa_runner.failures import TrialFailure
+from haqa_contract import EngineLaunch, FailureReason
+from haqa_contract.failures import TrialFailure
 from haqa_runner.serve.engine import EngineProcess
 from haqa_runner.serve.launching import EngineChild, guarded
 

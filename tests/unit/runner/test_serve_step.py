@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from haqa_runner.contract import Configuration, EngineLaunch, FailureReason, ModelSource, TrialReport, TrialRequest
+from haqa_contract import Configuration, EngineLaunch, FailureReason, ModelSource, TrialReport, TrialRequest
 
 ROOT = Path(__file__).parents[3]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from haqa_runner.contract import (
+from haqa_contract import (
     PROGRESS_PREFIX,
     Configuration,
     EngineLaunch,
@@ -25,7 +25,7 @@ from haqa_runner.contract import (
     TrialReport,
     TrialRequest,
 )
-from haqa_runner.failures import TrialFailure, cause_of
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.progress import Phases, ProgressLines, ProgressSink
 from haqa_runner.steps import RequestError, Step, failure_of_death, perform, read_request, report_path
 
@@ -186,7 +186,7 @@ def test_sigterm_is_reported(tmp_path: Path) -> None:
 def in_a_process(request: TrialRequest, body: str) -> subprocess.CompletedProcess[bytes]:
     program = (
         "import os, signal, sys\n"
-        "from haqa_runner.contract import TrialRequest\n"
+        "from haqa_contract import TrialRequest\n"
         "from haqa_runner.steps import Step, perform\n"
         "def run(request, phases, progress):\n"
         "  with phases.measure('quantize'):\n"
@@ -255,7 +255,7 @@ def test_killed_step_is_reported_by_its_supervisor(tmp_path: Path) -> None:
     request = trial_request(tmp_path / "trial")
     program = (
         "import os, signal, sys\n"
-        "from haqa_runner.contract import TrialRequest\n"
+        "from haqa_contract import TrialRequest\n"
         "from haqa_runner.supervision import supervise\n"
         "from haqa_runner.steps import Step\n"
         "def die(step, request, progress): os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -284,7 +284,7 @@ def test_child_ends_with_its_killed_supervisor(tmp_path: Path) -> None:
     request = trial_request(tmp_path / "trial")
     program = (
         "import os, signal, sys\n"
-        "from haqa_runner.contract import TrialRequest\n"
+        "from haqa_contract import TrialRequest\n"
         "from haqa_runner.supervision import supervise\n"
         "from haqa_runner.steps import Step\n"
         "def wait(step, request, progress):\n"

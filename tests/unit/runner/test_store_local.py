@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haqa_runner.contract import Algorithm, FailureReason, Scheme
-from haqa_runner.failures import TrialFailure
+from haqa_contract import Algorithm, FailureReason, Scheme
+from haqa_contract.failures import TrialFailure
 from haqa_runner.progress import Phases
 from haqa_runner.store import Artifact, ArtifactKey, CalibrationKey, LocalStore, open_store
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.builders import make_trial
 
+from haqa_contract import Configuration, FailureReason, Scalar, Workload
 from haqa_operator.decision.observations import Observation
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.hardware.catalogue import completed
@@ -13,7 +14,6 @@ from haqa_operator.search.cases import Case
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.search.requirements import parse_version
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.contract import Configuration, FailureReason, Scalar, Workload
 
 VLLM = "0.32.0"
 

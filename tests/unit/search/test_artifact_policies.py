@@ -3,10 +3,10 @@
 import pytest
 from tests.unit.search.builders import LLAMA_SMALL, case, cpu, gpu_of, model, nvidia
 
+from haqa_contract import Algorithm, Scheme
 from haqa_operator.search.algorithms import APPLICABLE, DEFAULT
 from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES
 from haqa_operator.search.cases import first_violation
-from haqa_runner.contract import Algorithm, Scheme
 
 
 def reason(accelerator, *args, **kwargs):

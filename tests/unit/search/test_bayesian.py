@@ -7,9 +7,9 @@ from statistics import mean
 import optuna
 from tests.unit.search.builders import observed, space_of
 
+from haqa_contract import Configuration
 from haqa_operator.search.bayesian import MAX_DESIGN, Bayesian
 from haqa_operator.search.random_search import RandomSearch
-from haqa_runner.contract import Configuration
 
 SCHEMES = ("W8A8-INT8", "W4A16", "FP8-DYNAMIC", "W4A16-ASYM")
 SEQUENCES = (1, 4, 16, 64, 256)

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.search.builders import LLAMA_SMALL, case, cpu, model, nvidia
 
+from haqa_contract import Algorithm, Configuration, Scheme, Workload
 from haqa_operator.api.tuning import Objective, Search
 from haqa_operator.search.bounds import best_possible
 from haqa_operator.search.build import build_space
 from haqa_operator.search.prior import estimate
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.contract import Algorithm, Configuration, Scheme, Workload
 
 ONE = Workload(input_tokens=512, output_tokens=256, concurrency=(1,))
 H100 = nvidia("NVIDIA-H100-80GB-HBM3")

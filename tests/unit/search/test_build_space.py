@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.search.builders import LLAMA_SMALL, VLLM, amd, cpu, gaudi, gpu_of, model, nvidia
 
+from haqa_contract import Algorithm, Configuration, Scheme, Workload
 from haqa_operator.api.tuning import Search
 from haqa_operator.search.algorithms import DEFAULT
 from haqa_operator.search.build import MAX_CANDIDATES, SpaceError, build_space
 from haqa_operator.search.number_formats import FORMATS
-from haqa_runner.contract import Algorithm, Configuration, Scheme, Workload
 
 SMALL = model(LLAMA_SMALL)
 

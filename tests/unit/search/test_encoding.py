@@ -2,8 +2,8 @@
 
 from tests.unit.search.builders import space_of
 
+from haqa_contract import Configuration
 from haqa_operator.search.encoding import dimensions_of, distances, encode, encode_space, spread
-from haqa_runner.contract import Configuration
 
 
 def test_only_what_differs_is_a_dimension():

@@ -3,11 +3,11 @@
 import pytest
 from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, case, cpu, gaudi, gpu_of, model, nvidia
 
+from haqa_contract import Workload
 from haqa_operator.search.cases import first_violation
 from haqa_operator.search.engine_policies import ENGINE_POLICIES
 from haqa_operator.search.feasibility import infeasibility
 from haqa_operator.search.memory import memory_of
-from haqa_runner.contract import Workload
 
 LLAMA_70B = LLAMA_8B | {
     "hidden_size": 8192,

@@ -3,8 +3,8 @@
 import pytest
 from tests.unit.search.builders import LLAMA_8B, model
 
+from haqa_contract import Configuration, Scheme
 from haqa_operator.search.model_profile import ModelProfile, ModelProfileError
-from haqa_runner.contract import Configuration, Scheme
 
 QWEN25_7B = LLAMA_8B | {
     "architectures": ["Qwen2ForCausalLM"],

@@ -3,9 +3,9 @@
 import pytest
 from tests.unit.search.builders import LLAMA_8B, case, cpu, model, nvidia
 
+from haqa_contract import Workload
 from haqa_operator.search.prior import estimate, promise
 from haqa_operator.search.roofline import roofline_of
-from haqa_runner.contract import Workload
 
 ONE_STREAM = Workload(input_tokens=512, output_tokens=256, concurrency=(1,))
 MANY = Workload(input_tokens=1024, output_tokens=64, concurrency=(256,))

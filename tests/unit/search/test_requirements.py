@@ -3,9 +3,9 @@
 import pytest
 from tests.unit.search.builders import amd, cpu, gaudi, gpu_of, nvidia
 
+from haqa_contract import Scheme
 from haqa_operator.hardware.accelerators import Platform
 from haqa_operator.search.requirements import TABLE, note, parse_version, requirement, unmet
-from haqa_runner.contract import Scheme
 
 CAPABILITIES = ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 

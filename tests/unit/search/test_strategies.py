@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.search.builders import observed, space_of
 
+from haqa_contract import Configuration
 from haqa_operator.api.trial import Proposer
 from haqa_operator.api.tuning import SearchStrategy
 from haqa_operator.search.factory import make_strategy
 from haqa_operator.search.grid import Grid
 from haqa_operator.search.random_search import RandomSearch
-from haqa_runner.contract import Configuration
 
 STRATEGIES = [SearchStrategy.BAYESIAN, SearchStrategy.RANDOM, SearchStrategy.GRID]
 

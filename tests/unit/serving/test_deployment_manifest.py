@@ -11,6 +11,7 @@ from hypothesis import settings as run
 from hypothesis import strategies as st
 from tests.unit.serving.kubernetes_fields import assert_fits
 
+from haqa_contract import Configuration, Estimate
 from haqa_operator.api.tuning import Toleration
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.deployment import (
@@ -34,7 +35,6 @@ from haqa_operator.serving.volumes import (
     artifact_volume,
     served_volume,
 )
-from haqa_runner.contract import Configuration, Estimate
 
 GOLDEN = Path(__file__).parent / "golden"
 

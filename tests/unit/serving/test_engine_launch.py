@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import settings as run
 from hypothesis import strategies as st
 
+from haqa_contract import Configuration, EngineLaunch, Evaluation, Workload
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.launch import (
     DEFAULTS,
@@ -16,7 +17,6 @@ from haqa_operator.serving.launch import (
     relocated,
 )
 from haqa_operator.serving.settings import catalogue, check_settings
-from haqa_runner.contract import Configuration, EngineLaunch, Evaluation, Workload
 
 CPU = Accelerator(vendor=Vendor.CPU, product="a CPU", memory_gib=24, cores=2, isa="avx512_bf16")
 TWO_GPUS = Accelerator(vendor=Vendor.NVIDIA, product="NVIDIA-L40S", count=2, memory_gib=48, compute_capability=(8, 9))

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from haqa_contract import Configuration, Estimate, Failure, FailureReason
 from haqa_operator.api import Proposal, Proposer, Trial, TrialPhase, TrialStatus, TuningSpec
 from haqa_operator.decision.results import Confirmation, Verdict
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.tuning.plan import Ask, Confirm, Finish, Measure, PoolState, plan
-from haqa_runner.contract import Configuration, Estimate, Failure, FailureReason
+from haqa_operator.tuning.plan import AskStrategy, Conclude, Confirm, Measure, PoolState, plan
 
 BASELINE = Configuration()
 INT8 = Configuration.of("W8A8-INT8", "rtn")
@@ -63,7 +63,7 @@ def test_a_proposed_trial_is_measured_before_anything_else_is_asked() -> None:
 
 
 def test_the_strategy_is_asked_while_there_is_budget_and_space() -> None:
-    assert plan(state(trial(0, BASELINE, 10))) == Ask(number=1)
+    assert plan(state(trial(0, BASELINE, 10))) == AskStrategy(number=1)
 
 
 def test_a_winner_is_confirmed_before_it_is_believed() -> None:
@@ -76,7 +76,7 @@ def test_a_confirmed_winner_ends_the_pool() -> None:
     trials = (trial(0, BASELINE, 10), trial(1, INT8, 20), trial(2, INT4, 5))
     seen = Confirmation(winner="t-a-001", baseline="t-a-000", metric="throughput", ratio=exact(1.9))
     action = plan(state(*trials, confirmations=(seen,)))
-    assert isinstance(action, Finish)
+    assert isinstance(action, Conclude)
     assert action.decision.verdict is Verdict.WINNER
     assert action.decision.speedup == exact(1.9)
 
@@ -85,14 +85,14 @@ def test_a_winner_that_does_not_hold_up_loses_to_the_baseline() -> None:
     trials = (trial(0, BASELINE, 10), trial(1, INT8, 20), trial(2, INT4, 5))
     seen = Confirmation(winner="t-a-001", baseline="t-a-000", metric="throughput", ratio=exact(0.9))
     action = plan(state(*trials, confirmations=(seen,)))
-    assert isinstance(action, Finish)
+    assert isinstance(action, Conclude)
     assert action.decision.verdict is Verdict.BASELINE_BEST
 
 
 def test_without_confirmation_rounds_the_trials_decide() -> None:
     trials = (trial(0, BASELINE, 10), trial(1, INT8, 20), trial(2, INT4, 5))
     action = plan(state(*trials, spec=spec(confirmation={"rounds": 0})))
-    assert isinstance(action, Finish)
+    assert isinstance(action, Conclude)
     assert action.decision.winner == "t-a-001"
 
 
@@ -107,25 +107,25 @@ def test_without_confirmation_rounds_the_trials_decide() -> None:
 )
 def test_a_model_that_cannot_be_served_at_all_ends_the_pool_at_once(reason: FailureReason) -> None:
     action = plan(state(trial(0, BASELINE, **failed(reason))))
-    assert isinstance(action, Finish)
+    assert isinstance(action, Conclude)
     assert "the baseline cannot be served" in action.why
 
 
 def test_a_baseline_too_big_for_memory_does_not_stop_quantized_ones() -> None:
-    assert plan(state(trial(0, BASELINE, **failed(FailureReason.ENGINE_OOM)))) == Ask(number=1)
+    assert plan(state(trial(0, BASELINE, **failed(FailureReason.ENGINE_OOM)))) == AskStrategy(number=1)
 
 
 def test_a_limit_relative_to_a_failed_baseline_ends_the_pool_with_the_remedy() -> None:
     relative = spec(constraints=[{"metric": "perplexity", "maxDegradationPercent": 1}])
     action = plan(state(trial(0, BASELINE, **failed(FailureReason.ENGINE_OOM)), spec=relative))
-    assert isinstance(action, Finish)
+    assert isinstance(action, Conclude)
     assert "give absolute limits (min, max)" in action.why
 
 
 def test_the_budget_ends_the_search() -> None:
     few = spec(budget={"maxTrials": 1}, confirmation={"rounds": 0})
     action = plan(state(trial(0, BASELINE, 10), trial(1, INT8, 20), spec=few))
-    assert isinstance(action, Finish)
+    assert isinstance(action, Conclude)
     assert "budget.maxTrials 1" in action.why
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.executors.pods import failed
+from tests.unit.cluster.observe.pods import failed
 
+from haqa_contract import FailureReason
 from haqa_operator.tuning.preflight import model_unread
-from haqa_runner.contract import FailureReason
 
 URI = "pvc://models/llama"
 

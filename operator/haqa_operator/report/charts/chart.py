@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from haqa_contract import Estimate
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Objective
@@ -14,7 +15,6 @@ from haqa_operator.decision.constraints import measured
 from haqa_operator.metrics.quantities import unit
 from haqa_operator.report import wording
 from haqa_operator.report.trials import Outcome, TrialRow
-from haqa_runner.contract import Estimate
 
 Json = dict[str, Any]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from haqa_contract import Estimate
 from haqa_operator.api.metrics import MetricKey, higher_is_better
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Constraint, Objective, TuningSpec
@@ -13,7 +14,6 @@ from haqa_operator.decision.pareto import axes
 from haqa_operator.report import wording
 from haqa_operator.report.charts.chart import BLUE, VERMILION, Chart, Json, axis_title, by_value, marks, role, value
 from haqa_operator.report.trials import TrialRow
-from haqa_runner.contract import Estimate
 
 _PERPLEXITY = MetricKey("perplexity")
 _RATIO = "perplexityRatio"

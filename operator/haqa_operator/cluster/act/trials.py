@@ -1,0 +1,165 @@
+"""Writes a pool's trials: the resource, its Job, how it goes and what came of it; and tells people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from haqa_contract import TrialReport
+from haqa_operator.api import NodePool, Trial, TrialPhase, TrialStatus
+from haqa_operator.api.labels import POOL_LABEL, TRIAL_LABEL, TUNING_LABEL
+from haqa_operator.api.manifests import Manifest
+from haqa_operator.api.resources import QuantizationTrial
+from haqa_operator.api.status import ModelFacts
+from haqa_operator.cluster.act.dependencies import Dependencies
+from haqa_operator.cluster.build.pool_manifests import PoolPods
+from haqa_operator.cluster.edges import telemetry
+from haqa_operator.cluster.edges.api_server import JOB, TRIAL
+from haqa_operator.cluster.edges.events import Event
+from haqa_operator.cluster.edges.log_context import about
+from haqa_operator.cluster.names import job_name, label
+from haqa_operator.cluster.observe.attempts import TrialObservation
+from haqa_operator.cluster.observe.snapshot import TuningSnapshot, owner_reference
+from haqa_operator.cluster.retries import attempt_noted, with_earlier_attempts
+from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.metrics.prometheus_series import ScrapedPod
+from haqa_operator.tuning.results import trial_status
+
+
+@dataclass(frozen=True)
+class PoolContext:
+    """What one look at a pool has found."""
+
+    snapshot: TuningSnapshot
+    pool: NodePool
+    accelerator: Accelerator
+    model: ModelFacts
+    now: float
+
+
+class TrialWriter:
+    """Lives for one look; every write may be repeated without harm."""
+
+    def __init__(
+        self, dependencies: Dependencies, look: PoolContext, fingerprint: str, look_again: Callable[[], None]
+    ) -> None:
+        self._objects = dependencies.objects
+        self._events = dependencies.events
+        self._readings = dependencies.readings
+        self._look = look
+        self._snapshot = look.snapshot
+        self._tuning = look.snapshot.tuning.metadata.name
+        self._fingerprint = fingerprint
+        self._look_again = look_again
+        self._created: dict[str, Manifest] = {}
+
+    def create(self, trial: Trial) -> None:
+        resource = QuantizationTrial.of(trial, self._snapshot.namespace, self._fingerprint)
+        manifest = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
+        manifest["metadata"] |= {
+            "labels": {
+                TUNING_LABEL: label(self._tuning),
+                POOL_LABEL: label(self._look.pool.name),
+                TRIAL_LABEL: label(trial.name),
+            },
+            "ownerReferences": [self._snapshot.owner()],
+        }
+        # Created and not applied: whoever comes second changes nothing, its proposal is lost.
+        created = self._objects.create(manifest)
+        if created is not None:
+            self._created[trial.name] = created
+            telemetry.proposed(trial.proposal)
+
+    def start(self, pods: PoolPods, baseline: Trial | None, trial: Trial, attempt: int) -> None:
+        resource = self._resource_of(trial)
+        if resource is None:
+            # Somebody else has made it since this look began; the next look knows.
+            return
+        again = f" (attempt {attempt})" if attempt > 1 else ""
+        by = trial.proposal.proposer.value
+        told = f"trial {trial.number} on pool {trial.pool}: {trial.configuration.describe()}, chosen by {by}{again}"
+        self._record_event(resource, Event("TrialStarted", told))
+        self._objects.apply(pods.trial_job(trial, baseline, attempt, owner_reference(resource)))
+
+    def remove_job(self, trial: Trial, attempt: int) -> None:
+        self._objects.delete(JOB, job_name(trial.name, attempt), self._snapshot.namespace)
+
+    def note_attempt(self, trial: Trial, seen: TrialObservation, number: int) -> None:
+        """An attempt failed by no fault of the configuration, and the next one is due."""
+        self._write(trial, attempt_noted(trial.status, seen, number, self._look.accelerator.count))
+
+    def show_progress(self, trial: Trial, seen: TrialObservation) -> None:
+        begun = {"phase": TrialPhase(seen.phase), "started": seen.scheduled or seen.started}
+        self._write(trial, trial.status.model_copy(update=begun))
+
+    def being_read(self, seen: TrialObservation) -> bool:
+        """Whether Prometheus is being asked for this trial's figures."""
+        return self._readings is not None and seen.pod is not None and self._readings.under_way(self._scraped(seen.pod))
+
+    def record(self, trial: Trial, seen: TrialObservation, attempts: int) -> TrialStatus | None:
+        """What was written for good; None while Prometheus is being read."""
+        report = seen.report or TrialReport(trial=trial.name)
+        finished = seen.finished or self._look.now
+        read, queries, note = self._from_prometheus(report, seen, finished)
+        if read is None:
+            return None
+        status = trial_status(
+            read,
+            self._snapshot.tuning.spec.workload,
+            cost_per_hour=self._look.pool.cost_per_hour,
+            accelerators=self._look.accelerator.count,
+            started=seen.scheduled or seen.started or finished,
+            finished=finished,
+            attempts=attempts,
+        )
+        if note:
+            status = status.model_copy(update={"warnings": (*status.warnings, note)})
+        status = with_earlier_attempts(status, trial.status)
+        if resource := self._resource_of(trial):
+            self._record_event(resource, _ended(trial, status))
+        self._write(trial, status, queries)
+        telemetry.trial_ended(status)
+        return status
+
+    def _resource_of(self, trial: Trial) -> Manifest | None:
+        return self._created.get(trial.name) or self._snapshot.resource_of(trial.name)
+
+    def _record_event(self, trial: Manifest, event: Event) -> None:
+        """On the trial, and on the tuning, where people look first."""
+        with about(pool=self._look.pool.name, trial=trial["metadata"]["name"]):
+            self._events.record(self._snapshot.manifest, event)
+            self._events.record(trial, event, quiet=True)
+
+    def _from_prometheus(
+        self, report: TrialReport, seen: TrialObservation, finished: float
+    ) -> tuple[TrialReport | None, tuple[str, ...], str | None]:
+        """The report with Prometheus' figures, the queries, and a note; no report while Prometheus is being read."""
+        if self._readings is None or report.load is None or seen.pod is None:
+            return report, (), None
+        reading = self._readings.read(self._scraped(seen.pod), report, finished, self._look_again)
+        if reading is None:
+            return None, (), None
+        return reading.report, reading.queries, reading.note
+
+    def _scraped(self, pod: str) -> ScrapedPod:
+        return ScrapedPod(self._snapshot.namespace, pod, model=self._tuning)
+
+    def _write(self, trial: Trial, status: TrialStatus, queries: tuple[str, ...] = ()) -> None:
+        body = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        throughput = status.metrics.get("throughput")
+        if throughput is not None:
+            body["throughput"] = f"{throughput.value:.4g}"
+        if queries:
+            body["queries"] = dict(zip(("windows", *map(str, range(1, len(queries)))), queries, strict=True))
+        metadata = {"name": trial.name, "namespace": self._snapshot.namespace}
+        own = {"apiVersion": TRIAL.api_version, "kind": TRIAL.kind, "metadata": metadata, "status": body}
+        self._objects.apply_status(own)
+
+
+def _ended(trial: Trial, status: TrialStatus) -> Event:
+    what = f"trial {trial.number} on pool {trial.pool} ({trial.configuration.describe()})"
+    if (failure := status.failure) is not None:
+        return Event("TrialFailed", f"{what}: {failure.reason.value}: {failure.message}", warning=True)
+    throughput = status.metrics.get("throughput")
+    measured = f"{throughput.value:.4g} output tokens/s" if throughput else "measured"
+    return Event("TrialSucceeded", f"{what}: {measured}")

@@ -1,0 +1,174 @@
+"""A trial and a winner of a cluster's pool, as the pods they become. Pure: both from the same engine pod."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from haqa_contract import EngineLaunch
+from haqa_operator.api import NodePool, Trial, TuningSpec
+from haqa_operator.api.manifests import Manifest
+from haqa_operator.api.status import ModelFacts
+from haqa_operator.cluster.build.trial_job import (
+    TrialPod,
+    build_model_job,
+    build_trial_job,
+    fetch_request,
+    hub_secrets,
+    model_claim,
+    trial_places,
+    trial_volume,
+)
+from haqa_operator.cluster.installation import Installation
+from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name
+from haqa_operator.serving.images import engine_image
+from haqa_operator.serving.launch import ENGINE_PORT, engine_launch
+from haqa_operator.serving.pod import EnginePod
+from haqa_operator.serving.volumes import (
+    MODEL_MOUNT,
+    STORE_MOUNT,
+    TRIAL_MOUNT,
+    Fetching,
+    LinkedVolume,
+    ModelVolume,
+    artifact_volume,
+    served_volume,
+)
+from haqa_operator.tuning.requests import TrialPlaces, model_source, trial_request
+
+
+@dataclass(frozen=True)
+class PoolPods:
+    """Builds the pods of one pool of one tuning.
+
+    Attributes:
+        max_model_len: What the engine gets; None until the model is known.
+    """
+
+    namespace: str
+    tuning: str
+    spec: TuningSpec
+    pool: NodePool
+    accelerator: Accelerator
+    installation: Installation
+    max_model_len: int | None = None
+
+    def model_job(self, attempt: int, owner: Manifest) -> Manifest:
+        """The Job that looks at the model. Raises ValueError: the tuning names no store that a pod can reach."""
+        launch = EngineLaunch(args=(), served_model_name=self.tuning, port=ENGINE_PORT)
+        engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.uri))
+        return build_model_job(self._pod(engine, owner, attempt))
+
+    def trial_job(self, trial: Trial, baseline: Trial | None, attempt: int, owner: Manifest) -> Manifest:
+        """Raises ValueError: the tuning names no store that a pod can reach."""
+        launch = self._launch(trial)
+        places = self._places()
+        request = trial_request(self.spec, trial, baseline, launch, places).model_copy(
+            update={
+                "report": f"{places.reports}/{trial.name}/{attempt}.json",
+                "scrape_grace_s": 2 * self.installation.scrape_interval_s if self.installation.prometheus else 0.0,
+            }
+        )
+        engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.uri))
+        return build_trial_job(replace(self._pod(engine, owner, attempt), request=request))
+
+    def winner(self, trial: Trial, model: ModelFacts | None) -> tuple[Manifest, Manifest]:
+        """Deployment and Service of a finished trial, with the command that was measured.
+
+        Raises:
+            ValueError: it is not known what it served.
+        """
+        engine = self._engine(self._launch(trial), self._served(trial, model))
+        provenance = Provenance.of(trial)
+        output = self.spec.output.deployment
+        name = output.name or deployment_name(self.tuning, self.pool.name)
+        return (
+            build_deployment(engine, provenance, name=name, namespace=self.namespace, replicas=output.replicas),
+            build_service(engine, provenance, name=name, namespace=self.namespace),
+        )
+
+    def _launch(self, trial: Trial) -> EngineLaunch:
+        return engine_launch(
+            trial.configuration,
+            self.accelerator,
+            model_path=MODEL_MOUNT,
+            served_model_name=self.tuning,
+            port=ENGINE_PORT,
+            pool_env=self.pool.env,
+            max_model_len=self.max_model_len,
+            trust_remote_code=self.spec.model.trust_remote_code,
+            seed=self.spec.search.seed,
+            startup_timeout_s=self.installation.startup_timeout_s,
+        )
+
+    def _engine(self, launch: EngineLaunch, model: ModelVolume) -> EnginePod:
+        pool, installation = self.pool, self.installation
+        return EnginePod(
+            launch=launch,
+            accelerator=self.accelerator,
+            image=pool.image or installation.engine_image or engine_image(self.accelerator),
+            model=model,
+            node_selector=dict(pool.node_selector),
+            tolerations=pool.tolerations,
+            user_id=installation.user_id,
+            command=installation.engine_command,
+            extra=installation.extra,
+        )
+
+    def _pod(self, engine: EnginePod, owner: Manifest, attempt: int) -> TrialPod:
+        return TrialPod(
+            engine=engine,
+            request=fetch_request(self.spec, self.tuning, self.pool.name, self._places()),
+            runner_image=self.installation.runner_image,
+            timeout=self.spec.budget.trial_timeout,
+            namespace=self.namespace,
+            attempt=attempt,
+            runner_command=self.installation.runner_command,
+            runner_secrets=(*hub_secrets(self.spec.model), *self.installation.runner_secrets),
+            runner_env=dict(self.installation.runner_env),
+            runner_extra=self.installation.extra,
+            queue_name=self.spec.queue_name,
+            owner=owner,
+        )
+
+    def _places(self) -> TrialPlaces:
+        return trial_places(self.namespace, self.tuning, self.pool.name, self.spec.artifacts, self.spec.model.uri)
+
+    def _served(self, trial: Trial, model: ModelFacts | None) -> ModelVolume:
+        """Mounted where it lies in a claim, fetched where it does not."""
+        artifacts = self.spec.artifacts
+        store = artifacts.pvc if artifacts else None
+        digest = trial.status.artifact_digest
+        if trial.configuration.quantized:
+            if digest is None:
+                raise ValueError(f"{trial.name} says of no artifact that it served it")
+            if store is not None:
+                return artifact_volume(store, digest)
+            return self._fetched("--store", self._places().store, "--digest", digest)
+        if model is None or model.path is None:
+            raise ValueError("it is not known where the unquantized model lies")
+        volume = served_volume(model.path, store=store, model_claim=model_claim(self.spec.model.uri))
+        return volume or self._fetched(*self._model_words(model))
+
+    def _model_words(self, model: ModelFacts) -> tuple[str, ...]:
+        source = model_source(self.spec.model)
+        commit = model.digest.removeprefix("commit-") if model.digest.startswith("commit-") else None
+        revision, token = commit or source.revision, source.token_env
+        return (
+            *("--model", source.uri, "--digest", model.digest),
+            *(("--revision", revision) if revision else ()),
+            *(("--token-env", token) if token else ()),
+            *(("--trust-remote-code",) if source.trust_remote_code else ()),
+        )
+
+    def _fetched(self, *what: str) -> LinkedVolume:
+        installation = self.installation
+        where = ("--directory", TRIAL_MOUNT, "--cache", f"{STORE_MOUNT}/cache")
+        fetching = Fetching(
+            image=installation.runner_image,
+            command=(*installation.runner_command, "fetch", *what, *where),
+            env=dict(installation.runner_env),
+            secrets=(*hub_secrets(self.spec.model), *installation.runner_secrets),
+            extra=installation.extra,
+        )
+        return LinkedVolume(fetching=fetching)

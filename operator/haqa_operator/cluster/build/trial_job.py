@@ -1,0 +1,278 @@
+"""A trial as one Job with one pod: quantize, then the engine beside the container that measures it.
+
+Data in, manifest out; everything in one object and so in one write: the request travels as an annotation that the pod
+shows to its containers as a file. The engine's container is the one of the winner's Deployment (`serving.pod`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from haqa_contract import FETCH_TRIAL, Configuration, EngineLaunch, TrialRequest
+from haqa_contract.termination import TERMINATION_LOG, TERMINATION_LOG_VARIABLE
+from haqa_operator.api.labels import (
+    ATTEMPT_LABEL,
+    COMPONENT_LABEL,
+    POOL_LABEL,
+    QUEUE_LABEL,
+    REQUEST_ANNOTATION,
+    TRIAL_LABEL,
+    TUNING_LABEL,
+)
+from haqa_operator.api.manifests import Manifest
+from haqa_operator.api.tuning import Artifacts, ModelSpec, TuningSpec
+from haqa_operator.cluster.names import MEASURE, QUANTIZE, job_name, label
+from haqa_operator.serving.launch import ENGINE_PORT
+from haqa_operator.serving.pod import (
+    EnginePod,
+    Resources,
+    container_security,
+    engine_container,
+    literal,
+    once,
+    placement,
+    pod_volumes,
+    resource_requirements,
+)
+from haqa_operator.serving.volumes import (
+    CLAIM_MOUNT,
+    STORE_MOUNT,
+    TRIAL_MOUNT,
+    ExtraVolume,
+    LinkedVolume,
+    SecretVariable,
+    model_mounts,
+    scratch_env,
+    scratch_mounts,
+    secret_env,
+)
+from haqa_operator.tuning.requests import TrialPlaces, model_source
+
+_REQUEST_FOLDER = "/etc/haqa"
+_REQUEST_FILE = "request.json"
+_GRACE_S = 30
+"""Enough for a step to leave its report after SIGTERM (`haqa_runner.steps.GRACE_S`)."""
+_SMALL = Resources(cpu="250m", memory="1Gi")
+"""Requests of a container that loads no model."""
+
+
+@dataclass(frozen=True)
+class TrialPod:
+    """Everything that a trial's Job depends on.
+
+    Attributes:
+        engine: As for the winner's Deployment, its model a `LinkedVolume` (`trial_volume`).
+        namespace: None leaves it to whoever applies the Job.
+        timeout: budget.trialTimeout; the whole Job ends then, waiting for a node included.
+        attempt: A second Job for the same trial has another name.
+        quantize_resources: None: those of the engine, which is not there yet while quantize runs.
+        runner_secrets: HF_TOKEN, AWS_SECRET_ACCESS_KEY and their like, by reference.
+        runner_env: Variables of quantize and measure, for example AWS_ENDPOINT_URL.
+        runner_extra: Folders that quantize and measure get beside their own.
+        queue_name: Kueue's LocalQueue; the Job then starts suspended, and Kueue lets it run.
+        owner: The owner reference, so that the Job goes with its trial.
+    """
+
+    engine: EnginePod
+    request: TrialRequest
+    runner_image: str
+    timeout: timedelta
+    namespace: str | None = None
+    attempt: int = 1
+    runner_command: tuple[str, ...] = ("python3", "-m", "haqa_runner")
+    quantize_resources: Resources | None = None
+    measure_resources: Resources = _SMALL
+    fetch_resources: Resources = _SMALL
+    runner_secrets: tuple[SecretVariable, ...] = ()
+    runner_env: dict[str, str] = field(default_factory=dict)
+    runner_extra: tuple[ExtraVolume, ...] = ()
+    queue_name: str | None = None
+    owner: Manifest | None = None
+
+
+def build_trial_job(trial: TrialPod) -> Manifest:
+    """The Job of a trial. One pod and no second try of the Job's own, except after a disruption of the pod."""
+    engine = trial.engine
+    quantizing = resource_requirements(replace(engine, resources=trial.quantize_resources or engine.resources))
+    containers: Manifest = {
+        "initContainers": [
+            _runner_container(trial, QUANTIZE, quantizing),
+            engine_container(engine, sidecar=True),
+        ],
+        "containers": [_runner_container(trial, MEASURE, _plain(trial.measure_resources))],
+    }
+    scraped = {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(engine.launch.port),
+        "prometheus.io/path": "/metrics",
+    }
+    return _job(trial, "trial", containers, scraped)
+
+
+def build_model_job(trial: TrialPod) -> Manifest:
+    """The Job that fetches the model and reports what it is: on a node of the pool, without its accelerators.
+
+    Its request is one of `fetch_request`; nothing is served.
+    """
+    container = _runner_container(trial, QUANTIZE, _plain(trial.fetch_resources))
+    return _job(trial, "model", {"containers": [container]}, {})
+
+
+def job_labels(request: TrialRequest, component: str, attempt: int = 1) -> dict[str, str]:
+    """Labels of Job and pod, by which the operator and Prometheus find them."""
+    return {
+        "app.kubernetes.io/managed-by": "haqa",
+        TUNING_LABEL: label(request.tuning),
+        POOL_LABEL: label(request.pool),
+        TRIAL_LABEL: label(request.trial),
+        COMPONENT_LABEL: component,
+        ATTEMPT_LABEL: str(attempt),
+    }
+
+
+def trial_volume(artifacts: Artifacts | None, model_uri: str) -> LinkedVolume:
+    """Where the engine of a trial finds its model: behind the link that quantize leaves."""
+    return LinkedVolume(store=artifacts.pvc if artifacts else None, model_claim=model_claim(model_uri))
+
+
+def model_claim(model_uri: str) -> str | None:
+    """The claim of a pvc:// model."""
+    scheme, _, rest = model_uri.partition("://")
+    return rest.partition("/")[0] if scheme == "pvc" else None
+
+
+def trial_places(namespace: str, tuning: str, pool: str, artifacts: Artifacts | None, model_uri: str) -> TrialPlaces:
+    """Where a trial reads and writes inside its pod.
+
+    Raises:
+        ValueError: the tuning names no store that a pod can reach.
+    """
+    if artifacts is None or artifacts.path:
+        named = f'path "{artifacts.path}"' if artifacts else "missing"
+        raise ValueError(f"spec.artifacts: {named}; in a cluster name a claim (pvc) or a bucket (s3://bucket/prefix)")
+    store = artifacts.s3.rstrip("/") if artifacts.s3 else STORE_MOUNT
+    return TrialPlaces(
+        store=store,
+        directory=TRIAL_MOUNT,
+        cache=f"{STORE_MOUNT}/cache",
+        reference=f"{store}/references/{namespace}/{tuning}/{pool}/reference.npz",
+        reports=f"{store}/reports/{namespace}/{tuning}",
+        mount=CLAIM_MOUNT if model_claim(model_uri) else None,
+    )
+
+
+def fetch_request(spec: TuningSpec, tuning: str, pool: str, places: TrialPlaces) -> TrialRequest:
+    """The request of `build_model_job`."""
+    return TrialRequest(
+        tuning=tuning,
+        trial=FETCH_TRIAL,
+        pool=pool,
+        model=model_source(spec.model, places.mount),
+        configuration=Configuration(),
+        engine=EngineLaunch(args=(), served_model_name=tuning, port=ENGINE_PORT),
+        store=places.store,
+        directory=places.directory,
+        cache=places.cache,
+        quantize_timeout_s=spec.budget.trial_timeout / timedelta(seconds=1),
+    )
+
+
+def hub_secrets(model: ModelSpec) -> tuple[SecretVariable, ...]:
+    """The token of a gated model, under the name that the request gives to it (`requests.model_source`)."""
+    ref = model.token_secret_ref
+    return (SecretVariable(ref.env or "HF_TOKEN", ref.name, ref.key),) if ref else ()
+
+
+def _job(trial: TrialPod, component: str, containers: Manifest, annotations: dict[str, str]) -> Manifest:
+    request = trial.request
+    labels = job_labels(request, component, trial.attempt)
+    name = job_name(request.trial if component == "trial" else f"{request.tuning}-{request.pool}-model", trial.attempt)
+    metadata: Manifest = {"name": name} | ({"namespace": trial.namespace} if trial.namespace else {})
+    metadata["labels"] = labels | ({QUEUE_LABEL: trial.queue_name} if trial.queue_name else {})
+    if trial.owner is not None:
+        metadata["ownerReferences"] = [trial.owner]
+    pod_annotations = {
+        REQUEST_ANNOTATION: json.dumps(request.model_dump(mode="json", exclude_none=True), separators=(",", ":")),
+        # A measurement does not survive that its node is given back for being little used.
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "true",
+    }
+    spec: Manifest = {
+        "completions": 1,
+        "parallelism": 1,
+        "backoffLimit": 0,
+        "podFailurePolicy": {"rules": _failure_rules()},
+        "activeDeadlineSeconds": max(1, math.ceil(trial.timeout / timedelta(seconds=1))),
+        "template": {
+            "metadata": {"labels": labels, "annotations": annotations | pod_annotations},
+            "spec": {"restartPolicy": "Never"}
+            | placement(trial.engine, grace_s=_GRACE_S)
+            | containers
+            | {"volumes": _volumes(trial)},
+        },
+    }
+    if trial.queue_name:
+        spec["suspend"] = True
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+
+
+def _failure_rules() -> list[Manifest]:
+    """The first that fits decides: a pod that was drained, preempted or evicted is replaced, any other failure stays.
+
+    By kubernetes.io, "Handling retriable and non-retriable pod failures with Pod failure policy".
+    """
+    return [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}},
+    ]
+
+
+def _runner_container(trial: TrialPod, step: str, resources: Manifest) -> Manifest:
+    given = [{"name": name, "value": literal(value)} for name, value in sorted(trial.runner_env.items())]
+    own = [*scratch_env(), {"name": TERMINATION_LOG_VARIABLE, "value": TERMINATION_LOG}]
+    return {
+        "name": step,
+        "image": trial.runner_image,
+        "command": [literal(word) for word in trial.runner_command],
+        "args": [step, "--request", f"{_REQUEST_FOLDER}/{_REQUEST_FILE}"],
+        "env": [
+            *given,
+            *(entry for entry in own if entry["name"] not in trial.runner_env),
+            *secret_env(trial.runner_secrets),
+        ],
+        "resources": resources,
+        # Without a message of its own, of a step that was killed, the end of the log says most.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": container_security(),
+        "volumeMounts": [
+            *model_mounts(trial.engine.model, writable=True),
+            {"name": "request", "mountPath": _REQUEST_FOLDER, "readOnly": True},
+            *scratch_mounts(),
+            *(extra.mount for extra in trial.runner_extra),
+        ],
+    }
+
+
+def _volumes(trial: TrialPod) -> list[Manifest]:
+    request = {
+        "name": "request",
+        "downwardAPI": {
+            "items": [
+                {
+                    "path": _REQUEST_FILE,
+                    "fieldRef": {"fieldPath": f"metadata.annotations['{REQUEST_ANNOTATION}']"},
+                }
+            ]
+        },
+    }
+    return once([*pod_volumes(trial.engine), request, *(extra.volume for extra in trial.runner_extra)])
+
+
+def _plain(resources: Resources) -> Manifest:
+    requirements: Manifest = {"requests": {"cpu": resources.cpu, "memory": resources.memory}}
+    if resources.memory_limit:
+        requirements["limits"] = {"memory": resources.memory_limit}
+    return requirements

@@ -1,0 +1,235 @@
+"""One tuning as the API server shows it, sorted into pools. Pure: objects in, types out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from cachetools import LRUCache, cached
+
+from haqa_operator.api import NodePool, QuantizationTuning, Trial, TrialPhase
+from haqa_operator.api.labels import ATTEMPT_LABEL, COMPONENT_LABEL, TRIAL_LABEL, TUNING_LABEL
+from haqa_operator.api.manifests import Manifest
+from haqa_operator.api.resources import QuantizationTrial
+from haqa_operator.api.status import ModelFacts, TuningStatus
+from haqa_operator.cluster.names import MEASURE, QUANTIZE, label
+from haqa_operator.cluster.observe.pods import Ended, Job, Pod
+from haqa_operator.hardware.node_labels import Node
+from haqa_operator.search.model_profile import ModelProfile
+
+
+@dataclass(frozen=True)
+class Work:
+    """A Job with its pods.
+
+    Attributes:
+        attempt: 1 for the first Job of a trial.
+    """
+
+    job: Manifest
+    pods: tuple[Manifest, ...]
+    attempt: int
+
+    @property
+    def name(self) -> str:
+        return str(self.job["metadata"]["name"])
+
+
+@dataclass(frozen=True)
+class TuningSnapshot:
+    """Everything about one tuning, as it was a moment ago.
+
+    Attributes:
+        silent_nodes: Names of the pools' nodes that do not answer, or say that they are not ready.
+        leftovers: Pods without their Job and Jobs without their trial: the garbage collector has not come to them yet.
+    """
+
+    tuning: QuantizationTuning
+    manifest: Manifest
+    trials: tuple[QuantizationTrial, ...]
+    trial_manifests: tuple[Manifest, ...]
+    work: tuple[Work, ...]
+    nodes: Mapping[str, tuple[Node, ...]]
+    leftovers: tuple[Manifest, ...] = ()
+    silent_nodes: frozenset[str] = frozenset()
+
+    @property
+    def namespace(self) -> str:
+        return str(self.manifest["metadata"]["namespace"])
+
+    @property
+    def generation(self) -> int:
+        return int(self.manifest["metadata"].get("generation", 1))
+
+    @property
+    def status(self) -> TuningStatus:
+        return self.tuning.status or TuningStatus()
+
+    def owner(self) -> dict[str, Any]:
+        """The reference by which trials go with their tuning."""
+        return owner_reference(self.manifest)
+
+    def trials_of(self, pool: NodePool, fingerprint: str) -> tuple[Trial, ...]:
+        """The pool's comparable trials by number."""
+        found = [t.trial() for t in self.trials if t.spec.pool == pool.name and t.spec.fingerprint == fingerprint]
+        return tuple(sorted(found, key=lambda trial: trial.number))
+
+    def resource_of(self, trial: str) -> Manifest | None:
+        """The trial's own object."""
+        return next((found for found in self.trial_manifests if found["metadata"]["name"] == trial), None)
+
+    def work_of(self, trial: str) -> Work | None:
+        """The latest attempt at a trial."""
+        return _latest(work for work in self.work if _label(work, TRIAL_LABEL) == label(trial))
+
+    def leaving(self, trial: str, now: float, patience_s: float) -> str | None:
+        """What is still there of a trial's earlier Jobs; None once the next one may start.
+
+        Args:
+            patience_s: A pod that should have been gone for longer is on a node that is lost, and is not waited for.
+        """
+        left = (one for one in self.leftovers if one["metadata"].get("labels", {}).get(TRIAL_LABEL) == label(trial))
+        return next((str(one["metadata"]["name"]) for one in left if _awaited(one, now, patience_s)), None)
+
+    def lingering(self, trial: str) -> int | None:
+        """The attempt of a recorded trial whose Job does not end by itself; None if it has ended or is about to."""
+        work = self.work_of(trial)
+        if work is None:
+            return None
+        job, pods = Job.read(work.job), [Pod.read(pod) for pod in work.pods]
+        ending = any(pod.over or pod.ended(MEASURE) or _failed(pod.ended(QUANTIZE)) for pod in pods)
+        return None if job.complete or job.failed or ending else work.attempt
+
+    def model_work(self) -> Work | None:
+        """The latest attempt at fetching the model."""
+        return _latest(work for work in self.work if _label(work, COMPONENT_LABEL) == "model")
+
+
+def read_snapshot(
+    tuning: QuantizationTuning,
+    manifest: Manifest,
+    trials: Sequence[Manifest],
+    jobs: Sequence[Manifest],
+    pods: Sequence[Manifest],
+    nodes: Mapping[str, Sequence[Manifest]],
+) -> TuningSnapshot:
+    own = [trial for trial in trials if _owned_by(trial, manifest)]
+    names = {str(trial["metadata"]["uid"]) for trial in own} | {str(manifest["metadata"]["uid"])}
+    mine = [job for job in jobs if any(ref["uid"] in names for ref in job["metadata"].get("ownerReferences", ()))]
+    known = {str(job["metadata"]["uid"]) for job in mine}
+    others = [job for job in jobs if str(job["metadata"]["uid"]) not in known]
+    orphans = [
+        pod for pod in pods if not any(ref["uid"] in known for ref in pod["metadata"].get("ownerReferences", ()))
+    ]
+    return TuningSnapshot(
+        tuning=tuning,
+        manifest=manifest,
+        trials=tuple(read_trial(trial) for trial in own),
+        trial_manifests=tuple(own),
+        work=tuple(Work(job, _pods_of(job, pods), _attempt(job)) for job in mine),
+        nodes={pool: tuple(read_node(node) for node in found) for pool, found in nodes.items()},
+        leftovers=(*others, *orphans),
+        silent_nodes=frozenset(_name(node) for found in nodes.values() for node in found if not _ready(node)),
+    )
+
+
+def _version(found: Manifest) -> tuple[str, str]:
+    return str(found["metadata"]["uid"]), str(found["metadata"]["resourceVersion"])
+
+
+# A look reads all trials of its tuning, and most of them have ended: each version is parsed once.
+@cached(LRUCache(2000), key=_version, lock=Lock())
+def read_trial(found: Manifest) -> QuantizationTrial:
+    return QuantizationTrial.model_validate(dict(found))
+
+
+def work_selector(tuning: QuantizationTuning, trials: Iterable[Manifest]) -> str | None:
+    """Selects the tuning's Jobs and pods that there may be something to do about; None = there are none.
+
+    What succeeded is left out: it may be hundreds, and a kilobyte of each is what makes a look slow.
+    """
+    own = tuning_selector(tuning.metadata.name)
+    if (tuning.status or TuningStatus()).model is None:
+        return own
+    open_ = [label(_name(trial)) for trial in trials if trial.get("status", {}).get("phase") != TrialPhase.SUCCEEDED]
+    return f"{own},{TRIAL_LABEL} in ({','.join(open_)})" if open_ else None
+
+
+def read_node(node: Manifest) -> Node:
+    """Labels and resources of a node."""
+    metadata, status = node["metadata"], node.get("status", {})
+    return Node(str(metadata["name"]), dict(metadata.get("labels", {})), dict(status.get("allocatable", {})))
+
+
+def profile_of(facts: ModelFacts) -> ModelProfile:
+    """Raises ModelProfileError, as `ModelProfile.from_config`."""
+    return ModelProfile.from_config(json.loads(facts.config or "{}"), facts.weight_bytes)
+
+
+def owner_reference(owner: Manifest) -> dict[str, Any]:
+    metadata = owner["metadata"]
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": True,
+        # False: deleting never waits for anything of ours.
+        "blockOwnerDeletion": False,
+    }
+
+
+def selector_of(pool: NodePool) -> str:
+    """The pool's nodeSelector as the API server's label selector."""
+    return label_selector(pool.node_selector)
+
+
+def label_selector(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+
+
+def tuning_selector(tuning: str) -> str:
+    return f"{TUNING_LABEL}={label(tuning)}"
+
+
+def _owned_by(child: Manifest, owner: Manifest) -> bool:
+    return any(ref["uid"] == owner["metadata"]["uid"] for ref in child["metadata"].get("ownerReferences", ()))
+
+
+def _pods_of(job: Manifest, pods: Sequence[Manifest]) -> tuple[Manifest, ...]:
+    return tuple(pod for pod in pods if _owned_by(pod, job))
+
+
+def _failed(step: Ended | None) -> bool:
+    return step is not None and step.exit_code != 0
+
+
+def _awaited(leftover: Manifest, now: float, patience_s: float) -> bool:
+    if leftover["kind"] != "Pod":
+        return True
+    pod = Pod.read(leftover)
+    return not pod.over and (pod.gone_by is None or now < pod.gone_by + patience_s)
+
+
+def _ready(node: Manifest) -> bool:
+    conditions = node.get("status", {}).get("conditions", ())
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _name(thing: Manifest) -> str:
+    return str(thing["metadata"]["name"])
+
+
+def _attempt(job: Manifest) -> int:
+    return int(job["metadata"].get("labels", {}).get(ATTEMPT_LABEL, "1"))
+
+
+def _label(work: Work, name: str) -> str:
+    return str(work.job["metadata"].get("labels", {}).get(name, ""))
+
+
+def _latest(found: Iterable[Work]) -> Work | None:
+    return max(found, key=lambda work: work.attempt, default=None)

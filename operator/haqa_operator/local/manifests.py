@@ -1,0 +1,70 @@
+"""The winner of a pool as manifests: with the arguments that were measured, and nothing else changed."""
+
+from __future__ import annotations
+
+import os
+
+from haqa_contract import EngineLaunch
+from haqa_operator.api import NodePool, QuantizationTuning
+from haqa_operator.decision.results import PoolResult, Verdict
+from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.hardware.this_machine import detect
+from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name, render_yaml
+from haqa_operator.serving.images import engine_image
+from haqa_operator.serving.launch import ENGINE_PORT, relocated
+from haqa_operator.serving.pod import EnginePod
+from haqa_operator.serving.volumes import MODEL_MOUNT, ClaimVolume, artifact_volume
+
+LOCAL_CLAIM = "haqa-artifacts"
+"""Claim that a manifest made on one machine names; the artifact has to be copied into it."""
+
+
+def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | None:
+    """Deployment and Service in YAML; None where there is nothing worth serving."""
+    winner = next((trial for trial in result.trials if trial.name == result.decision.winner), None)
+    pool = next((pool for pool in tuning.spec.node_pools if pool.name == result.pool), None)
+    served = result.decision.verdict in (Verdict.WINNER, Verdict.BASELINE_BEST)
+    if winner is None or pool is None or not served or not winner.status.engine_args:
+        return None
+    accelerator = pool_accelerator(pool)
+    measured = EngineLaunch(
+        args=winner.status.engine_args,
+        env=winner.status.engine_env,
+        served_model_name=tuning.metadata.name,
+        port=ENGINE_PORT,
+    )
+    launch = relocated(measured, MODEL_MOUNT)
+    claim = tuning.spec.artifacts.pvc if tuning.spec.artifacts and tuning.spec.artifacts.pvc else LOCAL_CLAIM
+    digest = winner.status.artifact_digest
+    pod = EnginePod(
+        launch=launch,
+        accelerator=accelerator,
+        image=pool.image or engine_image(accelerator),
+        model=artifact_volume(claim, digest) if digest else ClaimVolume(claim),
+        node_selector=dict(pool.node_selector),
+        tolerations=pool.tolerations,
+    )
+    provenance = Provenance.of(winner)
+    deployment = tuning.spec.output.deployment
+    name = deployment.name or deployment_name(tuning.metadata.name, pool.name)
+    namespace = tuning.metadata.namespace
+    comment = (
+        f"{winner.configuration.describe()}: {result.decision.reason}\n"
+        f"{_where(digest)} is expected in the claim {claim}."
+    )
+    return render_yaml(
+        [
+            build_deployment(pod, provenance, name=name, namespace=namespace, replicas=deployment.replicas),
+            build_service(pod, provenance, name=name, namespace=namespace),
+        ],
+        comment,
+    )
+
+
+def _where(digest: str | None) -> str:
+    return f"artifacts/{digest}/model of the store" if digest else "The unquantized model"
+
+
+def pool_accelerator(pool: NodePool) -> Accelerator:
+    """This machine as the pool sees it."""
+    return detect({**os.environ, **pool.env}, pool.hardware, gpus_per_replica=pool.gpus_per_replica)

@@ -1,0 +1,241 @@
+"""A tuning on this machine: every pool in turn, from the file to the decision."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from haqa_contract import Configuration, TrialReport, TrialRequest
+from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SpecError, TuningSpec
+from haqa_operator.decision.results import PoolResult
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.hardware.this_machine import detect
+from haqa_operator.local.environments import engine_version, serving_environment
+from haqa_operator.local.executor import LocalExecutor, LocalPool, free_port, step_environment
+from haqa_operator.local.journal import Journal, JournalBusyError
+from haqa_operator.local.launchers import launchers
+from haqa_operator.local.preflight import local_problems, read_config
+from haqa_operator.local.processes import Launcher, run_step
+from haqa_operator.local.workspace import Workspace
+from haqa_operator.search.build import SpaceError
+from haqa_operator.search.model_profile import ModelProfile, ModelProfileError
+from haqa_operator.search.space import SearchSpace
+from haqa_operator.serving.launch import engine_launch
+from haqa_operator.serving.settings import catalogue
+from haqa_operator.tuning.fingerprint import fingerprint
+from haqa_operator.tuning.loop import Observer, PoolRun
+from haqa_operator.tuning.pool_setup import PoolSetup
+from haqa_operator.tuning.preflight import model_unread
+from haqa_operator.tuning.requests import model_source
+from haqa_runner.serve.launching import Spawn
+
+FETCH_TIMEOUT_S = 6 * 3600.0
+
+
+@dataclass(frozen=True)
+class FetchedModel:
+    """The model on this machine.
+
+    Attributes:
+        path: Its folder.
+        digest: Which model it is: hub commit, or hash of the files.
+        config: Its config.json.
+    """
+
+    path: Path
+    digest: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool of the tuning, as this machine stands in for it."""
+
+    spec: NodePool
+    accelerator: Accelerator
+
+
+OnResult = Callable[[PoolResult], None]
+
+
+class LocalTuning:
+    """One tuning file on this machine.
+
+    Raises:
+        SpecError: from any method, for what the user has to change.
+    """
+
+    def __init__(
+        self,
+        tuning: QuantizationTuning,
+        out: Path,
+        observer: Observer,
+        *,
+        prefork: bool = True,
+        only: str | None = None,
+    ) -> None:
+        self.tuning = tuning
+        self.workspace = Workspace.of(out, tuning.metadata.name)
+        self._observer = observer
+        self._prefork = prefork
+        self._pools = [pool for pool in tuning.spec.node_pools if only in (None, pool.name)]
+        if not self._pools:
+            names = ", ".join(pool.name for pool in tuning.spec.node_pools)
+            raise SpecError([f"--pool {only}: no such pool; nodePools has {names}"])
+
+    @property
+    def spec(self) -> TuningSpec:
+        return self.tuning.spec
+
+    def run(self, on_result: OnResult) -> list[PoolResult]:
+        """Tunes every pool; `on_result` is called after each."""
+        problems = local_problems(self.tuning)
+        if problems:
+            raise SpecError(problems)
+        pools = [self._pool(pool) for pool in self._pools]
+        self.workspace.root.mkdir(parents=True, exist_ok=True)
+        results = []
+        with launchers(self._prefork, self._observer.on_note) as (runner, spawn):
+            model = self._fetch(runner)
+            for pool in pools:
+                result = self._tune(pool, model, runner, spawn)
+                results.append(result)
+                on_result(result)
+        return results
+
+    def _pool(self, pool: NodePool) -> Pool:
+        try:
+            env = {**os.environ, **pool.env}
+            return Pool(pool, detect(env, pool.hardware, gpus_per_replica=pool.gpus_per_replica))
+        except ValueError as error:
+            raise SpecError([f'nodePools "{pool.name}": {error}']) from None
+
+    def _tune(self, pool: Pool, model: FetchedModel, runner: Launcher, spawn: Spawn) -> PoolResult:
+        name = pool.spec.name
+        version = engine_version(serving_environment()) or catalogue().version
+        print_of = fingerprint(self.spec, pool.spec, pool.accelerator, model.digest, version)
+        profile = self._profile(model)
+        setup = PoolSetup(self.spec, pool.spec, pool.accelerator, profile, version)
+        space = self._space(setup)
+        if not space.candidates:
+            reasons = sorted({exclusion.reason for exclusion in space.exclusions})
+            raise SpecError([f'nodePools "{name}": no configuration can be tried: {"; ".join(reasons)}'])
+        folder = self.workspace.run(name, print_of)
+        try:
+            journal = Journal(self.workspace.journal(name, print_of))
+        except JournalBusyError as error:
+            raise SpecError([str(error)]) from None
+        strategy, note = setup.strategy(os.environ, _Exchanges(folder / "agent").save)
+        if note:
+            self._observer.on_note(name, note)
+        place = LocalPool(
+            spec=self.spec,
+            pool=pool.spec,
+            accelerator=pool.accelerator,
+            folder=folder,
+            store=self._store(),
+            cache=self.workspace.cache,
+            model_limit=profile.max_positions,
+        )
+        run = PoolRun(
+            tuning=self.tuning.metadata.name,
+            pool=name,
+            spec=self.spec,
+            space=space,
+            hardware=pool.accelerator.describe(),
+            strategy=strategy,
+            executor=LocalExecutor(place, runner, spawn),
+            recorder=journal,
+            observer=self._observer,
+            env=pool.spec.env,
+            agent_note=note,
+        )
+        try:
+            return run.run()
+        finally:
+            journal.close()
+
+    def _space(self, setup: PoolSetup) -> SearchSpace:
+        try:
+            space = setup.space()
+        except SpaceError as error:
+            raise SpecError([f"spec.search: {error}"]) from None
+        for note in (*space.notes, *([space.baseline_problem] if space.baseline_problem else [])):
+            self._observer.on_note(setup.pool.name, note)
+        return space
+
+    def _profile(self, model: FetchedModel) -> ModelProfile:
+        try:
+            return ModelProfile.from_config(model.config, weight_bytes(model.path))
+        except ModelProfileError as error:
+            raise SpecError([f"spec.model.uri: {self.spec.model.uri}: {error}"]) from None
+
+    def _store(self) -> str:
+        artifacts = self.spec.artifacts
+        if artifacts is None:
+            return os.fspath(self.workspace.store)
+        return artifacts.s3 or os.fspath(Path(artifacts.path or self.workspace.store).absolute())
+
+    def _fetch(self, runner: Launcher) -> FetchedModel:
+        """The model, through the runner's own loading code, before any trial is paid for."""
+        folder = self.workspace.fetch
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        launch = engine_launch(
+            Configuration(),
+            Accelerator(Vendor.CPU, "this machine"),
+            model_path="/model",
+            served_model_name=self.tuning.metadata.name,
+            port=free_port(),
+        )
+        request = TrialRequest(
+            tuning=self.tuning.metadata.name,
+            trial="fetch",
+            pool="",
+            model=model_source(self.spec.model),
+            configuration=Configuration(),
+            engine=launch,
+            store=self._store(),
+            directory=os.fspath(folder),
+            cache=os.fspath(self.workspace.cache),
+        )
+        file = folder / "request.json"
+        file.write_text(request.model_dump_json(indent=1))
+        argv = ["haqa_runner", "quantize", "--request", os.fspath(file)]
+        run_step(
+            runner,
+            argv,
+            step_environment(),
+            folder,
+            "fetch.log",
+            FETCH_TIMEOUT_S,
+            lambda progress: self._observer.on_note("model", progress.message),
+        )
+        report = TrialReport.model_validate_json((folder / "quantize.json").read_bytes())
+        if report.failure is not None or report.artifact is None:
+            raise SpecError([model_unread(self.spec.model.uri, report.failure)])
+        path = Path(report.artifact.path)
+        return FetchedModel(path, report.artifact.model_digest, read_config(path))
+
+
+@dataclass
+class _Exchanges:
+    """Keeps every exchange with the LLM in full, one file each."""
+
+    folder: Path
+
+    def save(self, prompt: str, reply: str, exchange: Exchange) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(self.folder.glob("*.json")))
+        body = {"prompt": prompt, "reply": reply, "exchange": exchange.model_dump(mode="json", by_alias=True)}
+        (self.folder / f"{number:04d}-{exchange.prompt_hash[:12]}.json").write_text(json.dumps(body, indent=1))
+
+
+def weight_bytes(path: Path) -> int | None:
+    """Size of a checkpoint's tensors; None where it has no safetensors files."""
+    return sum(file.stat().st_size for file in path.glob("*.safetensors")) or None

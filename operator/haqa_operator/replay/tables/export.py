@@ -1,0 +1,84 @@
+"""A finished tuning as a table that `haqa replay` reads back without options."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from haqa_operator.api.metrics import MetricKey
+from haqa_operator.api.trial import Trial
+from haqa_operator.metrics.intervals import interval
+from haqa_operator.replay.tables.cells import write_scalar
+from haqa_operator.replay.tables.columns import (
+    BASELINE,
+    BOUNDS,
+    FAILURE,
+    MACHINE_HOURS,
+    MESSAGE,
+    METRIC,
+    SETTING,
+    TRIAL,
+)
+
+
+def export_table(trials: Sequence[Trial]) -> str:
+    """CSV with one line for each repeat of each finished trial; `Table.load` describes the columns.
+
+    What was measured once in a trial (perplexity, the artifact's size) stands on the trial's first line, with the
+    interval it was measured with.
+    """
+    finished = [trial for trial in trials if trial.status.phase.finished]
+    rows = [row for trial in finished for row in _rows(trial)]
+    header = list(dict.fromkeys([TRIAL + "name", TRIAL + BASELINE, "scheme", "algorithm", "group-size"]))
+    settings = sorted({name for row in rows for name in row if name.startswith(SETTING)})
+    metrics = dict.fromkeys(name for row in rows for name in row if name.startswith(METRIC))
+    about = [TRIAL + name for name in (FAILURE, MESSAGE, MACHINE_HOURS)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*header, *settings, *metrics, *about], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _rows(trial: Trial) -> list[dict[str, str]]:
+    configuration, status = trial.configuration, trial.status
+    repeats = {name: values for name, values in status.samples.items() if _explained(trial, name)}
+    count = max((len(values) for values in repeats.values()), default=1)
+    rows: list[dict[str, str]] = [
+        {
+            TRIAL + "name": trial.name,
+            TRIAL + BASELINE: write_scalar(trial.is_baseline),
+            "scheme": configuration.scheme.value,
+            "algorithm": configuration.algorithm.value,
+            "group-size": write_scalar(configuration.group_size),
+            **{SETTING + name: write_scalar(value) for name, value in configuration.engine},
+        }
+        for _ in range(count)
+    ]
+    for name, values in repeats.items():
+        for row, value in zip(rows, values, strict=False):
+            row[METRIC + name] = repr(value)
+    rows[0] |= _measured_once(trial, repeats)
+    rows[0][TRIAL + MACHINE_HOURS] = repr(status.machine_hours)
+    if status.failure is not None:
+        rows[0][TRIAL + FAILURE] = status.failure.reason.value
+        rows[0][TRIAL + MESSAGE] = " ".join(status.failure.message.split())
+    return rows
+
+
+def _explained(trial: Trial, name: str) -> bool:
+    """Whether the estimate of a metric follows from its repeats."""
+    estimate = trial.status.metrics.get(name)
+    return estimate is not None and estimate == interval(MetricKey.parse(name), trial.status.samples[name])
+
+
+def _measured_once(trial: Trial, repeats: Mapping[str, Sequence[float]]) -> dict[str, str]:
+    cells = {}
+    for name, estimate in trial.status.metrics.items():
+        if name in repeats:
+            continue
+        cells[METRIC + name] = repr(estimate.value)
+        if estimate.n > 1 or estimate.low != estimate.high:
+            cells |= {f"{METRIC}{name}:{bound}": repr(getattr(estimate, bound)) for bound in BOUNDS}
+    return cells

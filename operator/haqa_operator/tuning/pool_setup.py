@@ -1,0 +1,86 @@
+"""What a pool's search needs to know before its first trial: the space, and who picks from it.
+
+The same for a pool of this machine and for one of a cluster; only where hardware and model are looked up differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+
+from cachetools import LRUCache, cached
+
+from haqa_operator.agent.context import PromptModel, context_for, model_name
+from haqa_operator.agent.strategy import SaveExchange, agent_or_fallback
+from haqa_operator.api import NodePool, SearchStrategy, TuningSpec
+from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.search.build import build_space
+from haqa_operator.search.factory import make_strategy
+from haqa_operator.search.model_profile import ModelProfile
+from haqa_operator.search.space import SearchSpace
+from haqa_operator.search.strategies import Strategy
+from haqa_operator.serving.launch import default_max_model_len
+
+
+def _inputs(setup: PoolSetup) -> tuple[Hashable, ...]:
+    return (
+        setup.spec.model_dump_json(),
+        setup.pool.model_dump_json(),
+        setup.accelerator,
+        setup.profile,
+        setup.engine_version,
+    )
+
+
+@dataclass(frozen=True)
+class PoolSetup:
+    """One pool of a tuning on known hardware with a known model.
+
+    Attributes:
+        engine_version: vLLM's, for example `0.32.0`.
+    """
+
+    spec: TuningSpec
+    pool: NodePool
+    accelerator: Accelerator
+    profile: ModelProfile
+    engine_version: str
+
+    @property
+    def max_model_len(self) -> int:
+        return default_max_model_len(self.spec.workload, self.spec.evaluation, self.profile.max_positions)
+
+    # The operator asks at every look, and enumerating takes longer than all the rest of it.
+    @cached(LRUCache(64), key=_inputs, lock=Lock())
+    def space(self) -> SearchSpace:
+        """Raises SpaceError: there are too many candidates."""
+        return build_space(
+            self.spec.search,
+            self.accelerator,
+            self.profile,
+            self.spec.workload,
+            self.engine_version,
+            env=self.pool.env,
+            max_model_len=self.max_model_len,
+            objective=self.spec.objectives[0],
+        )
+
+    def strategy(
+        self, env: Mapping[str, str], save: SaveExchange, api_key: str | None = None
+    ) -> tuple[Strategy, str | None]:
+        """Who proposes, and one line where that is not who was asked for; as `agent_or_fallback`."""
+        search, profile = self.spec.search, self.profile
+        asked = SearchStrategy.BAYESIAN if search.strategy is SearchStrategy.AGENT else search.strategy
+        facts = PromptModel(
+            name=model_name(self.spec.model.uri),
+            architecture=profile.architecture,
+            parameters=profile.parameters,
+            layers=profile.layers,
+            hidden_size=profile.hidden_size,
+            dtype=profile.dtype,
+        )
+        engine = f"vLLM {self.engine_version}"
+        context = context_for(self.spec, self.pool, self.accelerator, engine=engine, model=facts)
+        fallback = make_strategy(asked, search.seed)
+        return agent_or_fallback(search, lambda: context, fallback, env, save, api_key)

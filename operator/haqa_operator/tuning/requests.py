@@ -1,0 +1,91 @@
+"""A trial of a tuning, as the request that its runner reads. Pure: the same for processes and for pods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from haqa_contract import AccuracyGate, EngineLaunch, ModelSource, TrialRequest
+from haqa_operator.api import Constraint, Trial, TuningSpec
+from haqa_operator.api.metrics import higher_is_better, is_accuracy
+from haqa_operator.api.tuning import ModelSpec
+
+
+@dataclass(frozen=True)
+class TrialPlaces:
+    """Where a trial reads and writes, as its own containers or processes see it.
+
+    Attributes:
+        store: Artifact store (folder or s3:// URI).
+        directory: The trial's own folder.
+        cache: Folder for fetched models.
+        reference: The baseline's next-token distributions.
+        reports: Folder in the store for the trials' reports; None: they stay in the trials' own folders.
+        mount: Where a pvc:// claim is mounted.
+    """
+
+    store: str
+    directory: str
+    cache: str
+    reference: str
+    reports: str | None = None
+    mount: str | None = None
+
+
+def model_source(model: ModelSpec, mount: str | None = None) -> ModelSource:
+    """The model without its secret: the token's environment variable is named, never its value."""
+    token_env = (model.token_secret_ref.env or "HF_TOKEN") if model.token_secret_ref else None
+    return ModelSource(
+        uri=model.uri,
+        revision=model.revision,
+        token_env=token_env,
+        trust_remote_code=model.trust_remote_code,
+        mount=mount,
+    )
+
+
+def trial_request(
+    spec: TuningSpec, trial: Trial, baseline: Trial | None, launch: EngineLaunch, places: TrialPlaces
+) -> TrialRequest:
+    """The request for one attempt at a trial."""
+    limit_s = spec.budget.trial_timeout / timedelta(seconds=1)
+    return TrialRequest(
+        tuning=trial.tuning,
+        trial=trial.name,
+        pool=trial.pool,
+        model=model_source(spec.model, places.mount),
+        configuration=trial.configuration,
+        calibration=spec.calibration,
+        evaluation=spec.evaluation,
+        workload=spec.workload,
+        engine=launch,
+        gates=() if trial.is_baseline else accuracy_gates(spec.constraints, baseline),
+        baseline=trial.is_baseline,
+        reference=places.reference,
+        store=places.store,
+        directory=places.directory,
+        cache=places.cache,
+        quantize_timeout_s=limit_s,
+        measure_timeout_s=limit_s,
+    )
+
+
+def accuracy_gates(constraints: tuple[Constraint, ...], baseline: Trial | None) -> tuple[AccuracyGate, ...]:
+    """The constraints that accuracy alone decides, in absolute numbers.
+
+    One that is relative to a baseline without that metric makes no gate: the decision reports it instead.
+    """
+    gates = (_gate(constraint, baseline) for constraint in constraints if is_accuracy(constraint.metric))
+    return tuple(gate for gate in gates if gate is not None)
+
+
+def _gate(constraint: Constraint, baseline: Trial | None) -> AccuracyGate | None:
+    if constraint.max_degradation_percent is None:
+        return AccuracyGate(metric=constraint.metric, min=constraint.min, max=constraint.max)
+    reference = baseline.status.metrics.get(constraint.metric) if baseline else None
+    if reference is None:
+        return None
+    share = constraint.max_degradation_percent / 100
+    if higher_is_better(constraint.metric):
+        return AccuracyGate(metric=constraint.metric, min=reference.value * (1 - share))
+    return AccuracyGate(metric=constraint.metric, max=reference.value * (1 + share))

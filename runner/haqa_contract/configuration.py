@@ -1,0 +1,102 @@
+"""What is served and how: one point of the search space."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from haqa_contract.base import Contract, Scalar
+
+
+class Scheme(StrEnum):
+    """Number formats of weights and activations, by llm-compressor's preset names where there is one."""
+
+    BF16 = "BF16"
+    """The unquantized model, in the type its checkpoint has."""
+    W8A8_INT8 = "W8A8-INT8"
+    W4A16 = "W4A16"
+    W4A16_ASYM = "W4A16-ASYM"
+    W8A16 = "W8A16"
+    W4A8 = "W4A8"
+    W4AFP8 = "W4AFP8"
+    FP8_DYNAMIC = "FP8-DYNAMIC"
+    FP8_BLOCK = "FP8-BLOCK"
+    NVFP4 = "NVFP4"
+    NVFP4A16 = "NVFP4A16"
+    MXFP4 = "MXFP4"
+    MXFP4A16 = "MXFP4A16"
+    MXFP8 = "MXFP8"
+
+
+class Algorithm(StrEnum):
+    """How the quantized weights are found."""
+
+    NONE = "none"
+    """Only for the unquantized model."""
+    RTN = "rtn"
+    """Plain rounding to nearest; needs no calibration data for weight-only and dynamic schemes."""
+    GPTQ = "gptq"
+    AWQ = "awq"
+    SMOOTHQUANT = "smoothquant"
+    """SmoothQuant, then rounding."""
+    SMOOTHQUANT_GPTQ = "smoothquant-gptq"
+    AUTOROUND = "autoround"
+
+
+class Configuration(Contract):
+    """One point of the search space: what is served and how. Equal configurations are the same trial."""
+
+    scheme: Scheme = Field(
+        default=Scheme.BF16, description="Number formats of weights and activations; BF16 = the unquantized model"
+    )
+    algorithm: Algorithm = Field(default=Algorithm.NONE, description="How the quantized weights are found")
+    group_size: int | None = Field(default=None, description="Weights that share one scale; none = the scheme's own")
+    engine: tuple[tuple[str, Scalar], ...] = Field(
+        default=(),
+        description="vLLM settings that differ from the defaults, sorted by name: command-line names without dashes "
+        "in front (max-num-seqs), or environment variables (VLLM_CPU_OMP_THREADS_BIND)",
+    )
+
+    @property
+    def settings(self) -> dict[str, Scalar]:
+        return dict(self.engine)
+
+    @property
+    def quantized(self) -> bool:
+        return self.scheme is not Scheme.BF16
+
+    @property
+    def parameters(self) -> dict[str, Scalar]:
+        """The configuration as the search sees it: parameter name -> value, engine settings among them.
+
+        A replayed table may bring schemes that HAQA does not make; they sit in `engine` under `scheme` and win here.
+        """
+        own: dict[str, Scalar] = {"scheme": self.scheme.value, "algorithm": self.algorithm.value}
+        if self.group_size is not None:
+            own["group-size"] = self.group_size
+        return {**own, **self.settings}
+
+    @classmethod
+    def of(
+        cls,
+        scheme: Scheme | str = Scheme.BF16,
+        algorithm: Algorithm | str = Algorithm.NONE,
+        group_size: int | None = None,
+        **engine: Scalar,
+    ) -> Configuration:
+        """For code and tests: engine settings as keywords, `_` for `-` in lower-case names."""
+        named = {k if k.isupper() else k.replace("_", "-"): v for k, v in engine.items()}
+        return cls(
+            scheme=Scheme(scheme),
+            algorithm=Algorithm(algorithm),
+            group_size=group_size,
+            engine=tuple(sorted(named.items())),
+        )
+
+    def describe(self) -> str:
+        """Short text for tables and logs: `W4A16/gptq g128, max-num-seqs=64`."""
+        head = self.scheme.value if not self.quantized else f"{self.scheme.value}/{self.algorithm.value}"
+        if self.group_size is not None:
+            head += f" g{self.group_size}"
+        return ", ".join([head, *(f"{name}={value}" for name, value in self.engine)])

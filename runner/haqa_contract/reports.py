@@ -1,0 +1,142 @@
+"""What a runner found out: the report of a trial, and the progress on the way to it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from haqa_contract.base import CONTRACT_VERSION, Contract
+from haqa_contract.failures import Failure
+
+
+class Estimate(Contract):
+    """A measured number with its spread.
+
+    `low` and `high` bound the mean with 95 % confidence (Student's t over `n` repeats); with one repeat both equal
+    the value.
+    """
+
+    value: float = Field(description="Mean over the repeats")
+    low: float = Field(description="Lower end of the 95 % confidence interval of the mean")
+    high: float = Field(description="Upper end of the 95 % confidence interval of the mean")
+    n: int = Field(ge=1, description="Repeats behind it")
+
+
+class Phase(Contract):
+    name: str = Field(description="fetch, quantize, publish, load, sanity, accuracy, warmup, load_test or overhead")
+    started: float
+    seconds: float
+
+
+class ArtifactReport(Contract):
+    digest: str = Field(description="sha256 of the artifact's content address")
+    path: str
+    size_bytes: int
+    reused: bool = Field(description="Already in the store: made by an earlier trial")
+    model_digest: str = Field(description="Which model this was made from: hub commit, or hash of the files")
+    tool_versions: dict[str, str] = Field(default_factory=dict)
+    peak_rss_bytes: int | None = Field(default=None, description="Largest resident memory while quantizing")
+    config: str | None = Field(
+        default=None, description="Of a fetched model: what the search reads of its config.json, as JSON"
+    )
+    weight_bytes: int | None = Field(default=None, description="Of a fetched model: size of its tensors")
+
+
+class EngineReport(Contract):
+    version: str
+    pid: int | None = None
+    startup_s: float = Field(description="Process start until /health answered")
+    args: tuple[str, ...]
+    env: dict[str, str] = Field(default_factory=dict)
+    kv_cache_tokens: int | None = None
+    notes: tuple[str, ...] = Field(
+        default=(), description="Lines of the log that say which kernels, dtype and threads are in use"
+    )
+
+
+class AccuracyReport(Contract):
+    metrics: dict[str, Estimate] = Field(description="perplexity, klDivergence, topTokenAgreement, accuracy.<task>")
+    tokens: int = Field(description="Scored tokens behind perplexity")
+
+
+class Latency(Contract):
+    """Milliseconds over the requests of one window, from the client's own clock."""
+
+    mean: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+
+class Window(Contract):
+    """One load test: fixed concurrency, warm, between two readings of the engine's own counters."""
+
+    concurrency: int
+    repeat: int
+    started: float
+    ended: float
+    completed: int
+    failed: int
+    output_tokens_per_s: float = Field(description="By the engine's counters over the window")
+    total_tokens_per_s: float
+    requests_per_s: float
+    ttft_ms: Latency
+    itl_ms: Latency
+    tpot_ms: Latency
+    e2e_ms: Latency
+    source: Literal["engine-metrics", "prometheus", "load-generator"] = Field(description="Who counted the tokens")
+    client_output_tokens_per_s: float = Field(description="The load generator's own figure, the cross-check")
+    disagreement: float = Field(description="|engine - client| / engine for throughput; over 0.1 marks the window")
+    engine_mean_ms: dict[str, float] = Field(
+        default_factory=dict, description="ttft, itl, e2e means by the engine's histograms"
+    )
+    preemptions: int = 0
+    peak_kv_cache_usage: float | None = Field(default=None, description="Share of the KV cache in use, 0 to 1")
+    saturated: bool = Field(default=False, description="Requests queued in the engine: more concurrency than it runs")
+    invalid: str | None = Field(default=None, description="Why this window does not count; it was measured again")
+
+
+class LoadReport(Contract):
+    windows: tuple[Window, ...]
+
+
+class TrialReport(Contract):
+    """What a trial found out. Each runner step writes its own; `merged` makes one of them."""
+
+    contract: Literal[1] = CONTRACT_VERSION
+    trial: str
+    artifact: ArtifactReport | None = None
+    engine: EngineReport | None = None
+    accuracy: AccuracyReport | None = None
+    load: LoadReport | None = None
+    failure: Failure | None = None
+    phases: tuple[Phase, ...] = ()
+    warnings: tuple[str, ...] = ()
+    machine: dict[str, str] = Field(default_factory=dict, description="CPU or GPU model, cores, kernel, versions")
+
+    def merged(self, later: TrialReport) -> TrialReport:
+        """This report completed by a later step's; the first failure stays."""
+        return TrialReport(
+            trial=self.trial,
+            artifact=later.artifact or self.artifact,
+            engine=later.engine or self.engine,
+            accuracy=later.accuracy or self.accuracy,
+            load=later.load or self.load,
+            failure=self.failure or later.failure,
+            phases=self.phases + later.phases,
+            warnings=self.warnings + later.warnings,
+            machine={**self.machine, **later.machine},
+        )
+
+
+class Progress(Contract):
+    """One line of a runner's standard output while it works: `HAQA ` + this as JSON."""
+
+    phase: str
+    done: float = Field(ge=0, le=1)
+    message: str = ""
+
+
+PROGRESS_PREFIX = "HAQA "

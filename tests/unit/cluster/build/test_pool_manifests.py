@@ -1,0 +1,99 @@
+"""A winner's pod finds what was measured: mounted from a claim, or fetched by its digest."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.unit.tuning.test_plan import BASELINE, INT8, trial
+
+from haqa_operator.api import NodePool, Trial, TuningSpec
+from haqa_operator.api.labels import REQUEST_ANNOTATION
+from haqa_operator.api.status import ModelFacts
+from haqa_operator.cluster.build.pool_manifests import PoolPods
+from haqa_operator.cluster.installation import Installation
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.serving.volumes import SecretVariable
+
+CPU = Accelerator(vendor=Vendor.CPU, product="a CPU", memory_gib=24, cores=2)
+POOL = NodePool.model_validate({"name": "cpu", "nodeSelector": {"pool": "cpu"}})
+INSTALLATION = Installation(
+    runner_image="example/runner:1",
+    runner_env={"AWS_ENDPOINT_URL": "https://s3.example"},
+    runner_secrets=(SecretVariable("AWS_SECRET_ACCESS_KEY", "bucket", "key"),),
+)
+DIGEST = "3fa1" * 16
+
+
+def winner(won: Trial, facts: ModelFacts | None, **spec: Any) -> dict[str, Any]:
+    given = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "cpu"}], "artifacts": {"s3": "s3://b/haqa"}}
+    pods = PoolPods("team", "demo", TuningSpec.model_validate(given | spec), POOL, CPU, INSTALLATION)
+    deployment, _ = pods.winner(won, facts)
+    found: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return found
+
+
+def quantized() -> Trial:
+    done = trial(1, INT8, 150)
+    return done.model_copy(update={"status": done.status.model_copy(update={"artifact_digest": DIGEST})})
+
+
+def hub(digest: str = "commit-abc") -> ModelFacts:
+    return ModelFacts(digest=digest, path="/store/cache/hub/x")
+
+
+def words(pod: dict[str, Any]) -> list[str]:
+    (fetching,) = pod["initContainers"]
+    command: list[str] = fetching["command"]
+    assert fetching["name"] == "fetch-model"
+    return command
+
+
+def test_every_attempt_at_a_trial_has_a_place_for_its_report() -> None:
+    spec = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "cpu"}], "artifacts": {"pvc": "artifacts"}}
+    pods = PoolPods("team", "demo", TuningSpec.model_validate(spec), POOL, CPU, INSTALLATION)
+    trial = quantized()
+    job = pods.trial_job(trial, None, 2, {})
+    request = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])
+    assert request["report"] == f"/store/reports/team/demo/{trial.name}/2.json"
+
+
+def test_an_artifact_in_a_bucket_is_fetched_by_its_digest() -> None:
+    pod = winner(quantized(), hub())
+    assert words(pod)[:4] == ["python3", "-m", "haqa_runner", "fetch"]
+    assert words(pod)[4:8] == ["--store", "s3://b/haqa", "--digest", DIGEST]
+    (fetching,) = pod["initContainers"]
+    env = {entry["name"]: entry for entry in fetching["env"]}
+    assert env["AWS_ENDPOINT_URL"]["value"] == "https://s3.example"
+    assert env["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "bucket", "key": "key"}
+
+
+def test_an_artifact_in_a_claim_is_mounted() -> None:
+    pod = winner(quantized(), hub(), artifacts={"pvc": "artifacts"})
+    assert "initContainers" not in pod
+    (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "model"]
+    assert mount["subPath"] == f"artifacts/{DIGEST}/model"
+
+
+def test_a_hub_model_is_pinned_to_the_commit_that_was_measured() -> None:
+    given = {"uri": "hf://org/name", "revision": "main", "tokenSecretRef": {"name": "hub"}}
+    pod = winner(trial(0, BASELINE, 100), hub(), model=given)
+    command = words(pod)
+    assert command[command.index("--revision") + 1] == "abc"
+    assert command[command.index("--digest") + 1] == "commit-abc"
+    assert command[command.index("--token-env") + 1] == "HF_TOKEN"
+    assert "--trust-remote-code" not in command
+
+
+def test_a_model_of_a_bucket_is_checked_against_what_was_measured() -> None:
+    pod = winner(trial(0, BASELINE, 100), hub("etags-1"), model={"uri": "s3://models/demo"})
+    command = words(pod)
+    assert command[command.index("--model") + 1] == "s3://models/demo"
+    assert command[command.index("--digest") + 1] == "etags-1"
+    assert "--revision" not in command
+
+
+def test_an_unknown_artifact_is_not_served() -> None:
+    with pytest.raises(ValueError, match="no artifact"):
+        winner(trial(1, INT8, 150), hub())

@@ -1,0 +1,69 @@
+"""A quick strategy's answer is there at once; a model's comes while others are looked at."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from haqa_contract import Configuration
+from haqa_operator.api import Proposal, Proposer
+from haqa_operator.cluster.edges.proposals import BackgroundProposals, ProposalRequest
+
+QUESTION = ProposalRequest("uid", "here", "abc", 1)
+PROPOSAL = Proposal(configuration=Configuration(), proposer=Proposer.GRID)
+
+
+@pytest.fixture
+def proposals() -> Iterator[BackgroundProposals]:
+    made = BackgroundProposals()
+    yield made
+    made.close()
+
+
+def test_a_strategy_that_only_computes_has_answered_when_it_was_asked(proposals: BackgroundProposals) -> None:
+    told: list[str] = []
+    proposals.ask(QUESTION, lambda: PROPOSAL, lambda: told.append("look"))
+    answer = proposals.answer(QUESTION)
+    assert answer is not None
+    assert answer.result() == PROPOSAL
+    assert proposals.answer(QUESTION) is None
+    assert told == []
+
+
+def test_a_model_is_not_waited_for_and_says_when_it_has_answered(proposals: BackgroundProposals) -> None:
+    may_answer, told = threading.Event(), threading.Event()
+
+    def think() -> Proposal:
+        may_answer.wait(10)
+        return PROPOSAL
+
+    began = time.monotonic()
+    proposals.ask(QUESTION, think, told.set)
+    assert time.monotonic() - began < 5
+    assert proposals.waiting(QUESTION)
+    assert proposals.answer(QUESTION) is None
+    may_answer.set()
+    assert told.wait(10)
+    answer = proposals.answer(QUESTION)
+    assert answer is not None
+    assert answer.result() == PROPOSAL
+
+
+def test_the_same_question_is_asked_once(proposals: BackgroundProposals) -> None:
+    asked: list[int] = []
+    for number in range(3):
+        proposals.ask(QUESTION, lambda n=number: asked.append(n), lambda: None)
+    assert asked == [0]
+
+
+def test_an_error_of_the_strategy_is_its_answer(proposals: BackgroundProposals) -> None:
+    def fail() -> Proposal:
+        raise RuntimeError("no idea")
+
+    proposals.ask(QUESTION, fail, lambda: None)
+    answer = proposals.answer(QUESTION)
+    assert answer is not None
+    assert isinstance(answer.exception(), RuntimeError)

@@ -1,0 +1,67 @@
+"""An installation's settings, or a sentence that names the variable."""
+
+from __future__ import annotations
+
+import pytest
+
+from haqa_operator.cluster.installation import Installation, InstallationError
+from haqa_operator.cluster.observe.failures import Limits
+from haqa_operator.metrics.prometheus_http import Connection
+from haqa_operator.metrics.prometheus_series import Labels
+from haqa_operator.serving.volumes import ExtraVolume
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert Installation.from_environment({}) == Installation()
+
+
+def test_everything_can_be_set() -> None:
+    found = Installation.from_environment(
+        {
+            "HAQA_NAMESPACE": "serving",
+            "HAQA_RUNNER_COMMAND": '["python3", "-m", "haqa_runner"]',
+            "HAQA_EXTRA_VOLUMES": '[{"name": "v", "mountPath": "/opt/v", "source": {"hostPath": {"path": "/opt/v"}}}]',
+            "HAQA_PROMETHEUS_URL": "http://prometheus:9090",
+            "HAQA_PROMETHEUS_USERNAME": "haqa",
+            "HAQA_PROMETHEUS_PASSWORD": "s3cret",
+            "HAQA_PROMETHEUS_VERIFY": "false",
+            "HAQA_PROMETHEUS_TIMEOUT_SECONDS": "3",
+            "HAQA_PROMETHEUS_POD_LABEL": "kubernetes_pod_name",
+            "HAQA_SCRAPE_INTERVAL_SECONDS": "5",
+            "HAQA_STARTUP_SECONDS": "1800",
+            "HAQA_UNSCHEDULABLE_SECONDS": "3600",
+            "HAQA_IMAGE_PULL_SECONDS": "120",
+            "HAQA_NODE_LOST_SECONDS": "30",
+        }
+    )
+    assert found.namespace == "serving"
+    assert found.extra == (ExtraVolume("v", "/opt/v", {"hostPath": {"path": "/opt/v"}}),)
+    assert found.prometheus == Connection(
+        "http://prometheus:9090", username="haqa", password="s3cret", verify=False, timeout_s=3
+    )
+    assert "s3cret" not in repr(found)
+    assert found.prometheus_labels == Labels(namespace="namespace", pod="kubernetes_pod_name")
+    assert found.scrape_interval_s == 5
+    assert found.startup_timeout_s == 1800
+    assert found.limits == Limits(unschedulable_s=3600, image_pull_s=120, node_lost_s=30)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HAQA_RUNNER_COMMAND", "python3"),
+        ("HAQA_RUNNER_COMMAND", "{}"),
+        ("HAQA_EXTRA_VOLUMES", '[{"name": "v"}]'),
+        ("HAQA_PROMETHEUS_URL", "prometheus:9090"),
+        ("HAQA_PROMETHEUS_TIMEOUT_SECONDS", "soon"),
+        ("HAQA_PROMETHEUS_VERIFY", "no"),
+        ("HAQA_PROMETHEUS_POD_LABEL", "pod-name"),
+        ("HAQA_SCRAPE_INTERVAL_SECONDS", "often"),
+        ("HAQA_SCRAPE_INTERVAL_SECONDS", "0"),
+        ("HAQA_SCRAPE_INTERVAL_SECONDS", "inf"),
+        ("HAQA_UNSCHEDULABLE_SECONDS", "0"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str) -> None:
+    with pytest.raises(InstallationError, match="HAQA_PROMETHEUS" if "PROMETHEUS" in name else name):
+        Installation.from_environment({"HAQA_PROMETHEUS_URL": "http://prometheus:9090", name: value})
