@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -54,7 +54,7 @@ class EventRecorder:
         self._objects = objects
         self._instance = socket.gethostname()
 
-    def record(self, about: Mapping[str, Any], happened: Event, *, quiet: bool = False) -> None:
+    def record(self, about: Manifest, happened: Event, *, quiet: bool = False) -> None:
         """`about`: the object as the API server shows it; its description lists the event. `quiet`: no log line."""
         if not quiet:
             log.log(logging.WARNING if happened.warning else logging.INFO, "%s: %s", happened.reason, happened.message)
