@@ -33,7 +33,7 @@ _SOURCES = {
     RUNNER_IMAGE: ("Dockerfile.runner", "locks/build.txt", "locks/runner.txt", "runner"),
 }
 """What each image is made from, beside what all of them are."""
-_SHARED_SOURCES = (".dockerignore", "pyproject.toml", "README.md")
+_SHARED_SOURCES = (".dockerignore", "pyproject.toml", "README.md", "LICENSE")
 
 
 def operator_image() -> Path:
