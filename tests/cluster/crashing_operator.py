@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.cluster.edges.api_server import Kind, Objects
+from haqa_operator.cluster.edges.api_server import Kind
+from haqa_operator.cluster.edges.kubernetes_api import KubernetesApi
 from haqa_operator.handlers import main as operator
 
 CRASHED = 57
@@ -22,10 +23,10 @@ _WRITES = ("create", "server_side_apply", "delete")
 crashes = Path(sys.argv[1])
 
 
-class CrashingObjects(Objects):
+class CrashingApi(KubernetesApi):
     """Ends the process between a write and whatever the operator would have done next."""
 
-    def _call(self, kind: Kind, verb: str, **arguments: Any) -> Manifest | None:
+    def _call(self, kind: Kind, verb: str, **arguments: Any) -> Manifest:
         if verb not in _WRITES:
             return super()._call(kind, verb, **arguments)
         name = arguments.get("name") or arguments["body"]["metadata"]["name"]
@@ -39,7 +40,7 @@ class CrashingObjects(Objects):
         return written
 
     def _version(self, kind: Kind, name: str, namespace: str | None) -> str | None:
-        found = super()._call(kind, "get", name=name, namespace=namespace, missing_is_none=True)
+        found = self.get(kind, name, namespace)
         if found is None or found["metadata"].get("deletionTimestamp"):
             return None
         return str(found["metadata"]["resourceVersion"])
@@ -49,7 +50,7 @@ def live() -> int:
     """One life of the operator, in a process of its own."""
     child = os.fork()
     if child == 0:
-        operator.Objects = CrashingObjects  # type: ignore[misc]
+        operator.KubernetesApi = CrashingApi  # type: ignore[misc]
         os._exit(operator.main())
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from haqa_operator.api.status import TuningStatus
 from haqa_operator.api.tuning import QuantizationTuning
 
 
@@ -65,6 +66,14 @@ def parse_tuning(document: Any) -> QuantizationTuning:
         return QuantizationTuning.model_validate(document)
     except ValidationError as error:
         raise SpecError(list(sentences(error, document))) from None
+
+
+def parse_status(document: Any) -> TuningStatus:
+    """The status of a tuning, whatever its spec is; the empty one where there is none that can be read."""
+    try:
+        return TuningStatus.model_validate(document.get("status") or {})
+    except ValidationError:
+        return TuningStatus()
 
 
 def sentences(error: ValidationError, document: Any) -> Iterator[str]:

@@ -17,7 +17,8 @@ from haqa_operator.api.labels import TUNING_LABEL
 from haqa_operator.cluster.act.dependencies import Dependencies
 from haqa_operator.cluster.act.reconciler import Key, Reconciler
 from haqa_operator.cluster.edges import telemetry
-from haqa_operator.cluster.edges.api_server import Objects
+from haqa_operator.cluster.edges.api_server import ApiServer
+from haqa_operator.cluster.edges.kubernetes_api import KubernetesApi
 from haqa_operator.cluster.installation import Installation, InstallationError
 from haqa_operator.handlers import logs
 from haqa_operator.handlers.queue import Queue
@@ -76,11 +77,11 @@ def register(registry: kopf.OperatorRegistry, queue: Queue, watches: Watches) ->
         kopf.on.event(*resource, registry=registry, labels={TUNING_LABEL: kopf.PRESENT})(child_changed)
 
 
-async def serve(installation: Installation, objects: Objects, address: str) -> None:
+async def serve(installation: Installation, api: ApiServer, address: str) -> None:
     """Runs until it is told to stop; raises what ends the watching or the working."""
     registry = kopf.OperatorRegistry()
     queue = Queue(lambda key: reconciler.reconcile(key))
-    dependencies = Dependencies.of(objects, installation)
+    dependencies = Dependencies.of(api, installation)
     reconciler = Reconciler(dependencies, queue.add_from_thread)
     telemetry.QUEUE_DEPTH.set_function(lambda: queue.depth)
     watches = Watches([plural for *_, plural in (TUNINGS, *CHILDREN)])
@@ -114,7 +115,7 @@ def main() -> int:
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    asyncio.run(serve(installation, Objects.connect(os.environ.get("KUBECONFIG")), address))
+    asyncio.run(serve(installation, KubernetesApi.connect(os.environ.get("KUBECONFIG")), address))
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from haqa_operator.cluster.edges.api_server import ApiError, Objects
+from haqa_operator.cluster.edges.api_server import ApiError, ApiServer
 from haqa_operator.cluster.observe.attempts import LogWanted, TrialObservation, observe_attempt
 from haqa_operator.cluster.observe.failures import Limits
 from haqa_operator.cluster.observe.snapshot import Work
@@ -19,7 +19,7 @@ PODLESS_S = 5.0
 
 
 def observe_with_logs(
-    objects: Objects, namespace: str, work: Work, now: float, limits: Limits | None = None
+    api: ApiServer, namespace: str, work: Work, now: float, limits: Limits | None = None
 ) -> TrialObservation:
     """The state of a Job, with the logs that it takes to tell.
 
@@ -27,22 +27,22 @@ def observe_with_logs(
     """
     seen = observe_attempt(work.job, work.pods, now, limits=limits)
     if not seen.logs_wanted:
-        return _podless(objects, namespace, work, seen, now)
+        return _podless(api, namespace, work, seen, now)
     logs: dict[str, str] = {}
     for wanted in seen.logs_wanted:
-        text = _read(objects, namespace, wanted)
+        text = _read(api, namespace, wanted)
         if text is None and now < (seen.finished or now) + LOG_PATIENCE_S:
             return seen
         logs[wanted.container] = text or ""
     return observe_attempt(work.job, work.pods, now, logs=logs, limits=limits)
 
 
-def _read(objects: Objects, namespace: str, wanted: LogWanted) -> str | None:
+def _read(api: ApiServer, namespace: str, wanted: LogWanted) -> str | None:
     """None if the node does not give it, since it is lost or restarting; empty if the log is gone."""
     try:
         # A container that ended a moment ago may have been restarted meanwhile, and its log is then the one before.
         for previous in (wanted.previous, not wanted.previous):
-            text = objects.log(namespace, wanted.pod, wanted.container, previous)
+            text = api.log(namespace, wanted.pod, wanted.container, previous)
             if wanted.line in text:
                 return text
     except ApiError as error:
@@ -51,13 +51,13 @@ def _read(objects: Objects, namespace: str, wanted: LogWanted) -> str | None:
     return ""
 
 
-def _podless(objects: Objects, namespace: str, work: Work, seen: TrialObservation, now: float) -> TrialObservation:
+def _podless(api: ApiServer, namespace: str, work: Work, seen: TrialObservation, now: float) -> TrialObservation:
     """With the reason why the Job has no pod, which nothing but its events tells."""
     waiting = not seen.phase.finished and seen.pod is None and not work.job.get("spec", {}).get("suspend")
     if not waiting or seen.started is None or now < seen.started + PODLESS_S:
         return seen
     try:
-        why = objects.latest_warning(namespace, str(work.job["metadata"]["uid"]))
+        why = api.latest_warning(namespace, str(work.job["metadata"]["uid"]))
     except ApiError as error:
         log.warning("%s/%s: %s", namespace, work.name, error)
         return seen

@@ -1,34 +1,36 @@
-"""What a look at a tuning works with; lives as long as the operator."""
+"""What reconciling works with; lives as long as the operator."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from haqa_operator.cluster.edges.api_server import Objects
+from haqa_operator.cluster.edges.api_server import ApiServer
 from haqa_operator.cluster.edges.events import EventRecorder
 from haqa_operator.cluster.edges.prometheus_readings import PrometheusReadings
 from haqa_operator.cluster.edges.proposals import BackgroundProposals
+from haqa_operator.cluster.edges.trial_cache import TrialCache
 from haqa_operator.cluster.installation import Installation
 from haqa_operator.metrics.prometheus import PrometheusSource
 
 
 @dataclass(frozen=True)
 class Dependencies:
-    """Everything that is shared by the looks.
+    """Everything that reconciliations share.
 
     Attributes:
         readings: None: the runner's own figures are the record.
     """
 
-    objects: Objects
+    api: ApiServer
     installation: Installation
     proposals: BackgroundProposals
     events: EventRecorder
     readings: PrometheusReadings | None = None
+    trials: TrialCache = field(default_factory=TrialCache)
 
     @classmethod
-    def of(cls, objects: Objects, installation: Installation) -> Dependencies:
-        return cls(objects, installation, BackgroundProposals(), EventRecorder(objects), _readings(installation))
+    def of(cls, api: ApiServer, installation: Installation) -> Dependencies:
+        return cls(api, installation, BackgroundProposals(), EventRecorder(api), _readings(installation))
 
 
 def _readings(installation: Installation) -> PrometheusReadings | None:

@@ -1,15 +1,15 @@
-"""What follows from a pool's answer: its Deployment and Service, or why there are none."""
+"""Carries out a pool's answer: applies the winner's Deployment and Service, or says why there are none."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from haqa_operator.api.labels import APPROVAL_ANNOTATION, TUNING_LABEL
+from haqa_operator.api.labels import APPROVAL_ANNOTATION, MANAGED_BY, TUNING_LABEL
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import ModelFacts, PoolPhase
-from haqa_operator.cluster.build.pool_manifests import PoolPods
+from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
 from haqa_operator.cluster.build.statuses import PoolView
-from haqa_operator.cluster.edges.api_server import DEPLOYMENT, POD, Objects
+from haqa_operator.cluster.edges.api_server import POD, ApiServer, Kind
 from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.deployments import serves, waits_for
 from haqa_operator.cluster.observe.snapshot import TuningSnapshot, label_selector
@@ -17,16 +17,16 @@ from haqa_operator.decision.results import Decision, Verdict
 
 
 @dataclass(frozen=True)
-class Conclusion:
-    """Carries out a pool's answer.
+class Deployer:
+    """Deploys the winner of one pool, during one reconciliation.
 
     Attributes:
         model: What was found out about the unquantized model.
     """
 
-    objects: Objects
+    api: ApiServer
     snapshot: TuningSnapshot
-    pods: PoolPods
+    manifests: PoolManifests
     model: ModelFacts
 
     def carry_out(self, view: PoolView, decision: Decision, why: str) -> PoolView:
@@ -38,50 +38,52 @@ class Conclusion:
             return replace(view, phase=PoolPhase.SUCCEEDED)
         if output.approval == "Manual" and decision.winner not in self._approved():
             message = (
-                f"{decision.reason} To put it out: kubectl annotate --overwrite quantizationtuning "
+                f"{decision.reason} To deploy it: kubectl annotate --overwrite quantizationtuning "
                 f"{self.snapshot.tuning.metadata.name} {APPROVAL_ANNOTATION}={decision.winner}"
             )
             return replace(view, phase=PoolPhase.AWAITING_APPROVAL, message=message)
         winner = next(trial for trial in view.state.trials if trial.name == decision.winner)
         try:
-            deployment, service = self.pods.winner(winner, self.model)
-        except ValueError as error:
+            deployment, service = self.manifests.winner(winner, self.model)
+        except CannotDeploy as error:
             return replace(view, phase=PoolPhase.FAILED, problem=str(error))
-        return self._put_out(view, deployment, service)
+        return self._deploy(view, deployment, service)
 
     def _approved(self) -> set[str]:
         annotations = self.snapshot.manifest["metadata"].get("annotations") or {}
         return {name.strip() for name in str(annotations.get(APPROVAL_ANNOTATION, "")).split(",")}
 
-    def _put_out(self, view: PoolView, deployment: Manifest, service: Manifest) -> PoolView:
+    def _deploy(self, view: PoolView, deployment: Manifest, service: Manifest) -> PoolView:
+        """Writes both or neither: what somebody else has made under one of the names stays as it is."""
         name = deployment["metadata"]["name"]
-        existing = self.objects.get(DEPLOYMENT, name, self.snapshot.namespace)
-        adopt = self.snapshot.tuning.spec.output.deployment.adopt
-        if existing is not None and not adopt and not self._ours(existing):
-            return replace(
-                view,
-                phase=PoolPhase.FAILED,
-                problem=f"Deployment {name} is there already and not of this tuning; set output.deployment.adopt, or "
-                "another output.deployment.name",
-            )
-        if existing is None:
-            self.objects.create(deployment)
+        existing = {manifest["kind"]: self._existing(manifest) for manifest in (deployment, service)}
+        if not self.snapshot.tuning.spec.output.deployment.adopt:
+            foreign = [kind for kind, found in existing.items() if found is not None and not self._ours(found)]
+            if foreign:
+                problem = (
+                    f"{foreign[0]} {name} exists already and was not made by this tuning; choose another "
+                    "output.deployment.name, or set output.deployment.adopt to take it over"
+                )
+                return replace(view, phase=PoolPhase.FAILED, problem=problem)
+        if existing["Deployment"] is None:
+            self.api.create(deployment)
+        # `replicas` belongs to whoever scales it from then on.
         lasting = {**deployment, "spec": {k: v for k, v in deployment["spec"].items() if k != "replicas"}}
-        served = self.objects.apply(lasting)
-        self.objects.apply(service)
+        served = self.api.apply(lasting)
+        self.api.apply(service)
         if serves(served):
             return replace(view, phase=PoolPhase.SUCCEEDED, deployment=name)
         message = f"{view.message} Deployment {name}: {waits_for(served, self._pods_of(served))}"
         return replace(view, phase=PoolPhase.DEPLOYING, deployment=name, message=message)
 
+    def _existing(self, manifest: Manifest) -> Manifest | None:
+        return self.api.get(Kind.of(manifest), manifest["metadata"]["name"], self.snapshot.namespace)
+
     def _pods_of(self, deployment: Manifest) -> list[Manifest]:
         selector = label_selector(deployment["spec"]["selector"]["matchLabels"])
-        return self.objects.list(POD, self.snapshot.namespace, selector)
+        return self.api.list(POD, self.snapshot.namespace, selector)
 
     def _ours(self, existing: Manifest) -> bool:
-        labels = existing["metadata"].get("labels", {})
-        wanted = {
-            "app.kubernetes.io/managed-by": "haqa",
-            TUNING_LABEL: label(self.snapshot.tuning.metadata.name),
-        }
+        labels = existing["metadata"].get("labels") or {}
+        wanted = {**MANAGED_BY, TUNING_LABEL: label(self.snapshot.tuning.metadata.name)}
         return all(labels.get(name) == value for name, value in wanted.items())

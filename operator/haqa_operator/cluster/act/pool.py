@@ -1,9 +1,7 @@
-"""One look at one pool: what is there, what to do about it, and doing it."""
+"""Reconciles one pool: what is there, what to do about it, and doing it."""
 
 from __future__ import annotations
 
-import base64
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -11,10 +9,12 @@ from datetime import datetime
 from haqa_operator.api import Trial
 from haqa_operator.api.status import PoolPhase
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
+from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.act.dependencies import Dependencies
-from haqa_operator.cluster.act.deploy import Conclusion
-from haqa_operator.cluster.act.trials import PoolContext, TrialWriter
-from haqa_operator.cluster.build.pool_manifests import PoolPods
+from haqa_operator.cluster.act.deploy import Deployer
+from haqa_operator.cluster.act.proposing import ProposalSource
+from haqa_operator.cluster.act.trials import TrialWriter
+from haqa_operator.cluster.build.pool_manifests import PoolManifests
 from haqa_operator.cluster.build.statuses import PoolView
 from haqa_operator.cluster.decide import (
     Attempt,
@@ -28,11 +28,8 @@ from haqa_operator.cluster.decide import (
     TryAgain,
     reconcile_pool,
 )
-from haqa_operator.cluster.edges.api_server import SECRET
-from haqa_operator.cluster.edges.proposals import ProposalRequest
+from haqa_operator.cluster.edges.api_server import ApiRefused
 from haqa_operator.cluster.observe.snapshot import profile_of
-from haqa_operator.cluster.warm_start import earlier_answer, earlier_runs
-from haqa_operator.decision.observations import observations_of
 from haqa_operator.search.build import SpaceError
 from haqa_operator.search.model_profile import ModelProfileError
 from haqa_operator.serving.settings import catalogue
@@ -44,52 +41,60 @@ _SHORT = 5
 """Digits of the fingerprint in a trial's name."""
 
 
-class StrategyError(Exception):
-    """The strategy itself failed, not its model: the queue asks again, each time later."""
-
-
 class PoolReconciler:
-    """Lives for one look."""
+    """Lives for one reconciliation."""
 
-    def __init__(self, dependencies: Dependencies, look: PoolContext, look_again: Callable[[], None]) -> None:
-        self._objects = dependencies.objects
+    def __init__(self, dependencies: Dependencies, context: PoolContext, requeue: Callable[[], None]) -> None:
+        self._api = dependencies.api
         self._installation = dependencies.installation
-        self._proposals = dependencies.proposals
-        self._look_again = look_again
-        self._snapshot = look.snapshot
-        self._pool = look.pool
-        self._accelerator = look.accelerator
-        self._model = look.model
-        self._now = look.now
-        self._tuning = look.snapshot.tuning.metadata.name
+        self._context = context
+        self._snapshot = context.snapshot
+        self._pool = context.pool
+        self._accelerator = context.accelerator
+        self._tuning = context.snapshot.tuning.metadata.name
         self._version = catalogue().version
         self._fingerprint = fingerprint(
-            look.snapshot.tuning.spec, look.pool, look.accelerator, look.model.digest, self._version
+            context.snapshot.tuning.spec, context.pool, context.accelerator, context.model.digest, self._version
         )
-        self._trials = TrialWriter(dependencies, look, self._fingerprint, look_again)
+        self._trials = TrialWriter(dependencies, context, self._fingerprint, requeue)
+        self._proposals = ProposalSource(self._api, dependencies.proposals, context, self._fingerprint, requeue)
 
     def carry_on(self) -> PoolView:
-        """Does what is to be done and says how the pool then is."""
+        """Does what is to be done and says how the pool then is.
+
+        A write that is refused ends what can be done for now; the view says so.
+        """
         hardware = self._accelerator.describe()
         try:
             setup = PoolSetup(
-                self._snapshot.tuning.spec, self._pool, self._accelerator, profile_of(self._model), self._version
+                self._snapshot.tuning.spec,
+                self._pool,
+                self._accelerator,
+                profile_of(self._context.model),
+                self._version,
             )
-            space = setup.space()
+            state = self._state(setup)
         except (SpaceError, ModelProfileError) as error:
             return PoolView(self._pool.name, PoolPhase.FAILED, hardware=hardware, problem=str(error))
-        trials = self._snapshot.trials_of(self._pool, self._fingerprint)
-        state = PoolState(
+        view = self._view(setup, state, hardware)
+        if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
+            view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
+        return view
+
+    def _state(self, setup: PoolSetup) -> PoolState:
+        return PoolState(
             tuning=self._tuning,
             pool=self._pool.name,
             spec=setup.spec,
-            space=space,
-            trials=trials,
+            space=setup.space(),
+            trials=self._snapshot.trials_of(self._pool, self._fingerprint),
             started=self._started(),
-            now=self._now,
+            now=self._context.now,
             run=self._fingerprint[:_SHORT],
         )
-        pods = PoolPods(
+
+    def _manifests(self, setup: PoolSetup) -> PoolManifests:
+        return PoolManifests(
             self._snapshot.namespace,
             self._tuning,
             setup.spec,
@@ -98,55 +103,51 @@ class PoolReconciler:
             self._installation,
             setup.max_model_len,
         )
-        view = self._view(setup, pods, state, hardware)
-        if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
-            view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
-        return view
 
-    def _view(self, setup: PoolSetup, pods: PoolPods, state: PoolState, hardware: str) -> PoolView:
+    def _view(self, setup: PoolSetup, state: PoolState, hardware: str) -> PoolView:
+        manifests = self._manifests(setup)
         attempts = {trial.name: attempt for trial in state.trials if (attempt := self._attempt(trial)) is not None}
         leaving, lingering = self._leaving(state), self._lingering(state)
-        found = PoolObservation(state, attempts, leaving=frozenset(leaving), lingering=lingering)
-        left, carried = self._act(setup, pods, found)
-        doing = _doing(left, leaving, self._snapshot.silent_nodes)
-        view = PoolView(self._pool.name, PoolPhase.SEARCHING, doing, hardware, left.state)
-        for action in carried:
-            match action:
-                case AskStrategy(number) if number == left.state.next_number:
-                    view = replace(view, message=_joined(view.message, f"choosing trial {number}"))
-                case Conclude(decision, why):
-                    conclusion = Conclusion(self._objects, self._snapshot, pods, self._model)
-                    view = conclusion.carry_out(view, decision, why)
+        progress = _Progress(PoolObservation(state, attempts, leaving=frozenset(leaving), lingering=lingering))
+        view = PoolView(self._pool.name, PoolPhase.SEARCHING, "", hardware, state)
+        try:
+            self._act(setup, manifests, progress)
+            left = progress.observed
+            view = replace(view, message=_doing(left, leaving, self._snapshot.silent_nodes), state=left.state)
+            for action in progress.done:
+                match action:
+                    case AskStrategy(number) if number == left.state.next_number:
+                        view = replace(view, message=_joined(view.message, f"choosing trial {number}"))
+                    case Conclude(decision, why):
+                        deployer = Deployer(self._api, self._snapshot, manifests, self._context.model)
+                        view = deployer.carry_out(view, decision, why)
+        except ApiRefused as error:
+            state = progress.observed.state
+            return replace(view, state=state, problem=f"the API server refuses: {error}", refused=True)
         return view
 
-    def _act(
-        self, setup: PoolSetup, pods: PoolPods, found: PoolObservation
-    ) -> tuple[PoolObservation, list[PoolAction]]:
-        """Everything that can be done now, with what follows from it: a trial is recorded and the next one started.
-
-        Returns:
-            How it then is, and what was done.
-        """
-        state = self._with_answer(found.state)
-        carried: list[PoolAction] = []
+    def _act(self, setup: PoolSetup, manifests: PoolManifests, progress: _Progress) -> None:
+        """Everything that can be done now, with what follows from it: a trial is recorded and the next one started."""
+        progress.state = self._with_answer(progress.state)
         while True:
-            asking = self._proposals.waiting(self._question(state.next_number))
-            found = replace(found, state=state, asking=asking)
-            fresh = [action for action in reconcile_pool(found) if action not in carried]
+            progress.observed = replace(
+                progress.observed, asking=self._proposals.pending(progress.observed.state.next_number)
+            )
+            fresh = [action for action in reconcile_pool(progress.observed) if action not in progress.done]
             if not fresh:
-                return found, carried
+                return
             for action in fresh:
-                state = self._carry_out(action, setup, pods, state)
-            carried += fresh
+                progress.state = self._carry_out(action, setup, manifests, progress.state)
+            progress.done += fresh
 
-    def _carry_out(self, action: PoolAction, setup: PoolSetup, pods: PoolPods, state: PoolState) -> PoolState:
+    def _carry_out(self, action: PoolAction, setup: PoolSetup, manifests: PoolManifests, state: PoolState) -> PoolState:
         match action:
             case AskStrategy(number):
                 return self._choose(setup, state, number)
             case Propose(trial):
                 return self._create(state, trial)
             case StartJob(trial, number):
-                self._trials.start(pods, state.measured_baseline, trial, number)
+                self._trials.start(manifests, state.measured_baseline, trial, number)
             case TryAgain(trial, seen, number):
                 self._trials.note_attempt(trial, seen, number)
                 self._trials.remove_job(trial, number)
@@ -166,14 +167,20 @@ class PoolReconciler:
 
     def _choose(self, setup: PoolSetup, state: PoolState, number: int) -> PoolState:
         """The next trial where an earlier run or a quick strategy knows it; else it is asked for."""
-        guess = earlier_answer(self._earlier_runs(), state)
+        guess = self._proposals.earlier_answer(state)
         if guess is not None:
             return self._create(state, new_trial(state, number, guess))
-        self._ask(setup, state, number)
+        self._proposals.request(setup, state, number)
         return self._with_answer(state)
 
-    def _earlier_runs(self) -> tuple[tuple[Trial, ...], ...]:
-        return earlier_runs(self._snapshot.trials, self._pool.name, self._fingerprint)
+    def _with_answer(self, state: PoolState) -> PoolState:
+        """The state with the strategy's answer, if one has come; its trial is made at once."""
+        answer = self._proposals.answer(state.next_number)
+        if answer is None:
+            return state
+        if answer.proposal is None:
+            return replace(state, exhausted=True)
+        return self._create(state, new_trial(state, state.next_number, answer.proposal))
 
     def _started(self) -> float | None:
         created = [
@@ -192,52 +199,36 @@ class PoolReconciler:
         if work is None:
             return None
         limits = self._installation.limits
-        seen = observe_with_logs(self._objects, self._snapshot.namespace, work, self._now, limits)
+        seen = observe_with_logs(self._api, self._snapshot.namespace, work, self._context.now, limits)
         if self._trials.being_read(seen):
             seen = replace(seen, message="measured; waiting for Prometheus")
         return Attempt(work.attempt, seen)
 
     def _leaving(self, state: PoolState) -> dict[str, str]:
         """Trial -> what is left of its earlier Jobs, of those that have no Job now."""
-        patience_s = self._installation.limits.node_lost_s
-        found = ((trial.name, self._snapshot.leaving(trial.name, self._now, patience_s)) for trial in state.trials)
+        patience_s, now = self._installation.limits.node_lost_s, self._context.now
+        found = ((trial.name, self._snapshot.leaving(trial.name, now, patience_s)) for trial in state.trials)
         return {trial: left for trial, left in found if left is not None}
 
     def _lingering(self, state: PoolState) -> dict[str, int]:
         failed = (trial.name for trial in state.finished_trials if not trial.succeeded)
         return {name: attempt for name in failed if (attempt := self._snapshot.lingering(name)) is not None}
 
-    def _question(self, number: int) -> ProposalRequest:
-        uid = str(self._snapshot.manifest["metadata"]["uid"])
-        return ProposalRequest(uid, self._pool.name, self._fingerprint, number)
 
-    def _with_answer(self, state: PoolState) -> PoolState:
-        """The state with the strategy's answer, if one has come; its trial is made at once."""
-        answered = self._proposals.answer(self._question(state.next_number))
-        if answered is None:
-            return state
-        if (error := answered.exception()) is not None:
-            raise StrategyError(f"the strategy of pool {self._pool.name} failed: {error!r}") from error
-        proposal = answered.result()
-        if proposal is None:
-            return replace(state, exhausted=True)
-        return self._create(state, new_trial(state, state.next_number, proposal))
+class _Progress:
+    """How far one reconciliation of a pool has come, also where it ends half-way."""
 
-    def _ask(self, setup: PoolSetup, state: PoolState, number: int) -> None:
-        running = [trial.configuration for trial in state.trials if not trial.status.phase.finished]
-        strategy, _ = setup.strategy(os.environ, lambda *_: None, self._agent_key())
-        space = state.space.without(running)
-        seen = observations_of(state.finished_trials, setup.spec.objectives, setup.spec.constraints)
-        self._proposals.ask(self._question(number), lambda: strategy.propose(space, seen), self._look_again)
+    def __init__(self, observed: PoolObservation) -> None:
+        self.observed = observed
+        self.done: list[PoolAction] = []
 
-    def _agent_key(self) -> str | None:
-        """The LLM's key out of its Secret; None where there is none, and the strategy says so."""
-        agent = self._snapshot.tuning.spec.search.agent
-        if agent is None or agent.secret_ref is None:
-            return None
-        secret = self._objects.get(SECRET, agent.secret_ref.name, self._snapshot.namespace)
-        encoded = (secret or {}).get("data", {}).get(agent.secret_ref.key)
-        return base64.b64decode(encoded).decode().strip() if encoded else None
+    @property
+    def state(self) -> PoolState:
+        return self.observed.state
+
+    @state.setter
+    def state(self, state: PoolState) -> None:
+        self.observed = replace(self.observed, state=state)
 
 
 def _joined(*sentences: str) -> str:

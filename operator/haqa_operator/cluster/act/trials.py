@@ -1,56 +1,43 @@
-"""Writes a pool's trials: the resource, its Job, how it goes and what came of it; and tells people."""
+"""Writes a pool's trials: the resource, its Job, how it goes and what came of it; with events for people."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from haqa_contract import TrialReport
-from haqa_operator.api import NodePool, Trial, TrialPhase, TrialStatus
+from haqa_operator.api import Trial, TrialPhase, TrialStatus
 from haqa_operator.api.labels import POOL_LABEL, TRIAL_LABEL, TUNING_LABEL
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.resources import QuantizationTrial
-from haqa_operator.api.status import ModelFacts
+from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.act.dependencies import Dependencies
-from haqa_operator.cluster.build.pool_manifests import PoolPods
+from haqa_operator.cluster.build.pool_manifests import PoolManifests
 from haqa_operator.cluster.edges import telemetry
 from haqa_operator.cluster.edges.api_server import JOB, TRIAL
 from haqa_operator.cluster.edges.events import Event
 from haqa_operator.cluster.edges.log_context import about
 from haqa_operator.cluster.names import job_name, label
 from haqa_operator.cluster.observe.attempts import TrialObservation
-from haqa_operator.cluster.observe.snapshot import TuningSnapshot, owner_reference
+from haqa_operator.cluster.observe.snapshot import owner_reference
 from haqa_operator.cluster.retries import attempt_noted, with_earlier_attempts
-from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.metrics.prometheus_series import ScrapedPod
 from haqa_operator.tuning.results import trial_status
 
 
-@dataclass(frozen=True)
-class PoolContext:
-    """What one look at a pool has found."""
-
-    snapshot: TuningSnapshot
-    pool: NodePool
-    accelerator: Accelerator
-    model: ModelFacts
-    now: float
-
-
 class TrialWriter:
-    """Lives for one look; every write may be repeated without harm."""
+    """Lives for one reconciliation; every write may be repeated without harm."""
 
     def __init__(
-        self, dependencies: Dependencies, look: PoolContext, fingerprint: str, look_again: Callable[[], None]
+        self, dependencies: Dependencies, context: PoolContext, fingerprint: str, requeue: Callable[[], None]
     ) -> None:
-        self._objects = dependencies.objects
+        self._api = dependencies.api
         self._events = dependencies.events
         self._readings = dependencies.readings
-        self._look = look
-        self._snapshot = look.snapshot
-        self._tuning = look.snapshot.tuning.metadata.name
+        self._context = context
+        self._snapshot = context.snapshot
+        self._tuning = context.snapshot.tuning.metadata.name
         self._fingerprint = fingerprint
-        self._look_again = look_again
+        self._requeue = requeue
         self._created: dict[str, Manifest] = {}
 
     def create(self, trial: Trial) -> None:
@@ -59,34 +46,34 @@ class TrialWriter:
         manifest["metadata"] |= {
             "labels": {
                 TUNING_LABEL: label(self._tuning),
-                POOL_LABEL: label(self._look.pool.name),
+                POOL_LABEL: label(self._context.pool.name),
                 TRIAL_LABEL: label(trial.name),
             },
             "ownerReferences": [self._snapshot.owner()],
         }
         # Created and not applied: whoever comes second changes nothing, its proposal is lost.
-        created = self._objects.create(manifest)
+        created = self._api.create(manifest)
         if created is not None:
             self._created[trial.name] = created
             telemetry.proposed(trial.proposal)
 
-    def start(self, pods: PoolPods, baseline: Trial | None, trial: Trial, attempt: int) -> None:
+    def start(self, pods: PoolManifests, baseline: Trial | None, trial: Trial, attempt: int) -> None:
         resource = self._resource_of(trial)
         if resource is None:
-            # Somebody else has made it since this look began; the next look knows.
+            # Somebody else has made it since this began; the next reconciliation knows.
             return
         again = f" (attempt {attempt})" if attempt > 1 else ""
         by = trial.proposal.proposer.value
-        told = f"trial {trial.number} on pool {trial.pool}: {trial.configuration.describe()}, chosen by {by}{again}"
-        self._record_event(resource, Event("TrialStarted", told))
-        self._objects.apply(pods.trial_job(trial, baseline, attempt, owner_reference(resource)))
+        what = f"trial {trial.number} on pool {trial.pool}: {trial.configuration.describe()}, chosen by {by}{again}"
+        self._record_event(resource, Event("TrialStarted", what))
+        self._api.apply(pods.trial_job(trial, baseline, attempt, owner_reference(resource)))
 
     def remove_job(self, trial: Trial, attempt: int) -> None:
-        self._objects.delete(JOB, job_name(trial.name, attempt), self._snapshot.namespace)
+        self._api.delete(JOB, job_name(trial.name, attempt), self._snapshot.namespace)
 
     def note_attempt(self, trial: Trial, seen: TrialObservation, number: int) -> None:
         """An attempt failed by no fault of the configuration, and the next one is due."""
-        self._write(trial, attempt_noted(trial.status, seen, number, self._look.accelerator.count))
+        self._write(trial, attempt_noted(trial.status, seen, number, self._context.accelerator.count))
 
     def show_progress(self, trial: Trial, seen: TrialObservation) -> None:
         begun = {"phase": TrialPhase(seen.phase), "started": seen.scheduled or seen.started}
@@ -99,15 +86,15 @@ class TrialWriter:
     def record(self, trial: Trial, seen: TrialObservation, attempts: int) -> TrialStatus | None:
         """What was written for good; None while Prometheus is being read."""
         report = seen.report or TrialReport(trial=trial.name)
-        finished = seen.finished or self._look.now
+        finished = seen.finished or self._context.now
         read, queries, note = self._from_prometheus(report, seen, finished)
         if read is None:
             return None
         status = trial_status(
             read,
             self._snapshot.tuning.spec.workload,
-            cost_per_hour=self._look.pool.cost_per_hour,
-            accelerators=self._look.accelerator.count,
+            cost_per_hour=self._context.pool.cost_per_hour,
+            accelerators=self._context.accelerator.count,
             started=seen.scheduled or seen.started or finished,
             finished=finished,
             attempts=attempts,
@@ -126,7 +113,7 @@ class TrialWriter:
 
     def _record_event(self, trial: Manifest, event: Event) -> None:
         """On the trial, and on the tuning, where people look first."""
-        with about(pool=self._look.pool.name, trial=trial["metadata"]["name"]):
+        with about(pool=self._context.pool.name, trial=trial["metadata"]["name"]):
             self._events.record(self._snapshot.manifest, event)
             self._events.record(trial, event, quiet=True)
 
@@ -136,7 +123,7 @@ class TrialWriter:
         """The report with Prometheus' figures, the queries, and a note; no report while Prometheus is being read."""
         if self._readings is None or report.load is None or seen.pod is None:
             return report, (), None
-        reading = self._readings.read(self._scraped(seen.pod), report, finished, self._look_again)
+        reading = self._readings.read(self._scraped(seen.pod), report, finished, self._requeue)
         if reading is None:
             return None, (), None
         return reading.report, reading.queries, reading.note
@@ -153,7 +140,7 @@ class TrialWriter:
             body["queries"] = dict(zip(("windows", *map(str, range(1, len(queries)))), queries, strict=True))
         metadata = {"name": trial.name, "namespace": self._snapshot.namespace}
         own = {"apiVersion": TRIAL.api_version, "kind": TRIAL.kind, "metadata": metadata, "status": body}
-        self._objects.apply_status(own)
+        self._api.apply_status(own)
 
 
 def _ended(trial: Trial, status: TrialStatus) -> Event:

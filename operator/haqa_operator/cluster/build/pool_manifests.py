@@ -37,9 +37,13 @@ from haqa_operator.serving.volumes import (
 from haqa_operator.tuning.requests import TrialPlaces, model_source, trial_request
 
 
+class CannotDeploy(Exception):
+    """The winner cannot be deployed; the message says why."""
+
+
 @dataclass(frozen=True)
-class PoolPods:
-    """Builds the pods of one pool of one tuning.
+class PoolManifests:
+    """Builds the Jobs, the Deployment and the Service of one pool of one tuning.
 
     Attributes:
         max_model_len: What the engine gets; None until the model is known.
@@ -76,7 +80,7 @@ class PoolPods:
         """Deployment and Service of a finished trial, with the command that was measured.
 
         Raises:
-            ValueError: it is not known what it served.
+            CannotDeploy: it is not known what it served.
         """
         engine = self._engine(self._launch(trial), self._served(trial, model))
         provenance = Provenance.of(trial)
@@ -141,12 +145,14 @@ class PoolPods:
         digest = trial.status.artifact_digest
         if trial.configuration.quantized:
             if digest is None:
-                raise ValueError(f"{trial.name} says of no artifact that it served it")
+                raise CannotDeploy(
+                    f"{trial.name} does not say which artifact it served; delete it, so that it is measured again"
+                )
             if store is not None:
                 return artifact_volume(store, digest)
             return self._fetched("--store", self._places().store, "--digest", digest)
         if model is None or model.path is None:
-            raise ValueError("it is not known where the unquantized model lies")
+            raise CannotDeploy("it is not recorded where the unquantized model lies; make the tuning again")
         volume = served_volume(model.path, store=store, model_claim=model_claim(self.spec.model.uri))
         return volume or self._fetched(*self._model_words(model))
 

@@ -34,7 +34,9 @@ class PoolView:
         state: None until hardware and model are known.
         message: What it waits for or does, for a person.
         decision, why: Once the search has ended.
-        problem: Needs a person; nothing goes on by itself.
+        problem: Needs a person.
+        refused: The API server has refused a write, so that the rest of what was due is not done.
+        unchanged: The pool's earlier status, where nothing new is known but message and problem.
     """
 
     name: str
@@ -46,6 +48,20 @@ class PoolView:
     why: str | None = None
     deployment: str | None = None
     problem: str | None = None
+    refused: bool = False
+    unchanged: PoolStatus | None = None
+
+    @classmethod
+    def as_before(cls, name: str, status: TuningStatus, message: str = "", problem: str | None = None) -> PoolView:
+        """The pool as an earlier status of its tuning shows it, with another message or problem."""
+        before = next((pool for pool in status.pools if pool.name == name), PoolStatus(name=name))
+        return cls(name, before.phase, message or before.message, problem=problem, unchanged=before)
+
+    @property
+    def started(self) -> bool:
+        """Whether there are trials."""
+        trials = self.state.trials if self.state else ()
+        return bool(trials) or (self.unchanged is not None and self.unchanged.trials.total > 0)
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,8 @@ def tuning_status(view: TuningView, before: TuningStatus, now: float) -> TuningS
 
 def pool_status(view: PoolView, now: float) -> PoolStatus:
     state, message = view.state, view.problem or view.message
+    if view.unchanged is not None:
+        return view.unchanged.model_copy(update={"message": message})
     if state is None:
         return PoolStatus(name=view.name, phase=view.phase, hardware=view.hardware, message=message)
     trials = state.trials
@@ -99,7 +117,7 @@ def pool_status(view: PoolView, now: float) -> PoolStatus:
         message=message,
         candidates=len(state.space.candidates),
         skipped=tuple(_skipped(exclusion) for exclusion in state.space.exclusions[:50]),
-        baseline=trials[0].name if trials else None,
+        baseline=state.baseline.name if state.baseline else None,
         best=_best(provisional, done),
         pareto=provisional.pareto,
         trials=TrialCounts(
@@ -120,7 +138,7 @@ def _phase(view: TuningView) -> TuningPhase:
         return TuningPhase.FAILED
     if phases and all(phase in _DONE for phase in phases):
         return TuningPhase.FAILED if PoolPhase.FAILED in phases else TuningPhase.SUCCEEDED
-    started = any(pool.state is not None and pool.state.trials for pool in view.pools)
+    started = any(pool.started for pool in view.pools)
     if view.suspended:
         return TuningPhase.SUSPENDED if started else TuningPhase.PENDING
     return TuningPhase.RUNNING if started else TuningPhase.PENDING

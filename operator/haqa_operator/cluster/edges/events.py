@@ -15,7 +15,7 @@ from typing import Any
 
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import PoolPhase, PoolStatus, TuningStatus
-from haqa_operator.cluster.edges.api_server import EVENT, ApiError, Objects
+from haqa_operator.cluster.edges.api_server import EVENT, ApiError, ApiServer
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class Event:
 class EventRecorder:
     """Writes events. Never an error: what cannot be told is logged, and nothing depends on it."""
 
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    def __init__(self, api: ApiServer) -> None:
+        self._api = api
         self._instance = socket.gethostname()
 
     def record(self, about: Manifest, happened: Event, *, quiet: bool = False) -> None:
@@ -59,7 +59,7 @@ class EventRecorder:
         if not quiet:
             log.log(logging.WARNING if happened.warning else logging.INFO, "%s: %s", happened.reason, happened.message)
         try:
-            self._objects.create(event_manifest(about, happened, datetime.now(UTC), self._instance))
+            self._api.create(event_manifest(about, happened, datetime.now(UTC), self._instance))
         except ApiError as error:
             log.warning("an event could not be written: %s", error)
 

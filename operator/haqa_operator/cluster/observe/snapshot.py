@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from threading import Lock
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
-
-from cachetools import LRUCache, cached
 
 from haqa_operator.api import NodePool, QuantizationTuning, Trial, TrialPhase
 from haqa_operator.api.labels import ATTEMPT_LABEL, COMPONENT_LABEL, TRIAL_LABEL, TUNING_LABEL
@@ -43,6 +40,7 @@ class TuningSnapshot:
     """Everything about one tuning, as it was a moment ago.
 
     Attributes:
+        unreadable_nodes: Pool -> why its nodes could not be listed.
         silent_nodes: Names of the pools' nodes that do not answer, or say that they are not ready.
         leftovers: Pods without their Job and Jobs without their trial: the garbage collector has not come to them yet.
     """
@@ -55,6 +53,7 @@ class TuningSnapshot:
     nodes: Mapping[str, tuple[Node, ...]]
     leftovers: tuple[Manifest, ...] = ()
     silent_nodes: frozenset[str] = frozenset()
+    unreadable_nodes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def namespace(self) -> str:
@@ -115,7 +114,14 @@ def read_snapshot(
     jobs: Sequence[Manifest],
     pods: Sequence[Manifest],
     nodes: Mapping[str, Sequence[Manifest]],
+    unreadable_nodes: Mapping[str, str] | None = None,
+    parse: Callable[[Manifest], QuantizationTrial] = QuantizationTrial.model_validate,
 ) -> TuningSnapshot:
+    """Sorts what the API server gave.
+
+    Args:
+        parse: Reads a trial's manifest.
+    """
     own = [trial for trial in trials if _owned_by(trial, manifest)]
     names = {str(trial["metadata"]["uid"]) for trial in own} | {str(manifest["metadata"]["uid"])}
     mine = [job for job in jobs if any(ref["uid"] in names for ref in job["metadata"].get("ownerReferences", ()))]
@@ -127,23 +133,14 @@ def read_snapshot(
     return TuningSnapshot(
         tuning=tuning,
         manifest=manifest,
-        trials=tuple(read_trial(trial) for trial in own),
+        trials=tuple(parse(trial) for trial in own),
         trial_manifests=tuple(own),
         work=tuple(Work(job, _pods_of(job, pods), _attempt(job)) for job in mine),
         nodes={pool: tuple(read_node(node) for node in found) for pool, found in nodes.items()},
         leftovers=(*others, *orphans),
         silent_nodes=frozenset(_name(node) for found in nodes.values() for node in found if not _ready(node)),
+        unreadable_nodes=unreadable_nodes or {},
     )
-
-
-def _version(found: Manifest) -> tuple[str, str]:
-    return str(found["metadata"]["uid"]), str(found["metadata"]["resourceVersion"])
-
-
-# A look reads all trials of its tuning, and most of them have ended: each version is parsed once.
-@cached(LRUCache(2000), key=_version, lock=Lock())
-def read_trial(found: Manifest) -> QuantizationTrial:
-    return QuantizationTrial.model_validate(dict(found))
 
 
 def work_selector(tuning: QuantizationTuning, trials: Iterable[Manifest]) -> str | None:

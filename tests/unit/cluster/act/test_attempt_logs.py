@@ -9,7 +9,7 @@ from tests.unit.cluster.observe.pods import T0, make_job, make_pod
 from haqa_contract import FailureReason
 from haqa_operator.api import TrialPhase
 from haqa_operator.cluster.act.attempt_logs import LOG_PATIENCE_S, observe_with_logs
-from haqa_operator.cluster.edges.api_server import ApiError, Objects
+from haqa_operator.cluster.edges.api_server import ApiError, ApiServer
 from haqa_operator.cluster.observe.snapshot import Work
 
 MEASURED_AT = 300.0
@@ -33,7 +33,7 @@ class Node:
 def look(node: Node, seconds: float, *pods: object) -> object:
     job = make_job().obj()
     job["metadata"]["uid"] = "job-1"
-    return observe_with_logs(cast(Objects, node), "team", Work(job, cast(tuple, pods), 1), T0 + seconds)
+    return observe_with_logs(cast(ApiServer, node), "team", Work(job, cast(tuple, pods), 1), T0 + seconds)
 
 
 def test_a_report_in_the_log_of_a_node_that_does_not_answer_is_waited_for() -> None:

@@ -11,7 +11,7 @@ from tests.unit.tuning.test_plan import BASELINE, INT8, trial
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.status import ModelFacts
-from haqa_operator.cluster.build.pool_manifests import PoolPods
+from haqa_operator.cluster.build.pool_manifests import PoolManifests
 from haqa_operator.cluster.installation import Installation
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.volumes import SecretVariable
@@ -28,7 +28,7 @@ DIGEST = "3fa1" * 16
 
 def winner(won: Trial, facts: ModelFacts | None, **spec: Any) -> dict[str, Any]:
     given = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "cpu"}], "artifacts": {"s3": "s3://b/haqa"}}
-    pods = PoolPods("team", "demo", TuningSpec.model_validate(given | spec), POOL, CPU, INSTALLATION)
+    pods = PoolManifests("team", "demo", TuningSpec.model_validate(given | spec), POOL, CPU, INSTALLATION)
     deployment, _ = pods.winner(won, facts)
     found: dict[str, Any] = deployment["spec"]["template"]["spec"]
     return found
@@ -52,7 +52,7 @@ def words(pod: dict[str, Any]) -> list[str]:
 
 def test_every_attempt_at_a_trial_has_a_place_for_its_report() -> None:
     spec = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "cpu"}], "artifacts": {"pvc": "artifacts"}}
-    pods = PoolPods("team", "demo", TuningSpec.model_validate(spec), POOL, CPU, INSTALLATION)
+    pods = PoolManifests("team", "demo", TuningSpec.model_validate(spec), POOL, CPU, INSTALLATION)
     trial = quantized()
     job = pods.trial_job(trial, None, 2, {})
     request = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])

@@ -9,7 +9,7 @@ from tests.builders import make_tuning
 from tests.unit.cluster.observe.pods import JobBuilder, PodBuilder, make_job, make_pod
 
 from haqa_operator.api.status import ModelFacts, TuningStatus
-from haqa_operator.cluster.observe.snapshot import TuningSnapshot, read_snapshot, read_trial, work_selector
+from haqa_operator.cluster.observe.snapshot import TuningSnapshot, read_snapshot, work_selector
 
 TRIAL = "demo-here-001"
 GONE_BY = "2026-11-26T10:00:30Z"
@@ -118,10 +118,3 @@ def test_where_everything_succeeded_there_is_nothing_to_look_at() -> None:
 
 def test_until_the_model_is_known_its_own_job_is_looked_at() -> None:
     assert selected("Succeeded", model=None) == "haqa.dev/tuning=demo"
-
-
-def test_a_trial_is_parsed_again_only_where_it_has_changed() -> None:
-    (found,) = snapshot(jobs=[], pods=[]).trial_manifests
-    changed = {**found, "metadata": {**found["metadata"], "resourceVersion": "2"}, "status": {"phase": "Measuring"}}
-    assert read_trial(dict(found)) is read_trial(found)
-    assert read_trial(changed).trial().status.phase == "Measuring"

@@ -1,0 +1,90 @@
+"""Finds out what the model is, by a Job that fetches it and reads its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from haqa_operator.api.status import ModelFacts
+from haqa_operator.cluster.act.attempt_logs import observe_with_logs
+from haqa_operator.cluster.build.pool_manifests import PoolManifests
+from haqa_operator.cluster.decide import JOB_ATTEMPTS
+from haqa_operator.cluster.edges.api_server import ApiRefused, ApiServer
+from haqa_operator.cluster.edges.events import INSPECTING_MODEL
+from haqa_operator.cluster.installation import Installation
+from haqa_operator.cluster.observe.attempts import TrialObservation
+from haqa_operator.cluster.observe.snapshot import TuningSnapshot
+from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.tuning.preflight import model_unread
+
+
+@dataclass(frozen=True)
+class ModelInspection:
+    """How far it is known what the model is.
+
+    Attributes:
+        facts: None until it is.
+        message: What is being waited for.
+        problem: Why it will not be known before somebody changes something.
+    """
+
+    facts: ModelFacts | None = None
+    message: str = ""
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelInspector:
+    """Lives for one reconciliation."""
+
+    api: ApiServer
+    installation: Installation
+    snapshot: TuningSnapshot
+    now: float
+
+    def inspect(self, hardware: Mapping[str, Accelerator]) -> ModelInspection:
+        """`hardware`: by pool, of those pools whose nodes are known; the Job runs on one of them."""
+        work = self.snapshot.model_work()
+        if work is None:
+            if not hardware or self.snapshot.tuning.spec.suspend:
+                return ModelInspection(message="waiting to inspect the model")
+            return self._started(hardware, 1, INSPECTING_MODEL)
+        seen = observe_with_logs(self.api, self.snapshot.namespace, work, self.now, self.installation.limits)
+        if not seen.phase.finished:
+            return ModelInspection(message=f"{INSPECTING_MODEL}: {seen.message}")
+        failure = seen.failure
+        if failure is not None and failure.reason.transient and work.attempt < JOB_ATTEMPTS and hardware:
+            return self._started(hardware, work.attempt + 1, f"{INSPECTING_MODEL} again: {failure.message}")
+        return self._outcome(seen)
+
+    def _outcome(self, seen: TrialObservation) -> ModelInspection:
+        artifact = seen.report.artifact if seen.report else None
+        if seen.failure is not None or artifact is None:
+            return ModelInspection(problem=model_unread(self.snapshot.tuning.spec.model.uri, seen.failure))
+        facts = ModelFacts(
+            digest=artifact.model_digest,
+            config=artifact.config,
+            weight_bytes=artifact.weight_bytes,
+            path=artifact.path,
+        )
+        return ModelInspection(facts)
+
+    def _started(self, hardware: Mapping[str, Accelerator], attempt: int, message: str) -> ModelInspection:
+        """Starts the Job on the first pool for which the API server takes it."""
+        refusals = []
+        for pool, accelerator in hardware.items():
+            try:
+                self._start(pool, accelerator, attempt)
+            except ApiRefused as error:
+                refusals.append(f'on pool "{pool}": {error}')
+            else:
+                return ModelInspection(message=message)
+        return ModelInspection(problem=f"the Job that inspects the model was refused: {'; '.join(refusals)}")
+
+    def _start(self, pool_name: str, accelerator: Accelerator, attempt: int) -> None:
+        tuning = self.snapshot.tuning
+        pool = next(pool for pool in tuning.spec.node_pools if pool.name == pool_name)
+        manifests = PoolManifests(
+            self.snapshot.namespace, tuning.metadata.name, tuning.spec, pool, accelerator, self.installation
+        )
+        self.api.apply(manifests.model_job(attempt, self.snapshot.owner()))

@@ -1,0 +1,81 @@
+"""Finds the configuration of a pool's next trial: an earlier run's answer, or what the strategy proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from haqa_operator.agent.credentials import SecretCredentials
+from haqa_operator.agent.credentials import SecretCredentials
+from haqa_operator.api import Proposal
+from haqa_operator.cluster.act.context import PoolContext
+from haqa_operator.cluster.edges.api_server import ApiServer
+from haqa_operator.cluster.edges.credentials import agent_key
+from haqa_operator.cluster.edges.proposals import BackgroundProposals, ProposalRequest
+from haqa_operator.cluster.warm_start import earlier_answer, earlier_runs
+from haqa_operator.decision.observations import observations_of
+from haqa_operator.tuning.plan import PoolState
+from haqa_operator.tuning.pool_setup import PoolSetup
+
+
+class StrategyError(Exception):
+    """The strategy itself failed, not its model: the queue tries again, each time later."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a request for a proposal; `proposal` is None where nothing is left to propose."""
+
+    proposal: Proposal | None
+
+
+@dataclass(frozen=True)
+class ProposalSource:
+    """Lives for one reconciliation.
+
+    Attributes:
+        requeue: Called when a strategy that takes its time has answered.
+    """
+
+    api: ApiServer
+    background: BackgroundProposals
+    context: PoolContext
+    fingerprint: str
+    requeue: Callable[[], None]
+
+    def pending(self, number: int) -> bool:
+        """Whether a strategy is working on this trial number."""
+        return self.background.waiting(self._request(number))
+
+    def answer(self, number: int) -> Answer | None:
+        """What the strategy proposes for this trial number, once; None while it has not answered.
+
+        Raises:
+            StrategyError: it failed.
+        """
+        answered = self.background.answer(self._request(number))
+        if answered is None:
+            return None
+        if (error := answered.exception()) is not None:
+            raise StrategyError(f"the strategy of pool {self.context.pool.name} failed: {error!r}") from error
+        return Answer(answered.result())
+
+    def earlier_answer(self, state: PoolState) -> Proposal | None:
+        """What another run of this tuning has found best, if it was not tried yet in this one."""
+        return earlier_answer(
+            earlier_runs(self.context.snapshot.trials, self.context.pool.name, self.fingerprint), state
+        )
+
+    def request(self, setup: PoolSetup, state: PoolState, number: int) -> None:
+        """Has the strategy work on this trial number; `answer` has what comes of it."""
+        running = [trial.configuration for trial in state.trials if not trial.status.phase.finished]
+        agent = setup.spec.search.agent
+        credentials = SecretCredentials(agent_key(self.api, agent, self.context.snapshot.namespace))
+        strategy, _ = setup.strategy(credentials, lambda *_: None)
+        space = state.space.without(running)
+        seen = observations_of(state.finished_trials, setup.spec.objectives, setup.spec.constraints)
+        self.background.ask(self._request(number), lambda: strategy.propose(space, seen), self.requeue)
+
+    def _request(self, number: int) -> ProposalRequest:
+        uid = str(self.context.snapshot.manifest["metadata"]["uid"])
+        return ProposalRequest(uid, self.context.pool.name, self.fingerprint, number)
