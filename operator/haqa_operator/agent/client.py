@@ -16,18 +16,18 @@ from typing import Any
 
 import aiohttp
 
-from haqa_operator.agent.failures import CallFailure, Kind, failure_of, redacted
+from haqa_operator.agent.failures import CallFailure, Kind, failure_of
 from haqa_operator.agent.messages import Completion, LLMError, Message, estimated_tokens
-from haqa_operator.agent.quoting import plain
-from haqa_operator.agent.transport import call
-from haqa_operator.api.tuning import AgentSpec, SecretKeyRef
+from haqa_operator.agent.providers import endpoint_of, provider_of
+from haqa_operator.agent.quoting import plain, redacted
+from haqa_operator.agent.transport import Call, call
+from haqa_operator.api.tuning import AgentSpec
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 30.0
 LONGEST_RETRY_AFTER_S = 60.0
 """A server that asks for more than this is not waited for longer: the trial has a fallback."""
 
-_NO_KEY = "no-key"
 _SCHEMA_NAME = "next_trial"
 
 
@@ -39,6 +39,7 @@ class LLMClient:
         spec: AgentSpec,
         *,
         api_key: str | None = None,
+        confined: bool = False,
         seed: int | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -46,11 +47,17 @@ class LLMClient:
     ) -> None:
         """
         Args:
-            api_key: Without one, a provider's own environment variable counts (OPENAI_API_KEY…), except where
-                `apiBase` names another server: that one is sent no key.
+            api_key: Without one, a provider's own environment variable counts (OPENAI_API_KEY…), except where the
+                request is confined or `apiBase` names another server: that one is sent no key.
+            confined: Nothing but the key may be used to authenticate: for an operator, whose environment is not the
+                tenant's.
             seed: For servers that sample reproducibly.
             jitter: A number in [0, 1) for the back-off.
+
+        Raises:
+            LLMError: the provider cannot be confined, or something to confine it to is missing.
         """
+        self._endpoint = endpoint_of(spec, api_key, confined=confined)
         self._spec = spec
         self._api_key = api_key
         self._seed = seed
@@ -103,13 +110,17 @@ class LLMClient:
         options = self._options(messages, schema, max_tokens, timeout_s)
 
         def request(session: aiohttp.ClientSession) -> Coroutine[Any, Any, Any]:
+            provider = provider_of(self._spec.model)
+            if provider is not None and provider.takes_client:
+                options["client"] = _http_client(session)
             coroutine: Coroutine[Any, Any, Any] = litellm.acompletion(**options, shared_session=session)
             return coroutine
 
+        state = Call(self._endpoint, self._api_key)
         try:
-            return _Reply.of(call(request, timeout_s))
+            return _Reply.of(call(request, timeout_s, state))
         except Exception as error:  # litellm's exceptions share no base class, and some are plain KeyErrors
-            return failure_of(error, timeout_s=timeout_s, secret=self._api_key)
+            return failure_of(error, timeout_s=timeout_s, secret=self._api_key, answered=state.status)
 
     def _options(
         self, messages: list[dict[str, str]], schema: Mapping[str, Any] | None, max_tokens: int, timeout_s: float
@@ -124,10 +135,10 @@ class LLMClient:
             "max_retries": 0,
             "drop_params": True,
         }
-        if self._spec.api_base is not None:
-            options["api_base"] = self._spec.api_base
-        if self._api_key is not None or self._spec.api_base is not None:
-            options["api_key"] = self._api_key or _NO_KEY
+        if self._endpoint is not None:
+            options |= {"api_base": self._endpoint.base, "api_key": self._endpoint.key}
+        elif self._api_key is not None:
+            options["api_key"] = self._api_key
         if schema is not None:
             described = {"name": _SCHEMA_NAME, "schema": dict(schema), "strict": True}
             options["response_format"] = {"type": "json_schema", "json_schema": described}
@@ -199,27 +210,23 @@ def retry_delay_s(failures: int, retry_after_s: float | None, jitter: float) -> 
     return float(min(LONGEST_RETRY_AFTER_S, max(retry_after_s, backoff)))
 
 
-def api_key_from(secret: SecretKeyRef | None, env: Mapping[str, str]) -> str | None:
-    """The API key in the environment variable that `secretRef.env` names; None where it names none.
-
-    Raises:
-        LLMError: where it names one that is not set.
-    """
-    if secret is None or secret.env is None:
-        return None
-    key = env.get(secret.env, "").strip()
-    if not key:
-        raise LLMError(f"search.agent.secretRef.env: the environment variable {secret.env} is not set; export it")
-    return key
-
-
 @cache
 def _litellm() -> Any:
     """litellm, without its price list and header list from the web and its advertisements on errors."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
+    # Either would have it take a way past the session, and with it past what `transport` holds.
+    os.environ |= {"DISABLE_AIOHTTP_TRANSPORT": "False", "LITELLM_HTTP2": "False"}
     import litellm
 
     litellm.suppress_debug_info = True
     logging.getLogger("LiteLLM").setLevel(logging.ERROR)
     return litellm
+
+
+@cache
+def _http_client(session: aiohttp.ClientSession) -> Any:
+    """For the providers that litellm gives no session."""
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+    return AsyncHTTPHandler(shared_session=session, follow_redirects=False)

@@ -14,11 +14,9 @@ from enum import StrEnum
 
 import httpx
 
-from haqa_operator.agent.quoting import quoted
-from haqa_operator.agent.transport import ReplyRefused
+from haqa_operator.agent.quoting import quoted, redacted
+from haqa_operator.agent.transport import ReplyRefused, RequestRefused
 
-_REDACTED = "(key removed)"
-_CREDENTIAL = re.compile(r"(?i)\b(bearer\s+|basic\s+)[\w.~+/=-]{4,}|\b(?:sk|pk|key|hf|xai|gsk)[-_][\w-]{8,}")
 _NO_CREDENTIAL = re.compile(r"(?i)missing .*(?:credential|api.?key)")
 _PREFIX = re.compile(r"^(?:litellm\.)?(?:\w+(?:Error|Timeout|Exception)\b[\s:-]*(?:litellm\.)?)+")
 
@@ -32,6 +30,7 @@ class Kind(StrEnum):
     QUOTA = "quota"
     SERVER = "server"
     REFUSED_REPLY = "refused-reply"
+    REFUSED_REQUEST = "refused-request"
     NOT_A_COMPLETION = "not-a-completion"
     KEY = "key"
     UNKNOWN_MODEL = "unknown-model"
@@ -48,12 +47,21 @@ _SENTENCES = {
     Kind.QUOTA: "says that the account's quota is used up ({words})",
     Kind.SERVER: "failed (HTTP {status}: {words})",
     Kind.REFUSED_REPLY: "sent something that is not read: {words}",
+    Kind.REFUSED_REQUEST: "was not asked, since that takes {words}",
     Kind.NOT_A_COMPLETION: "gave no chat completion ({words}); check search.agent.apiBase and model",
     Kind.KEY: "the API key is missing or refused ({words}); check search.agent.secretRef",
     Kind.UNKNOWN_MODEL: "does not know it (HTTP 404: {words}); check search.agent.model and apiBase",
     Kind.TOO_LONG: "the prompt is longer than the model can read ({words}); use one with a longer context",
     Kind.BAD_REQUEST: "refused the request (HTTP {status}: {words})",
 }
+
+
+_TELLING: Mapping[Kind, tuple[type[BaseException], ...]] = {
+    Kind.REFUSED_REPLY: (ReplyRefused, OSError),
+    Kind.REFUSED_REQUEST: (RequestRefused,),
+    Kind.UNREACHABLE: (OSError, httpx.TransportError),
+}
+"""The causes whose text says it."""
 
 
 @dataclass(frozen=True)
@@ -69,26 +77,22 @@ class CallFailure:
         return self.kind in _RETRYABLE
 
 
-def failure_of(error: BaseException, *, timeout_s: float, secret: str | None) -> CallFailure:
+def failure_of(
+    error: BaseException, *, timeout_s: float, secret: str | None, answered: int | None = None
+) -> CallFailure:
     """The failure behind an exception.
 
     Args:
         timeout_s: The time-out that applied, for the sentence.
         secret: The API key, which error texts of some servers repeat.
+        answered: The HTTP status that the server answered with, as far as the transport saw it.
     """
     chain = tuple(_chain(error))
-    status = _status(error)
-    kind = _kind(error, chain, status)
+    status = _status(error) if answered is None else answered
+    kind = _kind(error, chain, status, made_up=answered is None)
     words = quoted(redacted(_words(error, chain, kind), secret), 200)
     sentence = _SENTENCES[kind].format(timeout_s=timeout_s, status=status, words=words)
     return CallFailure(kind, sentence, _retry_after(error))
-
-
-def redacted(text: str, secret: str | None) -> str:
-    """`text` without the secret and without anything that looks like one."""
-    if secret:
-        text = text.replace(secret, _REDACTED)
-    return _CREDENTIAL.sub(_REDACTED, text)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -105,13 +109,26 @@ def _status(error: BaseException) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _kind(error: BaseException, chain: tuple[BaseException, ...], status: int) -> Kind:
+def _kind(error: BaseException, chain: tuple[BaseException, ...], status: int, *, made_up: bool) -> Kind:
     if any(isinstance(cause, ReplyRefused) for cause in chain):
         return Kind.REFUSED_REPLY
+    if any(isinstance(cause, RequestRefused) for cause in chain):
+        return Kind.REFUSED_REQUEST
     if any(isinstance(cause, TimeoutError | httpx.TimeoutException) for cause in chain):
         return Kind.TIMEOUT
     if any(isinstance(cause, httpx.TransportError | ConnectionError) for cause in chain):
         return Kind.UNREACHABLE
+    if 200 <= status < 300:
+        return Kind.NOT_A_COMPLETION
+    refusal = _refusal(error, status)
+    if refusal is not None:
+        return refusal
+    failed = not made_up or any(isinstance(cause, httpx.HTTPStatusError) for cause in chain)
+    return Kind.SERVER if failed else Kind.NOT_A_COMPLETION
+
+
+def _refusal(error: BaseException, status: int) -> Kind | None:
+    """What is wrong with the request, by the status; None where it is not the request's fault."""
     if status == 429:
         return Kind.QUOTA if "insufficient_quota" in str(error) else Kind.BUSY
     if status in (401, 403) or _NO_CREDENTIAL.search(str(error)):
@@ -122,17 +139,17 @@ def _kind(error: BaseException, chain: tuple[BaseException, ...], status: int) -
         return Kind.TOO_LONG
     if 400 <= status < 500:
         return Kind.BAD_REQUEST
-    if any(isinstance(cause, httpx.HTTPStatusError) for cause in chain):
-        return Kind.SERVER
-    return Kind.NOT_A_COMPLETION
+    return None
 
 
 def _words(error: BaseException, chain: tuple[BaseException, ...], kind: Kind) -> str:
     """What the server (or the network) said, without litellm's prefixes and tracebacks."""
-    if kind in (Kind.REFUSED_REPLY, Kind.UNREACHABLE):
-        causes = (ReplyRefused, OSError) if kind is Kind.REFUSED_REPLY else (OSError, httpx.TransportError)
+    causes = _TELLING.get(kind)
+    if causes is not None:
         deepest = [cause for cause in chain if isinstance(cause, causes) and str(cause)]
         return str(deepest[-1]) if deepest else type(chain[-1]).__name__
+    if kind is Kind.NOT_A_COMPLETION:  # litellm quotes the body there
+        return type(chain[-1]).__name__
     text = _PREFIX.sub("", str(error).partition("Traceback")[0]).strip()
     return _message_in(text) or text or type(error).__name__
 

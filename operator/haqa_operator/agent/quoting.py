@@ -21,6 +21,9 @@ ABSENT = "default"
 _PROMPT_SAFE = str.maketrans({"<": "‹", ">": "›", "|": "¦", "`": "'"})
 """Angle brackets and bars make chat-template tokens (`<|im_end|>`) and break tables; backticks end code spans."""
 
+_REDACTED = "(key removed)"
+_CREDENTIAL = re.compile(r"(?i)\b(bearer\s+|basic\s+)[\w.~+/=-]{4,}|\b(?:sk|pk|key|hf|xai|gsk)[-_][\w-]{8,}")
+
 _TERMINAL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 """Colours and cursor movements, which logs are full of."""
 
@@ -40,6 +43,13 @@ def _visible(character: str) -> str:
     if character.isspace():
         return " "
     return "" if unicodedata.category(character).startswith("C") else character
+
+
+def redacted(text: str, secret: str | None) -> str:
+    """`text` without the secret and without anything that looks like one."""
+    if secret:
+        text = text.replace(secret, _REDACTED)
+    return _CREDENTIAL.sub(_REDACTED, text)
 
 
 def prompt_line(text: str, limit: int = MAX_VALUE_CHARS) -> str:

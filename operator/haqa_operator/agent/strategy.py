@@ -6,12 +6,13 @@ exchange is recorded. A trial therefore always gets a valid candidate, and alway
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from haqa_contract import Configuration
-from haqa_operator.agent.client import LLMClient, api_key_from
+from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.context import AgentContext
+from haqa_operator.agent.credentials import Credentials
 from haqa_operator.agent.messages import Completion, LanguageModel, LLMError, Prompt, estimated_tokens
 from haqa_operator.agent.prompts import opening, repair
 from haqa_operator.agent.quoting import plain
@@ -36,6 +37,18 @@ NO_REPLY = "no reply: "
 
 SaveExchange = Callable[[str, str, Exchange], None]
 """Keeps a prompt and a reply in full: (prompt, reply, exchange)."""
+
+
+@dataclass(frozen=True)
+class AnnotatedStrategy(Strategy):
+    """Proposes what another strategy does and says with every trial why it is not the one that was asked for."""
+
+    strategy: Strategy
+    note: str
+
+    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | None:
+        proposal = self.strategy.propose(space, observations)
+        return proposal and proposal.model_copy(update={"note": self.note})
 
 
 @dataclass(frozen=True)
@@ -191,22 +204,18 @@ def agent_or_fallback(
     search: Search,
     context: Callable[[], AgentContext],
     fallback: Strategy,
-    env: Mapping[str, str],
+    credentials: Credentials,
     save: SaveExchange,
-    api_key: str | None = None,
 ) -> tuple[Strategy, str | None]:
-    """The agent that a tuning asks for, or the fallback and one line on why.
-
-    Args:
-        env: Where `search.agent.secretRef.env` is looked up.
-        api_key: The key itself, where it comes from a Secret and not from the environment.
-    """
+    """The agent that a tuning asks for, or the fallback and one line on why."""
     if search.strategy is not SearchStrategy.AGENT:
         return fallback, None
     if search.agent is None:
         return fallback, "no agent configured (search.agent), so bayesian search proposes every trial"
     try:
-        key = api_key or api_key_from(search.agent.secret_ref, env)
+        key = credentials.api_key(search.agent.secret_ref)
+        model = LLMClient(search.agent, api_key=key, confined=credentials.confined, seed=search.seed)
     except LLMError as error:
-        return fallback, f"{error}; until then bayesian search proposes every trial"
-    return AgentStrategy(LLMClient(search.agent, api_key=key, seed=search.seed), context, fallback, save), None
+        note = f"{error}; until then bayesian search proposes every trial"
+        return AnnotatedStrategy(fallback, note), note
+    return AgentStrategy(model, context, fallback, save), None

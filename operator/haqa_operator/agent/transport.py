@@ -1,33 +1,70 @@
-"""How requests to a language model leave this process: with a deadline that holds and a bound on the reply.
+"""How requests to a language model leave this process: to one place, with a deadline that holds, and little comes back.
 
 A socket time-out starts anew with every byte, so a server that drips one byte a second is never late for it. Requests
 therefore run on an event loop in a thread of their own and are cancelled from outside when their time is over, whatever
-they are doing. The replies' size is bounded in the HTTP session that litellm is given, before anything is parsed.
-litellm 1.105 uses that session for every OpenAI-compatible endpoint and most providers; the few it calls in another way
-(Anthropic's own API) are bounded by the deadline alone.
+they are doing. The rest is decided in the HTTP session that litellm is given, before anything is parsed: no redirect is
+followed, replies are bounded, of an error only its message is read, and a request that is kept to an endpoint goes
+nowhere else and carries no header but those that a chat completion needs. litellm 1.105 uses that session for the
+providers of `providers` and most others; a few that a user of `haqa tune` may name are bounded by the deadline alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
 
 import aiohttp
+from yarl import URL
+
+from haqa_operator.agent.error_bodies import MAX_ERROR_BYTES, structured_error
+from haqa_operator.agent.providers import Endpoint
 
 MAX_REPLY_BYTES = 4 * 2**20
+USER_AGENT = "haqa"
+
+_CREDENTIALS = frozenset({"authorization", "x-api-key", "x-goog-api-key"})
+_HEADERS = frozenset(
+    {"accept", "anthropic-beta", "anthropic-version", "connection", "content-length", "content-type", "host"}
+)
+"""What a chat completion needs; organizations, projects, referrers and the like come out of the environment."""
 
 T = TypeVar("T")
 
 
 class ReplyRefused(aiohttp.ClientPayloadError):
-    """The reply is too large, or compressed so that its size cannot be known."""
+    """The reply is a redirect, too large, or compressed so that its size cannot be known."""
+
+
+class RequestRefused(aiohttp.ClientPayloadError):
+    """A library was about to ask somebody else than the endpoint."""
 
 
 class Unreachable(aiohttp.ClientConnectionError):
     """No connection. litellm answers aiohttp's own error with a second try outside this session and its bounds."""
+
+
+@dataclass
+class Call:
+    """One request under way.
+
+    Attributes:
+        endpoint: Where alone it may go; None where litellm decides.
+        secret: The API key, which errors of some servers repeat.
+        status: HTTP status of the answer, once there is one.
+    """
+
+    endpoint: Endpoint | None = None
+    secret: str | None = None
+    status: int | None = None
+
+
+_CALL: ContextVar[Call] = ContextVar("haqa_agent_call")
 
 
 class _BoundedBody:
@@ -51,28 +88,83 @@ class _BoundedBody:
             yield chunk
 
 
-async def _bounded(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+class _ErrorBody:
+    """What is left of an error's body, in the place of its stream."""
+
+    def __init__(self, content: _BoundedBody, body: bytes) -> None:
+        self._content = content
+        self._body = body
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        yield self._body
+
+
+async def _guarded(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Every request of the session goes through here."""
+    call_ = _CALL.get(None)
+    if call_ is None:
+        raise RequestRefused("a request that nobody made")
+    if call_.endpoint is not None:
+        _confine(request, call_.endpoint)
     request.headers["Accept-Encoding"] = "identity"
     try:
         response = await handler(request)
     except aiohttp.ClientOSError as error:
         raise Unreachable(str(error)) from error
-    encoding = response.headers.get("Content-Encoding", "").lower()
-    response.content = cast("aiohttp.StreamReader", _BoundedBody(response.content, encoding))
+    call_.status = response.status
+    if 300 <= response.status < 400:
+        response.close()
+        raise ReplyRefused(f"a redirect (HTTP {response.status}), and none is followed; give the final address")
+    body = _BoundedBody(response.content, response.headers.get("Content-Encoding", "").lower())
+    response.content = cast("aiohttp.StreamReader", body)
+    if response.status >= 400:
+        left = json.dumps(structured_error(await _read(body), call_.secret)).encode()
+        response.content = cast("aiohttp.StreamReader", _ErrorBody(body, left))
     return response
 
 
-def call(make: Callable[[aiohttp.ClientSession], Coroutine[Any, Any, T]], deadline_s: float) -> T:
+def _confine(request: aiohttp.ClientRequest, endpoint: Endpoint) -> None:
+    """Raises RequestRefused: the request goes elsewhere."""
+    if request.url.origin() != URL(endpoint.base).origin():
+        raise RequestRefused(f"a request to another server than {endpoint.base}")
+    allowed = {endpoint.key, f"Bearer {endpoint.key}"}
+    for name in {name.lower() for name in request.headers}:
+        if name in _HEADERS or (name in _CREDENTIALS and set(request.headers.getall(name)) <= allowed):
+            continue
+        del request.headers[name]
+    request.headers["User-Agent"] = USER_AGENT
+
+
+async def _read(body: _BoundedBody) -> bytes:
+    """The body of an error; nothing of one that is too large for an error."""
+    read = bytearray()
+    async for chunk in body.iter_chunked(MAX_ERROR_BYTES):
+        read += chunk
+        if len(read) > MAX_ERROR_BYTES:
+            return b""
+    return bytes(read)
+
+
+def call(make: Callable[[aiohttp.ClientSession], Coroutine[Any, Any, T]], deadline_s: float, state: Call) -> T:
     """Runs one request and returns its result.
 
     Args:
         make: Given the HTTP session, makes the coroutine.
+        state: Where the request may go; says afterwards what the server answered with.
 
     Raises:
         TimeoutError: after `deadline_s` seconds; the request is cancelled.
     """
     loop, session = _outbound()
-    future = asyncio.run_coroutine_threadsafe(make(session), loop)
+
+    async def run() -> T:
+        _CALL.set(state)
+        return await make(session)
+
+    future = asyncio.run_coroutine_threadsafe(run(), loop)
     try:
         return future.result(deadline_s)
     finally:
@@ -88,4 +180,4 @@ def _outbound() -> tuple[asyncio.AbstractEventLoop, aiohttp.ClientSession]:
 
 
 async def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(middlewares=(_bounded,), cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(middlewares=(_guarded,), cookie_jar=aiohttp.DummyCookieJar())

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from haqa_operator.agent.context import AgentContext, PromptModel, model_name
+from haqa_operator.agent.credentials import EnvironmentCredentials
 from haqa_operator.agent.strategy import agent_or_fallback
 from haqa_operator.api import AgentSpec, QuantizationTuning, SearchStrategy, SpecError, load_tuning
 from haqa_operator.api.tuning import Budget
@@ -96,7 +97,11 @@ def _run(tuning: QuantizationTuning, table: Table, seed: int, noise_percent: flo
         budget=spec.budget,
     )
     chosen, note = agent_or_fallback(
-        search, lambda: context, make_strategy(search.strategy, seed), os.environ, lambda prompt, reply, exchange: None
+        search,
+        lambda: context,
+        make_strategy(search.strategy, seed),
+        EnvironmentCredentials(os.environ),
+        lambda prompt, reply, exchange: None,
     )
     if note:
         stderr.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from haqa_contract import Configuration, TrialReport, TrialRequest
+from haqa_operator.agent.credentials import EnvironmentCredentials
 from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SpecError, TuningSpec
 from haqa_operator.decision.results import PoolResult
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
@@ -130,7 +131,7 @@ class LocalTuning:
             journal = Journal(self.workspace.journal(name, print_of))
         except JournalBusyError as error:
             raise SpecError([str(error)]) from None
-        strategy, note = setup.strategy(os.environ, _Exchanges(folder / "agent").save)
+        strategy, note = setup.strategy(EnvironmentCredentials(os.environ), _Exchanges(folder / "agent").save)
         if note:
             self._observer.on_note(name, note)
         place = LocalPool(

@@ -5,13 +5,14 @@ The same for a pool of this machine and for one of a cluster; only where hardwar
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
 from threading import Lock
 
 from cachetools import LRUCache, cached
 
 from haqa_operator.agent.context import PromptModel, context_for, model_name
+from haqa_operator.agent.credentials import Credentials
 from haqa_operator.agent.strategy import SaveExchange, agent_or_fallback
 from haqa_operator.api import NodePool, SearchStrategy, TuningSpec
 from haqa_operator.hardware.accelerators import Accelerator
@@ -66,9 +67,7 @@ class PoolSetup:
             objective=self.spec.objectives[0],
         )
 
-    def strategy(
-        self, env: Mapping[str, str], save: SaveExchange, api_key: str | None = None
-    ) -> tuple[Strategy, str | None]:
+    def strategy(self, credentials: Credentials, save: SaveExchange) -> tuple[Strategy, str | None]:
         """Who proposes, and one line where that is not who was asked for; as `agent_or_fallback`."""
         search, profile = self.spec.search, self.profile
         asked = SearchStrategy.BAYESIAN if search.strategy is SearchStrategy.AGENT else search.strategy
@@ -83,4 +82,4 @@ class PoolSetup:
         engine = f"vLLM {self.engine_version}"
         context = context_for(self.spec, self.pool, self.accelerator, engine=engine, model=facts)
         fallback = make_strategy(asked, search.seed)
-        return agent_or_fallback(search, lambda: context, fallback, env, save, api_key)
+        return agent_or_fallback(search, lambda: context, fallback, credentials, save)

@@ -16,6 +16,7 @@ from tests.unit.agent.builders import (
 )
 
 from haqa_contract import Configuration
+from haqa_operator.agent.credentials import Credentials, EnvironmentCredentials, SecretCredentials
 from haqa_operator.agent.messages import LLMError
 from haqa_operator.agent.strategy import (
     MAX_RECORDED_REPLY_CHARS,
@@ -27,6 +28,7 @@ from haqa_operator.agent.strategy import (
 from haqa_operator.api.trial import Exchange, Proposal, Proposer
 from haqa_operator.api.tuning import AgentSpec, Budget, Search, SearchStrategy, SecretKeyRef
 from haqa_operator.decision.observations import Observation
+from haqa_operator.search.strategies import Strategy
 
 SPACE = make_space()
 BASELINE = observe_all([baseline_trial(SPACE)])
@@ -233,8 +235,8 @@ def test_a_failed_second_chance_rests_again() -> None:
 # --- who proposes -------------------------------------------------------------------------------------------------
 
 
-def choose(search: Search, env: dict[str, str] | None = None) -> tuple[object, str | None]:
-    return agent_or_fallback(search, make_context, FirstUntried(), env or {}, Saved())
+def choose(search: Search, credentials: Credentials | None = None) -> tuple[Strategy, str | None]:
+    return agent_or_fallback(search, make_context, FirstUntried(), credentials or EnvironmentCredentials({}), Saved())
 
 
 def test_without_an_agent_one_line_says_who_proposes() -> None:
@@ -252,14 +254,44 @@ def test_another_strategy_needs_no_note() -> None:
 def test_a_key_that_is_not_there_names_the_variable() -> None:
     agent = AgentSpec(model="openai/x", secret_ref=SecretKeyRef(name="llm", env="MY_KEY"))
     strategy, note = choose(Search(agent=agent))
-    assert isinstance(strategy, FirstUntried)
     assert note is not None
     assert "MY_KEY is not set" in note
+    proposal = strategy.propose(SPACE, [])
+    assert proposal is not None
+    assert proposal.proposer is Proposer.BAYESIAN
+    assert proposal.note == note
+
+
+@pytest.mark.parametrize(
+    ("agent", "sentence"),
+    [
+        (
+            AgentSpec(model="openai/x", secret_ref=SecretKeyRef(name="absent", key="k", env="PATH")),
+            "spec.search.agent.secretRef: Secret absent has no key k; create it in the tuning's namespace",
+        ),
+        (
+            AgentSpec(model="openai/x"),
+            "search.agent.secretRef is missing; name the Secret that has your key for openai/x",
+        ),
+        (AgentSpec(model="hosted_vllm/x"), "search.agent.apiBase is missing; hosted_vllm/x has no address of its own"),
+        (AgentSpec(model="bedrock/x", api_base="http://127.0.0.1:9"), "search.agent.model bedrock/x: in a cluster"),
+        (AgentSpec(model="gpt-5"), "search.agent.model gpt-5: in a cluster the provider is one of openai, hosted_vllm"),
+    ],
+)
+def test_in_a_cluster_every_trial_says_why_the_agent_cannot_be_asked(agent: AgentSpec, sentence: str) -> None:
+    strategy, note = choose(Search(agent=agent), SecretCredentials(None))
+    proposal = strategy.propose(SPACE, [])
+    assert proposal is not None
+    assert proposal.proposer is Proposer.BAYESIAN
+    assert proposal.note == note
+    assert note is not None
+    assert note.startswith(sentence)
+    assert note.endswith("; until then bayesian search proposes every trial")
 
 
 def test_a_configured_agent_is_the_strategy() -> None:
     agent = AgentSpec(model="openai/x", secret_ref=SecretKeyRef(name="llm", env="MY_KEY"))
-    strategy, note = choose(Search(agent=agent), {"MY_KEY": "sk-1"})
+    strategy, note = choose(Search(agent=agent), EnvironmentCredentials({"MY_KEY": "sk-1"}))
     assert isinstance(strategy, AgentStrategy)
     assert note is None
     assert "sk-1" not in repr(strategy)

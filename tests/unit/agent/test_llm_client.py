@@ -19,12 +19,11 @@ from haqa_operator.agent.client import (
     LONGEST_BACKOFF_S,
     LONGEST_RETRY_AFTER_S,
     LLMClient,
-    api_key_from,
     retry_delay_s,
 )
-from haqa_operator.agent.failures import redacted
 from haqa_operator.agent.messages import LLMError, Message
-from haqa_operator.api.tuning import AgentSpec, SecretKeyRef
+from haqa_operator.agent.quoting import redacted
+from haqa_operator.api.tuning import AgentSpec
 
 KEY = "sk-very-secret-0123456789"
 MESSAGES = (Message("system", "static"), Message("user", "dynamic"))
@@ -288,18 +287,3 @@ def test_a_server_that_repeats_the_key_does_not_put_it_into_the_record(
 @pytest.mark.parametrize("text", ["Bearer abcd1234", "key sk-proj-abc123456", "hf_abcdefghijkl", f"x{KEY}y"])
 def test_what_looks_like_a_credential_is_removed(text: str) -> None:
     assert "(key removed)" in redacted(text, KEY)
-
-
-# --- the key ------------------------------------------------------------------------------------------------------
-
-
-def test_the_key_comes_from_the_named_variable() -> None:
-    assert api_key_from(SecretKeyRef(name="llm", env="LLM_KEY"), {"LLM_KEY": " sk-1\n"}) == "sk-1"
-    assert api_key_from(SecretKeyRef(name="llm"), {"LLM_KEY": "sk-1"}) is None
-    assert api_key_from(None, {}) is None
-
-
-@pytest.mark.parametrize("env", [{}, {"LLM_KEY": ""}, {"LLM_KEY": "  "}])
-def test_a_variable_that_is_not_set_is_named(env: dict[str, str]) -> None:
-    with pytest.raises(LLMError, match=r"secretRef\.env: the environment variable LLM_KEY is not set"):
-        api_key_from(SecretKeyRef(name="llm", env="LLM_KEY"), env)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from haqa_operator.agent.credentials import SecretCredentials
-from haqa_operator.agent.credentials import SecretCredentials
 from haqa_operator.api import Proposal
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.edges.api_server import ApiServer
