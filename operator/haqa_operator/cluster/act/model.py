@@ -9,7 +9,7 @@ from haqa_operator.api.status import ModelFacts
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
 from haqa_operator.cluster.decide import JOB_ATTEMPTS
-from haqa_operator.cluster.edges.api_server import ApiRefused, ApiServer
+from haqa_operator.cluster.edges.api_server import ApiRefused, ApiServer, ApiUnavailable
 from haqa_operator.cluster.edges.events import INSPECTING_MODEL
 from haqa_operator.cluster.installation import Installation
 from haqa_operator.cluster.observe.attempts import TrialObservation
@@ -25,12 +25,14 @@ class ModelInspection:
     Attributes:
         facts: None until it is.
         message: What is being waited for.
-        problem: Why it will not be known before somebody changes something.
+        problem: Why it will not be known before somebody changes the spec.
+        refused: The API server takes the Job for no pool, as `message` says; it is tried again.
     """
 
     facts: ModelFacts | None = None
     message: str = ""
     problem: str | None = None
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,26 @@ class ModelInspector:
         return ModelInspection(facts)
 
     def _started(self, hardware: Mapping[str, Accelerator], attempt: int, message: str) -> ModelInspection:
-        """Starts the Job on the first pool for which the API server takes it."""
+        """Starts the Job on the first pool for which the API server takes it.
+
+        Raises:
+            ApiUnavailable: it could take it for none, and may in a moment.
+        """
         refusals = []
+        unavailable: ApiUnavailable | None = None
         for pool, accelerator in hardware.items():
             try:
                 self._start(pool, accelerator, attempt)
             except ApiRefused as error:
                 refusals.append(f'on pool "{pool}": {error}')
+            except ApiUnavailable as error:
+                unavailable = error
             else:
                 return ModelInspection(message=message)
-        return ModelInspection(problem=f"the Job that inspects the model was refused: {'; '.join(refusals)}")
+        if unavailable is not None:
+            raise unavailable
+        refused = f"the API server refuses the Job that inspects the model: {'; '.join(refusals)}"
+        return ModelInspection(message=refused, refused=True)
 
     def _start(self, pool_name: str, accelerator: Accelerator, attempt: int) -> None:
         tuning = self.snapshot.tuning

@@ -72,11 +72,14 @@ class PoolReconciler:
                 self._accelerator,
                 profile_of(self._context.model),
                 self._version,
+                self._snapshot.trials_of(self._pool, self._fingerprint),
             )
             state = self._state(setup)
         except (SpaceError, ModelProfileError) as error:
             return PoolView(self._pool.name, PoolPhase.FAILED, hardware=hardware, problem=str(error))
         view = self._view(setup, state, hardware)
+        if setup.note:
+            view = replace(view, message=_joined(view.message, setup.note))
         if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
             view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
         return view
@@ -87,13 +90,15 @@ class PoolReconciler:
             pool=self._pool.name,
             spec=setup.spec,
             space=setup.space(),
-            trials=self._snapshot.trials_of(self._pool, self._fingerprint),
+            trials=setup.measured,
             started=self._started(),
             now=self._context.now,
             run=self._fingerprint[:_SHORT],
         )
 
-    def _manifests(self, setup: PoolSetup) -> PoolManifests:
+    def _manifests(self, setup: PoolSetup, state: PoolState) -> PoolManifests:
+        # A trial that was recorded a moment ago says how the rest of the run is measured.
+        setup = replace(setup, measured=state.trials)
         return PoolManifests(
             self._snapshot.namespace,
             self._tuning,
@@ -105,13 +110,12 @@ class PoolReconciler:
         )
 
     def _view(self, setup: PoolSetup, state: PoolState, hardware: str) -> PoolView:
-        manifests = self._manifests(setup)
         attempts = {trial.name: attempt for trial in state.trials if (attempt := self._attempt(trial)) is not None}
         leaving, lingering = self._leaving(state), self._lingering(state)
         progress = _Progress(PoolObservation(state, attempts, leaving=frozenset(leaving), lingering=lingering))
         view = PoolView(self._pool.name, PoolPhase.SEARCHING, "", hardware, state)
         try:
-            self._act(setup, manifests, progress)
+            self._act(setup, progress)
             left = progress.observed
             view = replace(view, message=_doing(left, leaving, self._snapshot.silent_nodes), state=left.state)
             for action in progress.done:
@@ -119,6 +123,7 @@ class PoolReconciler:
                     case AskStrategy(number) if number == left.state.next_number:
                         view = replace(view, message=_joined(view.message, f"choosing trial {number}"))
                     case Conclude(decision, why):
+                        manifests = self._manifests(setup, left.state)
                         deployer = Deployer(self._api, self._snapshot, manifests, self._context.model)
                         view = deployer.carry_out(view, decision, why)
         except ApiRefused as error:
@@ -126,7 +131,7 @@ class PoolReconciler:
             return replace(view, state=state, problem=f"the API server refuses: {error}", refused=True)
         return view
 
-    def _act(self, setup: PoolSetup, manifests: PoolManifests, progress: _Progress) -> None:
+    def _act(self, setup: PoolSetup, progress: _Progress) -> None:
         """Everything that can be done now, with what follows from it: a trial is recorded and the next one started."""
         progress.state = self._with_answer(progress.state)
         while True:
@@ -137,17 +142,17 @@ class PoolReconciler:
             if not fresh:
                 return
             for action in fresh:
-                progress.state = self._carry_out(action, setup, manifests, progress.state)
+                progress.state = self._carry_out(action, setup, progress.state)
             progress.done += fresh
 
-    def _carry_out(self, action: PoolAction, setup: PoolSetup, manifests: PoolManifests, state: PoolState) -> PoolState:
+    def _carry_out(self, action: PoolAction, setup: PoolSetup, state: PoolState) -> PoolState:
         match action:
             case AskStrategy(number):
                 return self._choose(setup, state, number)
             case Propose(trial):
                 return self._create(state, trial)
             case StartJob(trial, number):
-                self._trials.start(manifests, state.measured_baseline, trial, number)
+                self._trials.start(self._manifests(setup, state), state.measured_baseline, trial, number)
             case TryAgain(trial, seen, number):
                 self._trials.note_attempt(trial, seen, number)
                 self._trials.remove_job(trial, number)

@@ -171,7 +171,15 @@ class Reconciler:
         if isinstance(hardware, str):
             return PoolView(pool.name, PoolPhase.PENDING, f"waiting: {hardware}")
         if inspection.facts is None:
-            return PoolView(pool.name, PoolPhase.PENDING, inspection.message, hardware.describe())
+            problem = inspection.message if inspection.refused else None
+            return PoolView(
+                pool.name,
+                PoolPhase.PENDING,
+                inspection.message,
+                hardware.describe(),
+                problem=problem,
+                refused=inspection.refused,
+            )
         context = PoolContext(snapshot, pool, hardware, inspection.facts, self._clock())
         reconciler = PoolReconciler(self._dependencies, context, lambda: self._requeue(key))
         try:

@@ -23,6 +23,7 @@ from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name
 from haqa_operator.serving.images import engine_image
 from haqa_operator.serving.launch import ENGINE_PORT, engine_launch
+from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.serving.pod import EnginePod
 from haqa_operator.serving.volumes import (
     MODEL_MOUNT,
@@ -55,7 +56,7 @@ class PoolManifests:
     pool: NodePool
     accelerator: Accelerator
     installation: Installation
-    max_model_len: int | None = None
+    max_model_len: MaxModelLen = None
 
     def model_job(self, attempt: int, owner: Manifest) -> Manifest:
         """The Job that looks at the model. Raises ValueError: the tuning names no store that a pod can reach."""

@@ -153,10 +153,16 @@ def _conditions(view: TuningView, phase: TuningPhase, before: TuningStatus, now:
     facts = (
         ("Ready", ready, "Answered" if ready else phase.value, " ".join(answers if ready else waiting or problems)),
         ("Progressing", going_on, phase.value, " ".join(waiting)),
-        ("Degraded", bool(problems), view.problem_reason if problems else "AsExpected", " ".join(problems)),
+        ("Degraded", bool(problems), _problem_reason(view) if problems else "AsExpected", " ".join(problems)),
     )
     old = {condition.type: condition for condition in before.conditions}
     return tuple(_condition(kind, holds, reason, text, old.get(kind), view, now) for kind, holds, reason, text in facts)
+
+
+def _problem_reason(view: TuningView) -> str:
+    if view.problem:
+        return view.problem_reason
+    return "Refused" if any(pool.refused for pool in view.pools) else "PoolFailed"
 
 
 def _condition(

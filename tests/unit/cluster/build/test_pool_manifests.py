@@ -14,6 +14,7 @@ from haqa_operator.api.status import ModelFacts
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
 from haqa_operator.cluster.installation import Installation
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.serving.volumes import SecretVariable
 
 CPU = Accelerator(vendor=Vendor.CPU, product="a CPU", memory_gib=24, cores=2)
@@ -57,6 +58,20 @@ def test_every_attempt_at_a_trial_has_a_place_for_its_report() -> None:
     job = pods.trial_job(trial, None, 2, {})
     request = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])
     assert request["report"] == f"/store/reports/team/demo/{trial.name}/2.json"
+
+
+@pytest.mark.parametrize(("length", "written"), [("auto", ["auto"]), (16384, ["16384"]), (None, [])])
+def test_a_winner_takes_the_requests_that_its_trial_took(length: MaxModelLen, written: list[str]) -> None:
+    spec = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "cpu"}], "artifacts": {"pvc": "artifacts"}}
+    pods = PoolManifests("team", "demo", TuningSpec.model_validate(spec), POOL, CPU, INSTALLATION, length)
+    job, (deployment, _) = pods.trial_job(quantized(), None, 1, {}), pods.winner(quantized(), hub())
+    (served,) = deployment["spec"]["template"]["spec"]["containers"]
+    measured = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])["engine"]["args"]
+    assert lengths(measured) == lengths(served["args"]) == written
+
+
+def lengths(args: list[str]) -> list[str]:
+    return [text.partition("=")[2] for text in args if text.startswith("--max-model-len")]
 
 
 def test_an_artifact_in_a_bucket_is_fetched_by_its_digest() -> None:

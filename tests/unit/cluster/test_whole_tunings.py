@@ -1,0 +1,286 @@
+"""Whole tunings from spec to Deployment, in memory: what comes out, and what is said on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.fakes.simulated_cluster import NAMESPACE, reporting
+from tests.unit.cluster.tunings import Operated
+
+from haqa_contract import FailureReason
+from haqa_operator.api.manifests import Manifest
+from haqa_operator.cluster.edges.api_server import DEPLOYMENT, EVENT, JOB, SERVICE, TRIAL, TUNING
+
+
+@pytest.fixture
+def operated() -> Operated:
+    return Operated()
+
+
+def trials_of(operated: Operated) -> dict[str, Manifest]:
+    return {one["metadata"]["name"]: one for one in operated.cluster.api.list(TRIAL, NAMESPACE)}
+
+
+def schemes(operated: Operated, pool: str) -> list[str]:
+    found = (one for one in trials_of(operated).values() if one["spec"]["pool"] == pool)
+    return [one["spec"]["configuration"]["scheme"] for one in sorted(found, key=lambda one: one["spec"]["number"])]
+
+
+def test_every_pool_gets_the_winner_of_its_own_hardware(operated: Operated) -> None:
+    operated.submit()
+    status = operated.run()
+    assert status["phase"] == "Succeeded"
+    assert operated.pool("full")["best"]["configuration"] == "W8A8-INT8/rtn"
+    assert operated.pool("avx2")["best"]["configuration"] == "W4A16/rtn"
+    assert status["bestSpeedup"] == "4.50x"
+    assert status["poolsDone"] == "2/2"
+    assert operated.names()["Deployment"] == operated.names()["Service"] == ["demo-avx2", "demo-full"]
+    assert sorted(operated.cluster.measured) == sorted(trials_of(operated)), "each trial is measured once"
+    assert not operated.errors
+
+
+def test_trial_and_winner_run_the_same_command(operated: Operated) -> None:
+    operated.submit()
+    operated.run()
+    winner = operated.pool("full")["best"]["trial"]
+    job = operated.cluster.api.get(JOB, winner, NAMESPACE)
+    deployment = operated.cluster.api.get(DEPLOYMENT, "demo-full", NAMESPACE)
+    assert job is not None
+    assert deployment is not None
+
+    def engine(of: Manifest, containers: str) -> Manifest:
+        return next(one for one in of["spec"]["template"]["spec"][containers] if one["name"] == "vllm")
+
+    trial, served = engine(job, "initContainers"), engine(deployment, "containers")
+    assert [trial[field] for field in ("image", "command", "args", "env", "resources")] == [
+        served[field] for field in ("image", "command", "args", "env", "resources")
+    ]
+
+
+def test_the_baseline_runs_alone_and_first(operated: Operated) -> None:
+    operated.submit()
+    operated.run(until=lambda status: status.get("trialsDone") not in (None, "0/0"))
+    assert set(schemes(operated, "full")) == {"BF16"}
+    operated.run()
+    assert schemes(operated, "full")[0] == "BF16"
+
+
+def test_a_failed_trial_says_why_and_the_search_goes_on(operated: Operated) -> None:
+    operated.cluster.endings["full", "W8A8-INT8"] = [reporting(FailureReason.ENGINE_OOM, "no memory for the cache")]
+    operated.submit(nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}])
+    status = operated.run()
+    failed = next(one for one in trials_of(operated).values() if one["status"]["phase"] == "Failed")
+    assert failed["status"]["failure"]["reason"] == "EngineOOM"
+    assert failed["status"]["failure"]["message"] == "no memory for the cache"
+    assert status["phase"] == "Succeeded"
+    assert operated.pool("full")["best"]["configuration"] == "W4A16/rtn"
+    assert operated.pool("full")["trials"]["failed"] == 1
+
+
+def test_a_failure_that_is_not_the_configurations_is_tried_again_and_costs_no_trial(operated: Operated) -> None:
+    operated.cluster.endings["full", "W8A8-INT8"] = [reporting(FailureReason.METRICS_MISSING, "no numbers came")]
+    operated.submit(nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}])
+    operated.run()
+    again = next(one for one in trials_of(operated).values() if one["spec"]["configuration"]["scheme"] == "W8A8-INT8")
+    assert again["status"]["phase"] == "Succeeded"
+    assert again["status"]["attempts"] == 2
+    assert again["status"]["warnings"] == ["attempt 1: MetricsMissing: no numbers came"]
+    assert operated.pool("full")["budgetUsed"]["trials"] == 2
+
+
+def test_a_trial_that_is_tried_in_vain_every_time_fails(operated: Operated) -> None:
+    operated.cluster.endings["full", "W8A8-INT8"] = [reporting(FailureReason.METRICS_MISSING)] * 9
+    operated.submit(nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}])
+    operated.run()
+    failed = next(one for one in trials_of(operated).values() if one["status"]["phase"] == "Failed")
+    assert failed["status"]["failure"]["reason"] == "MetricsMissing"
+    assert failed["status"]["attempts"] == 3
+
+
+def test_suspending_lets_running_trials_end_and_starts_none(operated: Operated) -> None:
+    operated.submit()
+    operated.run(until=lambda status: status.get("phase") == "Running")
+    operated.submit(suspend=True)
+    for _ in range(5):
+        operated.reconcile()
+        operated.cluster.step()
+    assert operated.status()["phase"] == "Suspended"
+    assert {one["status"]["phase"] for one in trials_of(operated).values()} == {"Succeeded"}
+    before = len(trials_of(operated))
+    operated.submit(suspend=False)
+    assert operated.run()["phase"] == "Succeeded"
+    assert len(trials_of(operated)) > before
+
+
+def test_an_answer_waits_for_approval(operated: Operated) -> None:
+    operated.submit(output={"approval": "Manual"})
+    operated.run(until=lambda status: {pool["phase"] for pool in status["pools"]} == {"AwaitingApproval"})
+    assert operated.names()["Deployment"] == []
+    winner = operated.pool("full")["best"]["trial"]
+    assert operated.pool("full")["message"].endswith(f"haqa.dev/approve={winner}")
+    found = operated.cluster.api.get(TUNING, "demo", NAMESPACE)
+    assert found is not None
+    metadata = {"name": "demo", "namespace": NAMESPACE, "annotations": {"haqa.dev/approve": winner}}
+    operated.cluster.api.stand_in({**found, "metadata": metadata})
+    operated.run(until=lambda status: "Succeeded" in {pool["phase"] for pool in status["pools"]})
+    assert operated.names()["Deployment"] == ["demo-full"]
+
+
+def test_only_manifests_are_wanted(operated: Operated) -> None:
+    operated.submit(output={"mode": "Manifest"})
+    assert operated.run()["phase"] == "Succeeded"
+    assert operated.names()["Deployment"] == []
+
+
+def test_a_winner_that_does_not_come_up_says_what_it_waits_for(operated: Operated) -> None:
+    operated.cluster.serving = False
+    operated.submit()
+    operated.run(until=lambda status: {pool["phase"] for pool in status.get("pools", [])} == {"Deploying"})
+    assert "Deployment demo-full: waiting for its pod" in operated.pool("full")["message"]
+    operated.cluster.serving = True
+    assert operated.run()["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE])
+def test_what_somebody_else_has_made_is_never_written(operated: Operated, kind: Any) -> None:
+    theirs = {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": "postgres", "namespace": NAMESPACE, "labels": {"app": "postgres"}},
+        "spec": {"selector": {"app": "postgres"}},
+    }
+    before = operated.cluster.api.stand_in(theirs)
+    operated.submit(
+        nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}], output={"deployment": {"name": "postgres"}}
+    )
+    status = operated.run()
+    assert status["phase"] == "Failed"
+    assert operated.pool("full")["message"] == (
+        f"{kind.kind} postgres exists already and was not made by this tuning; choose another output.deployment.name, "
+        "or set output.deployment.adopt to take it over"
+    )
+    after = operated.cluster.api.get(kind, "postgres", NAMESPACE)
+    assert after is not None
+    assert (after["spec"], after["metadata"]["labels"]) == (before["spec"], before["metadata"]["labels"])
+    assert sum(len(operated.names()[name]) for name in ("Deployment", "Service")) == 1, "neither was written"
+
+
+def test_what_is_to_be_adopted_is_taken_over(operated: Operated) -> None:
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "chat", "namespace": NAMESPACE},
+        "spec": {"selector": {"app": "chat"}},
+    }
+    operated.cluster.api.stand_in(theirs)
+    pools = [{"name": "full", "nodeSelector": {"pool": "full"}}]
+    operated.submit(nodePools=pools, output={"deployment": {"name": "chat", "adopt": True}})
+    assert operated.run()["phase"] == "Succeeded"
+    service = operated.cluster.api.get(SERVICE, "chat", NAMESPACE)
+    assert service is not None
+    assert service["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "haqa"
+
+
+def test_drift_of_a_winner_is_corrected_but_not_its_scale(operated: Operated) -> None:
+    operated.submit()
+    operated.run()
+    found = operated.cluster.api.get(DEPLOYMENT, "demo-full", NAMESPACE)
+    assert found is not None
+    changed = {**found, "spec": {**found["spec"], "replicas": 7}}
+    containers = changed["spec"]["template"]["spec"]["containers"]
+    image = containers[0]["image"]
+    containers[0]["image"] = "somebody/else:1"
+    operated.cluster.api.stand_in(changed)
+    operated.reconcile()
+    after = operated.cluster.api.get(DEPLOYMENT, "demo-full", NAMESPACE)
+    assert after is not None
+    assert after["spec"]["template"]["spec"]["containers"][0]["image"] == image
+    assert after["spec"]["replicas"] == 7
+
+
+def test_a_pool_without_nodes_waits_while_the_other_is_tuned(operated: Operated) -> None:
+    pools = [{"name": name, "nodeSelector": {"pool": name}} for name in ("full", "later")]
+    operated.submit(nodePools=pools)
+    operated.run(until=lambda status: status.get("poolsDone") == "1/2")
+    assert operated.pool("later")["phase"] == "Pending"
+    assert operated.pool("later")["message"].startswith("waiting: ")
+    operated.cluster.node("later")
+    assert operated.run()["phase"] == "Succeeded"
+
+
+def test_a_trial_that_somebody_deletes_is_proposed_and_measured_anew(operated: Operated) -> None:
+    operated.submit(nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}])
+    operated.run(until=lambda status: status.get("trialsDone", "").startswith("2/"))
+    gone = max(trials_of(operated))
+    operated.cluster.api.delete(TRIAL, gone, NAMESPACE)
+    assert operated.run()["phase"] == "Succeeded"
+    assert sorted(schemes(operated, "full")) == ["BF16", "W4A16", "W8A8-INT8"]
+
+
+def test_the_baseline_in_status_is_the_baseline_even_where_it_is_gone(operated: Operated) -> None:
+    operated.submit(nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}])
+    operated.run(until=lambda status: status.get("trialsDone", "").startswith("2/"))
+    assert operated.pool("full")["baseline"].endswith("-000")
+    operated.cluster.api.delete(TRIAL, operated.pool("full")["baseline"], NAMESPACE)
+    operated.reconcile()
+    names = {name: one["spec"]["proposer"] for name, one in trials_of(operated).items()}
+    shown = operated.pool("full").get("baseline")
+    assert shown is None or names[shown] == "baseline"
+
+
+def test_a_spec_that_becomes_invalid_loses_nothing_that_was_found(operated: Operated) -> None:
+    operated.submit()
+    operated.run()
+    before = operated.status()
+    operated.submit(search={"engine": {"no-such-setting": [1]}, "strategy": "grid", "schemes": ["BF16"]})
+    operated.reconcile()
+    assert operated.status()["phase"] == "Failed"
+    assert "no-such-setting" in operated.condition("Degraded")["message"]
+    assert operated.condition("Degraded")["reason"] == "InvalidSpec"
+    assert operated.status()["pools"] == before["pools"]
+    assert operated.status()["model"] == before["model"]
+    measured = len(operated.cluster.measured)
+    operated.submit()
+    assert operated.run()["phase"] == "Succeeded"
+    assert len(operated.cluster.measured) == measured, "nothing is measured twice"
+
+
+def test_a_tuning_that_is_deleted_leaves_its_winners_and_nothing_else(operated: Operated) -> None:
+    operated.submit()
+    operated.run()
+    operated.cluster.api.delete(TUNING, "demo", NAMESPACE)
+    operated.reconcile()
+    names = operated.names()
+    assert names == {
+        "QuantizationTrial": [],
+        "Job": [],
+        "Pod": [],
+        "Deployment": ["demo-avx2", "demo-full"],
+        "Service": ["demo-avx2", "demo-full"],
+    }
+    assert not operated.errors
+
+
+def test_people_are_told_what_happened_by_events(operated: Operated) -> None:
+    operated.submit()
+    operated.run()
+    tuning = operated.cluster.api.get(TUNING, "demo", NAMESPACE)
+    assert tuning is not None
+    reasons = {
+        event["reason"]
+        for event in operated.cluster.api.list(EVENT, NAMESPACE)
+        if event["involvedObject"]["uid"] == tuning["metadata"]["uid"]
+    }
+    assert {"Searching", "TrialStarted", "TrialSucceeded"} <= reasons
+
+
+def test_a_finished_tuning_is_left_in_peace(operated: Operated) -> None:
+    operated.submit()
+    operated.run()
+    operated.api.calls.clear()
+    versions = operated.names(), operated.status()
+    operated.reconcile()
+    assert (operated.names(), operated.status()) == versions
+    written = [call for call in operated.api.calls if call.writes]
+    assert {call.kind.kind for call in written} <= {"Deployment", "Service"}
