@@ -115,6 +115,9 @@ class TrialReport(Contract):
     phases: tuple[Phase, ...] = ()
     warnings: tuple[str, ...] = ()
     machine: dict[str, str] = Field(default_factory=dict, description="CPU or GPU model, cores, kernel, versions")
+    max_model_len: int | None = Field(
+        default=None, description="Longest request that the engine takes, prompt and answer, in tokens; as it says"
+    )
 
     def merged(self, later: TrialReport) -> TrialReport:
         """This report completed by a later step's; the first failure stays."""
@@ -128,6 +131,7 @@ class TrialReport(Contract):
             phases=self.phases + later.phases,
             warnings=self.warnings + later.warnings,
             machine={**self.machine, **later.machine},
+            max_model_len=later.max_model_len or self.max_model_len,
         )
 
 

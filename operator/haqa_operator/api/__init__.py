@@ -31,6 +31,7 @@ from haqa_operator.api.tuning import (
     QuantizationTuning,
     Search,
     SearchStrategy,
+    Serving,
     TuningSpec,
 )
 
@@ -58,6 +59,7 @@ __all__ = [
     "QuantizationTuning",
     "Search",
     "SearchStrategy",
+    "Serving",
     "Skipped",
     "SpecError",
     "Trial",

@@ -38,6 +38,12 @@ class Rule:
 
 _STARTED = "has(oldSelf.status) && has(oldSelf.status.phase) && oldSelf.status.phase != 'Pending'"
 _LEVELS = "(has(self.workload) && has(self.workload.concurrency) ? self.workload.concurrency : [1, 8])"
+_SERVED = "has(self.serving) && has(self.serving.maxModelLen)"
+_REQUEST = (
+    "(has(self.workload) && has(self.workload.inputTokens) ? self.workload.inputTokens : 256)"
+    " + (has(self.workload) && has(self.workload.outputTokens) ? self.workload.outputTokens : 128)"
+)
+_WINDOW = "(has(self.evaluation) && has(self.evaluation.sequenceLength) ? self.evaluation.sequenceLength : 256)"
 _PERCENTILES = (
     Rule(
         "!has(self.percentile) || self.percentile in [50, 90, 95, 99]",
@@ -90,6 +96,18 @@ RULES: Final[dict[type[BaseModel], tuple[Rule, ...]]] = {
             " && o.metric == 'throughputPerCost'))) || self.nodePools.all(p, has(p.costPerHour))",
             "objective throughputPerCost needs costPerHour on every node pool; add it, or choose throughput",
             ".nodePools",
+        ),
+        Rule(
+            f"!({_SERVED}) || self.serving.maxModelLen >= {_REQUEST}",
+            "serving.maxModelLen is less than one request of the workload, inputTokens (default 256) + outputTokens "
+            "(default 128); raise it, or shorten the workload",
+            ".serving",
+        ),
+        Rule(
+            f"!({_SERVED}) || self.serving.maxModelLen > {_WINDOW}",
+            "serving.maxModelLen has no room for evaluation.sequenceLength (default 256) and one token more; raise it, "
+            "or shorten the evaluation's windows",
+            ".serving",
         ),
         Rule(
             f"!has(self.constraints) || self.constraints.all(c, !has(c.concurrency) || c.concurrency in {_LEVELS})",

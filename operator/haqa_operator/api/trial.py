@@ -103,6 +103,8 @@ class TrialStatus(ResourceModel):
     """What does not make the numbers wrong but should be known"""
     machine: dict[str, str] = Field(default_factory=dict)
     """CPU or GPU model, cores, kernel and versions, as the trial found them"""
+    max_model_len: int | None = None
+    """Longest request that the engine took, prompt and answer together, in tokens"""
     engine_version: str | None = None
     """vLLM's version"""
     engine_args: tuple[str, ...] = ()

@@ -13,6 +13,9 @@ from haqa_operator.api.base import API_VERSION, DNS_LABEL, Duration, ResourceMod
 from haqa_operator.api.metrics import LATENCIES, PERCENTILES, MetricKey, higher_is_better, is_accuracy
 from haqa_operator.api.status import TuningStatus
 
+MAX_MODEL_LEN = "max-model-len"
+"""vLLM's setting that `serving.maxModelLen` becomes."""
+
 
 class SecretKeyRef(ResourceModel):
     """One key of a Secret."""
@@ -91,6 +94,14 @@ class NodePool(ResourceModel):
     """Engine image; by default the official vLLM image for the pool's hardware"""
     hardware: HardwareOverride | None = None
     """What the node labels say wrongly or not at all; by default they are believed"""
+
+
+class Serving(ResourceModel):
+    """What the winner has to be able to serve, whatever load it is measured under."""
+
+    max_model_len: Annotated[int | None, Field(ge=1)] = None
+    """Longest request that is served, prompt and answer together, in tokens; longer ones are refused. By default what
+    the model can take, or as much of it as the memory holds (vLLM's `--max-model-len auto`)"""
 
 
 class Direction(StrEnum):
@@ -326,6 +337,8 @@ class TuningSpec(ResourceModel):
         json_schema_extra=keyed_by("name")
     )
     """Where the model shall be served; every pool gets a winner of its own. Cannot change once the tuning runs"""
+    serving: Serving = Serving()
+    """What the winner has to be able to serve; every trial is measured with exactly that"""
     workload: Workload = Workload()
     """The traffic a configuration is measured under"""
     objective: Objective = Objective()
@@ -392,6 +405,31 @@ class TuningSpec(ResourceModel):
             if concurrency is not None and concurrency not in levels:
                 known = ", ".join(map(str, levels))
                 raise ValueError(f"{where}.concurrency {concurrency} is not measured; workload.concurrency has {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _requests_are_served(self) -> TuningSpec:
+        longest, workload, window = self.serving.max_model_len, self.workload, self.evaluation.sequence_length
+        if longest is None:
+            return self
+        request = workload.input_tokens + workload.output_tokens
+        if longest < request:
+            raise ValueError(
+                f"serving.maxModelLen {longest} is less than one request of the workload, inputTokens "
+                f"{workload.input_tokens} + outputTokens {workload.output_tokens} = {request}; raise it, or shorten "
+                "the workload"
+            )
+        if longest <= window:
+            raise ValueError(
+                f"serving.maxModelLen {longest} has no room for evaluation.sequenceLength {window} and one token more; "
+                "raise it, or shorten the evaluation's windows"
+            )
+        for field, settings in (("engine", self.search.engine), ("fixedEngine", self.search.fixed_engine)):
+            if MAX_MODEL_LEN in settings:
+                raise ValueError(
+                    f"search.{field}.{MAX_MODEL_LEN} {settings[MAX_MODEL_LEN]} is given beside serving.maxModelLen "
+                    f"{longest}; leave it in one of them"
+                )
         return self
 
     @model_validator(mode="after")

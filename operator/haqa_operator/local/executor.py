@@ -35,7 +35,8 @@ from haqa_operator.api.metrics import MetricKey
 from haqa_operator.decision.results import Confirmation
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.local.processes import Launcher, StepTimeout, run_step
-from haqa_operator.serving.launch import default_max_model_len, engine_launch
+from haqa_operator.serving.launch import engine_launch
+from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.tuning.executor import Executor, OnProgress, TrialProgress
 from haqa_operator.tuning.requests import TrialPlaces, trial_request
 from haqa_operator.tuning.results import trial_status
@@ -70,7 +71,7 @@ class LocalPool:
         folder: The run's folder; trials get one each below it.
         store: Artifact store, shared by the pools.
         cache: Folder for fetched models.
-        model_limit: Longest sequence the model can take, None if unknown.
+        max_model_len: Longest request that the engines serve.
     """
 
     spec: TuningSpec
@@ -79,7 +80,7 @@ class LocalPool:
     folder: Path
     store: str
     cache: Path
-    model_limit: int | None
+    max_model_len: MaxModelLen
 
 
 class LocalExecutor(Executor):
@@ -257,7 +258,7 @@ class LocalExecutor(Executor):
             served_model_name=trial.tuning,
             port=port,
             pool_env=place.pool.env,
-            max_model_len=default_max_model_len(place.spec.workload, place.spec.evaluation, place.model_limit),
+            max_model_len=place.max_model_len,
             trust_remote_code=place.spec.model.trust_remote_code,
             seed=place.spec.search.seed,
         )

@@ -18,7 +18,7 @@ from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.hardware.this_machine import detect
 from haqa_operator.local.environments import engine_version, serving_environment
 from haqa_operator.local.executor import LocalExecutor, LocalPool, free_port, step_environment
-from haqa_operator.local.journal import Journal, JournalBusyError
+from haqa_operator.local.journal import Journal, JournalBusyError, read_journal
 from haqa_operator.local.launchers import launchers
 from haqa_operator.local.preflight import local_problems, read_config
 from haqa_operator.local.processes import Launcher, run_step
@@ -121,7 +121,8 @@ class LocalTuning:
         version = engine_version(serving_environment()) or catalogue().version
         print_of = fingerprint(self.spec, pool.spec, pool.accelerator, model.digest, version)
         profile = self._profile(model)
-        setup = PoolSetup(self.spec, pool.spec, pool.accelerator, profile, version)
+        measured = read_journal(self.workspace.journal(name, print_of)).trials
+        setup = PoolSetup(self.spec, pool.spec, pool.accelerator, profile, version, measured)
         space = self._space(setup)
         if not space.candidates:
             reasons = sorted({exclusion.reason for exclusion in space.exclusions})
@@ -141,7 +142,7 @@ class LocalTuning:
             folder=folder,
             store=self._store(),
             cache=self.workspace.cache,
-            model_limit=profile.max_positions,
+            max_model_len=setup.max_model_len,
         )
         run = PoolRun(
             tuning=self.tuning.metadata.name,
@@ -166,7 +167,7 @@ class LocalTuning:
             space = setup.space()
         except SpaceError as error:
             raise SpecError([f"spec.search: {error}"]) from None
-        for note in (*space.notes, *([space.baseline_problem] if space.baseline_problem else [])):
+        for note in filter(None, (*space.notes, space.baseline_problem, setup.note)):
             self._observer.on_note(setup.pool.name, note)
         return space
 

@@ -102,6 +102,7 @@ def _winner_parts(case: _Case) -> _Parts:
     if winner is None:
         return "Winner", "The winning trial is not in this report", [case.result.decision.reason], []
     sentences = [_gain_sentence(case), *_accuracy_sentences(case, winner.trial), _limits_sentence(case, winner)]
+    sentences.append(_length_sentence(winner.trial))
     best = case.evidence.best([item for item in case.evidence.feasible if not item.trial.is_baseline] or [winner])
     if best is not winner:
         sentences.append(
@@ -128,6 +129,8 @@ def _baseline_parts(case: _Case) -> _Parts:
     sentences = [case.result.decision.reason]
     if others:
         sentences.append(f"A gain counts when it is larger than the measured noise and than {percent:g} %.")
+    if case.winner is not None:
+        sentences.append(_length_sentence(case.winner.trial))
     return "Baseline is best", f"Keep {UNQUANTIZED}", sentences, tiles
 
 
@@ -214,6 +217,12 @@ def _accuracy_sentences(case: _Case, trial: Trial) -> Iterator[str]:
     direction = "higher" if change.value > 1 else "lower"
     differs = f"{amount} {direction} than the baseline's{f' ({interval})' if interval else ''}; lower is better"
     yield f"Perplexity on text that it has never seen is {differs if change.value != 1 else 'the same'}."
+
+
+def _length_sentence(trial: Trial) -> str:
+    """Empty where the trial does not say."""
+    length = trial.status.max_model_len
+    return f"It serves requests of up to {length:,} tokens, prompt and answer together." if length else ""
 
 
 def _limits_sentence(case: _Case, winner: Judged) -> str:

@@ -119,6 +119,8 @@ def _facts(row: TrialRow) -> Iterator[tuple[str, str]]:
         yield "time", ", ".join(f"{phase.title} {wording.duration_text(phase.seconds)}" for phase in row.phases)
     if status.failure and status.failure.log_tail:
         yield "end of its log", "\n".join(status.failure.log_tail)
+    if status.max_model_len:
+        yield "longest request", f"{status.max_model_len:,} tokens, prompt and answer together"
     if status.artifact_digest:
         yield "artifact", status.artifact_digest
     for warning in status.warnings:

@@ -26,6 +26,7 @@ from haqa_operator.search.number_formats import FORMATS
 from haqa_operator.search.prior import promise
 from haqa_operator.search.requirements import note, parse_version, unmet
 from haqa_operator.search.space import SearchSpace
+from haqa_operator.serving.model_length import AUTO, MaxModelLen
 
 MAX_CANDIDATES = 50_000
 """More cannot be shown, ordered and searched in reasonable time, nor is a budget of trials any use for them."""
@@ -88,7 +89,7 @@ def build_space(
     engine_version: str,
     *,
     env: Mapping[str, str] | None = None,
-    max_model_len: int | None = None,
+    max_model_len: MaxModelLen = AUTO,
     objective: Objective | None = None,
 ) -> SearchSpace:
     """Everything that may be tried on one pool.
@@ -97,7 +98,7 @@ def build_space(
         model: None where the config cannot be read here; then memory and shapes are left to the trials.
         engine_version: vLLM's, for example `0.32.0`.
         env: What the pool gives the engine as environment.
-        max_model_len: What the engine gets where nothing else is set; None = the workload's longest request.
+        max_model_len: What the engine gets where nothing else is set.
         objective: What candidates are bounded in; None = no bounds.
 
     Raises:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from haqa_contract import Configuration, Scalar, Workload
+from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.search.requirements import Version
 from haqa_operator.serving.launch import tensor_parallel_size
+from haqa_operator.serving.model_length import AUTO, MaxModelLen
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,7 @@ class Case:
     Attributes:
         model: None where the model's config could not be read.
         env: Environment that the pool gives the engine; `VLLM_CPU_KVCACHE_SPACE` counts.
-        max_model_len: What the engine gets where the configuration has no `max-model-len`; None = the workload's
-            longest request.
+        max_model_len: What the engine gets where the configuration has no `max-model-len`.
     """
 
     accelerator: Accelerator
@@ -30,7 +31,7 @@ class Case:
     workload: Workload
     engine_version: Version
     env: Mapping[str, str] = field(default_factory=dict)
-    max_model_len: int | None = None
+    max_model_len: MaxModelLen = AUTO
 
     @cached_property
     def settings(self) -> Mapping[str, Scalar]:
@@ -55,10 +56,26 @@ class Case:
         return self.workload.input_tokens + self.workload.output_tokens
 
     @property
+    def model_len(self) -> MaxModelLen:
+        """`max-model-len` as the engine gets it."""
+        if self.setting(MAX_MODEL_LEN) is None:
+            return self.max_model_len
+        own = self.number(MAX_MODEL_LEN)
+        return int(own) if own is not None and own > 0 else AUTO
+
+    @property
     def sequence_limit(self) -> int:
-        """Tokens that the engine gives one sequence room for."""
-        own = self.number("max-model-len")
-        return int(own) if own and own > 0 else self.max_model_len or self.request_tokens
+        """Tokens of the sequence that the KV cache has to hold: fewer and the engine does not start, or, where it fits
+        the length to the memory itself, does not take the workload's requests."""
+        return self.request_tokens if self.model_len == AUTO else self.planned_limit
+
+    @property
+    def planned_limit(self) -> int:
+        """Tokens of the longest sequence as the engine plans before it knows what its memory holds."""
+        length = self.model_len
+        if isinstance(length, int):
+            return length
+        return (self.model.max_positions if self.model else None) or self.request_tokens
 
     @property
     def tensor_parallel(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import ceil
 
+from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Platform
 from haqa_operator.search.cases import Case, Policy, Violation
 from haqa_operator.search.layers import Split
@@ -94,30 +95,32 @@ def batch_holds_sequences(case: Case) -> Violation | None:
 def prompts_fit_batch(case: Case) -> Violation | None:
     """Without chunked prefill a step takes whole prompts."""
     tokens = case.number("max-num-batched-tokens")
-    if case.setting("enable-chunked-prefill") is not False or tokens is None or tokens >= case.sequence_limit:
+    if case.setting("enable-chunked-prefill") is not False or tokens is None or tokens >= case.planned_limit:
         return None
     return Violation(
-        f"max-num-batched-tokens {tokens:g} is less than the {case.sequence_limit} tokens of the longest sequence, "
-        "which vLLM refuses without chunked prefill; raise it or leave enable-chunked-prefill on",
-        ("enable-chunked-prefill", "max-num-batched-tokens"),
+        f"max-num-batched-tokens {tokens:g} is less than the {case.planned_limit} tokens of the longest sequence, "
+        "which vLLM refuses without chunked prefill; raise it, lower serving.maxModelLen or leave "
+        "enable-chunked-prefill on",
+        ("enable-chunked-prefill", "max-num-batched-tokens", MAX_MODEL_LEN),
     )
 
 
 def sequences_are_long_enough(case: Case) -> Violation | None:
     """A request of the workload fits a sequence, and a sequence fits the model."""
-    own = case.number("max-model-len")
+    length = case.model_len
     limit = case.model.max_positions if case.model else None
     needed = f"{case.request_tokens} tokens of one request (input {case.workload.input_tokens} + output "
     needed += f"{case.workload.output_tokens})"
     if limit is not None and case.request_tokens > limit:
         return Violation(f"the model takes {limit} tokens, less than the {needed}; shorten the workload", ())
-    if own is None or own <= 0:
+    if not isinstance(length, int):
         return None
-    if own < case.request_tokens:
-        return Violation(f"max-model-len {own:g} is less than the {needed}", ("max-model-len",))
-    if limit is not None and own > limit:
-        reason = f"max-model-len {own:g} is more than the {limit} tokens that the model takes (max_position_embeddings)"
-        return Violation(reason, ("max-model-len",))
+    where = MAX_MODEL_LEN if case.setting(MAX_MODEL_LEN) is not None else "serving.maxModelLen"
+    if length < case.request_tokens:
+        return Violation(f"{where} {length} is less than the {needed}", (MAX_MODEL_LEN,))
+    if limit is not None and length > limit:
+        reason = f"{where} {length} is more than the {limit} tokens that the model takes (config.json); lower it"
+        return Violation(reason, (MAX_MODEL_LEN,))
     return None
 
 
@@ -175,8 +178,8 @@ def cache_fits_memory(case: Case) -> Violation | None:
     has = f"it is set to {memory.kv_gib:.1f} GiB" if memory.cache_is_fixed else has + memory.usable_from
     return Violation(
         f"{what} need {needed:.1f} GiB of KV cache{_shared(memory)}; {has}; use fewer bits for weights or KV cache "
-        "(kv-cache-dtype fp8), shorter sequences or more accelerators",
-        ("scheme", "group-size", "kv-cache-dtype", "max-model-len", *memory.settings),
+        "(kv-cache-dtype fp8), shorter requests (serving.maxModelLen, workload) or more accelerators",
+        ("scheme", "group-size", "kv-cache-dtype", MAX_MODEL_LEN, *memory.settings),
     )
 
 

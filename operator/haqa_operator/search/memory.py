@@ -24,7 +24,7 @@ _DEFAULT_BATCHED_TOKENS = 2048
 _DEFAULT_SEQUENCES = 128
 """The smallest defaults that vLLM has on any device (`EngineArgs.get_batch_defaults`), since this is a lower bound."""
 
-BATCH_SETTINGS = ("max-num-batched-tokens", "max-num-seqs")
+BATCH_SETTINGS = ("max-num-batched-tokens", "max-num-seqs", "enable-chunked-prefill")
 """What the reserve depends on."""
 
 _SETTINGS = (
@@ -118,10 +118,15 @@ def _reserve_gib(case: Case, model: ModelProfile, tensor: int) -> float:
     """Activations of the largest step (residual, gate and up of one layer, logits of the sequences) and the runtime."""
     compute = model.compute_bytes(case.configuration)
     sequences = case.number("max-num-seqs") or _DEFAULT_SEQUENCES
-    tokens = case.number("max-num-batched-tokens") or max(_DEFAULT_BATCHED_TOKENS, sequences)
+    tokens = case.number("max-num-batched-tokens") or max(_DEFAULT_BATCHED_TOKENS, sequences, _whole_prompt(case))
     widest = max((linear.rows for linear in model.linears if not linear.routed), default=0) / tensor
     step = tokens * (2 * model.hidden_size + 2 * widest) * compute + sequences * model.vocab_size * 4
     return _RUNTIME_GIB + step / GIB
+
+
+def _whole_prompt(case: Case) -> int:
+    """Without chunked prefill a step takes the longest sequence whole."""
+    return case.planned_limit if case.setting("enable-chunked-prefill") is False else 0
 
 
 def _fixed_cache_gib(case: Case, size_gib: float) -> float | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from haqa_contract import Configuration, Scheme
+from haqa_operator.search.context_length import context_length
 from haqa_operator.search.layers import Attention, LinearShape, attention_layers, mlp_layers
 from haqa_operator.search.number_formats import FORMATS, cache_bytes
 
@@ -145,7 +146,7 @@ def _profile(config: Mapping[str, Any], weight_bytes: int | None) -> ModelProfil
         layers=layers,
         hidden_size=hidden,
         vocab_size=vocab,
-        max_positions=_first(text, "max_position_embeddings", "n_positions"),
+        max_positions=context_length(text),
         dtype=dtype,
         linears=linears,
         other_parameters=_others(architecture, text, hidden, layers, vocab, linears, weight_bytes, dtype),

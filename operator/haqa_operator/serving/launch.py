@@ -10,9 +10,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from haqa_contract import Configuration, EngineLaunch, Evaluation, Scalar, Workload
+from haqa_contract import Configuration, EngineLaunch, Scalar
+from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.serving.environment import is_variable, variable_text
+from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.serving.settings import Setting, SettingKind, catalogue
 
 ENGINE_PORT = 8000
@@ -30,7 +32,7 @@ class Default:
 
 DEFAULTS: tuple[Default, ...] = (
     Default("tensor-parallel-size", "uses all accelerators of a replica (nodePools[].gpusPerReplica)"),
-    Default("max-model-len", "room for the workload's longest request, and no more: the KV cache goes to requests"),
+    Default(MAX_MODEL_LEN, "spec.serving.maxModelLen; by default auto, what the model can take and the memory holds"),
     Default("seed", "same sampling in every trial (search.seed)"),
     Default("shutdown-timeout", "lets requests in flight finish when a pod is replaced; vLLM's default cuts them off"),
     Default("VLLM_CPU_KVCACHE_SPACE", "CPU: a quarter of the memory; vLLM's own default asks for 92 % of the machine"),
@@ -51,7 +53,7 @@ def engine_launch(
     served_model_name: str,
     port: int = ENGINE_PORT,
     pool_env: Mapping[str, str] | None = None,
-    max_model_len: int | None = None,
+    max_model_len: MaxModelLen = None,
     trust_remote_code: bool = False,
     seed: int = 0,
     startup_timeout_s: float = 900,
@@ -63,15 +65,14 @@ def engine_launch(
 
     Args:
         model_path: Folder of the model, as the engine sees it.
-        max_model_len: Used unless the configuration has one (`default_max_model_len`); None leaves vLLM's own, the
-            longest that the model can.
+        max_model_len: Used unless the configuration has one; None leaves vLLM's own, the model's limit.
 
     Raises:
         LaunchError: when the parallel sizes asked for do not multiply to the accelerators of a replica.
     """
     settings = configuration.settings
     defaults: dict[str, Scalar | None] = {
-        "max-model-len": max_model_len,
+        MAX_MODEL_LEN: max_model_len,
         "seed": seed,
         "shutdown-timeout": DRAIN_S,
         "tensor-parallel-size": None if accelerator.is_cpu else tensor_parallel_size(settings, accelerator.count),
@@ -110,20 +111,6 @@ def drain_s(launch: EngineLaunch) -> int:
     """How long this engine takes to finish its requests when it is told to stop."""
     prefix = "--shutdown-timeout="
     return next((int(text.removeprefix(prefix)) for text in launch.args if text.startswith(prefix)), 0)
-
-
-def default_max_model_len(workload: Workload, evaluation: Evaluation, model_limit: int | None = None) -> int:
-    """Tokens of the longest request that a trial makes, with an eighth to spare, in steps of 256.
-
-    The room is for prompts that come out a little longer than asked for: synthetic text is made by decoding tokens,
-    and encoding it again need not give the same number.
-
-    Args:
-        model_limit: The longest sequence that the model can take; vLLM refuses a larger setting.
-    """
-    longest = max(workload.input_tokens + workload.output_tokens, evaluation.sequence_length + 1)
-    roomy = 256 * math.ceil(longest * 1.125 / 256)
-    return min(roomy, model_limit) if model_limit else roomy
 
 
 def tensor_parallel_size(settings: Mapping[str, Scalar], accelerators: int) -> int:

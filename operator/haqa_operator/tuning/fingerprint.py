@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from haqa_operator.api import NodePool, TuningSpec
 from haqa_operator.hardware.accelerators import Accelerator
@@ -16,8 +17,12 @@ from haqa_operator.hardware.accelerators import Accelerator
 def fingerprint(
     spec: TuningSpec, pool: NodePool, accelerator: Accelerator, model_digest: str, engine_version: str
 ) -> str:
-    """Twelve hexadecimal digits over everything that a measured number depends on, the configuration excepted."""
-    parts = {
+    """Twelve hexadecimal digits over everything that a measured number depends on, the configuration excepted.
+
+    `serving` counts where it says something. Where it does not, a pool goes on with what its trials were measured with
+    (`serving.model_length`), so that a default which changed neither mixes numbers nor throws them away.
+    """
+    parts: dict[str, Any] = {
         "model": model_digest,
         "workload": spec.workload.model_dump(mode="json"),
         "evaluation": spec.evaluation.model_dump(mode="json"),
@@ -27,4 +32,6 @@ def fingerprint(
         "hardware": [accelerator.vendor, accelerator.product, accelerator.count, accelerator.isa, accelerator.cores],
         "engine": engine_version,
     }
+    if serving := spec.serving.model_dump(mode="json", exclude_none=True):
+        parts["serving"] = serving
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 
 from cachetools import LRUCache, cached
@@ -14,14 +15,16 @@ from cachetools import LRUCache, cached
 from haqa_operator.agent.context import PromptModel, context_for, model_name
 from haqa_operator.agent.credentials import Credentials
 from haqa_operator.agent.strategy import SaveExchange, agent_or_fallback
-from haqa_operator.api import NodePool, SearchStrategy, TuningSpec
+from haqa_operator.api import NodePool, SearchStrategy, Trial, TuningSpec
+from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.build import build_space
 from haqa_operator.search.factory import make_strategy
 from haqa_operator.search.model_profile import ModelProfile
+from haqa_operator.search.requirements import Version, parse_version
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Strategy
-from haqa_operator.serving.launch import default_max_model_len
+from haqa_operator.serving.model_length import MaxModelLen, length_sentence, outdated_length, served_length
 
 
 def _inputs(setup: PoolSetup) -> tuple[Hashable, ...]:
@@ -31,6 +34,7 @@ def _inputs(setup: PoolSetup) -> tuple[Hashable, ...]:
         setup.accelerator,
         setup.profile,
         setup.engine_version,
+        setup.max_model_len,
     )
 
 
@@ -40,6 +44,7 @@ class PoolSetup:
 
     Attributes:
         engine_version: vLLM's, for example `0.32.0`.
+        measured: The pool's trials so far, those that may be compared.
     """
 
     spec: TuningSpec
@@ -47,10 +52,26 @@ class PoolSetup:
     accelerator: Accelerator
     profile: ModelProfile
     engine_version: str
+    measured: tuple[Trial, ...] = ()
+
+    @cached_property
+    def max_model_len(self) -> MaxModelLen:
+        """What every engine of the pool gets, in trials and in the Deployment."""
+        return served_length(self.spec.serving, self._version, self.profile.max_positions, self.measured)
 
     @property
-    def max_model_len(self) -> int:
-        return default_max_model_len(self.spec.workload, self.spec.evaluation, self.profile.max_positions)
+    def note(self) -> str | None:
+        """What somebody should know who goes on with an earlier run; None where there is nothing."""
+        default = served_length(self.spec.serving, self._version, self.profile.max_positions)
+        return None if self.max_model_len == default else outdated_length(self.max_model_len)
+
+    @property
+    def _searches_length(self) -> bool:
+        return MAX_MODEL_LEN in self.spec.search.engine or MAX_MODEL_LEN in self.spec.search.fixed_engine
+
+    @property
+    def _version(self) -> Version:
+        return parse_version(self.engine_version)
 
     # The operator asks at every look, and enumerating takes longer than all the rest of it.
     @cached(LRUCache(64), key=_inputs, lock=Lock())
@@ -80,6 +101,13 @@ class PoolSetup:
             dtype=profile.dtype,
         )
         engine = f"vLLM {self.engine_version}"
-        context = context_for(self.spec, self.pool, self.accelerator, engine=engine, model=facts)
+        context = context_for(
+            self.spec,
+            self.pool,
+            self.accelerator,
+            engine=engine,
+            model=facts,
+            hidden_settings=() if self._searches_length else (length_sentence(self.max_model_len),),
+        )
         fallback = make_strategy(asked, search.seed)
         return agent_or_fallback(search, lambda: context, fallback, credentials, save)

@@ -44,6 +44,7 @@ def trial_status(
         attempts=attempts,
         warnings=report.warnings,
         machine=report.machine,
+        max_model_len=report.max_model_len,
         engine_version=report.engine.version if report.engine else None,
         engine_args=report.engine.args if report.engine else (),
         engine_env=report.engine.env if report.engine else {},

@@ -79,7 +79,8 @@ def prompt_source(workload: Workload, tokenizer: ModelTokenizer, max_model_len: 
         raise TrialFailure(
             FailureReason.LOAD_ERRORS,
             f"workload.inputTokens {workload.input_tokens} and outputTokens {workload.output_tokens} are together more "
-            f"than the engine's max-model-len {max_model_len}; lower them or raise max-model-len",
+            f"than the engine's max-model-len {max_model_len}; lower them, raise serving.maxModelLen, or give the "
+            "engine's KV cache more memory",
         )
     encoded = _encoded(workload, tokenizer)
     return PromptSource(

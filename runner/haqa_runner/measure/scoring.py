@@ -85,7 +85,7 @@ def scoring_windows(evaluation: Evaluation, tokenizer: ModelTokenizer, max_model
         raise TrialFailure(
             FailureReason.ACCURACY_GATE,
             f"evaluation.sequenceLength {evaluation.sequence_length} does not fit the engine's max-model-len "
-            f"{max_model_len}; set it to at most {max_model_len - 1 - len(prefix)}",
+            f"{max_model_len}; set it to at most {max_model_len - 1 - len(prefix)}, or raise serving.maxModelLen",
         )
     texts = load_texts(evaluation.dataset, seed=evaluation.seed, reason=FailureReason.METRICS_MISSING)
     cut = token_windows(

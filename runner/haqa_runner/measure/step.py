@@ -66,7 +66,7 @@ class _Measuring:
         self._prompts = prompts
         self._phases = phases
         self._progress = progress
-        self.report = TrialReport(trial=request.trial, machine=describe_machine())
+        self.report = TrialReport(trial=request.trial, machine=describe_machine(), max_model_len=endpoint.max_model_len)
 
     def sanity(self) -> None:
         self._progress("sanity", 0.0, "asking the model something")
@@ -94,7 +94,8 @@ class _Measuring:
 
                 self._progress("accuracy", 1.0, f"tasks: {', '.join(evaluation.tasks)}")
                 tasks = measure_tasks(self._endpoint, evaluation, model_folder(self._request))
-                report = AccuracyReport(metrics={**text.report.metrics, **tasks}, tokens=text.report.tokens)
+                self._warn(tasks.warnings)
+                report = AccuracyReport(metrics={**text.report.metrics, **tasks.metrics}, tokens=text.report.tokens)
                 self._update(accuracy=report)
 
     def load(self) -> None:

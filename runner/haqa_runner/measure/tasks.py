@@ -5,7 +5,8 @@ those in `task_definitions/`, which need no download:
 
 - `stdlib_cloze`: which of four lines comes next in a Python source file; 25 % is guessing.
 
-lm-eval reaches the engine as `local-completions`, so what is judged is what would be served.
+lm-eval reaches the engine as `local-completions`, so what is judged is what would be served. A prompt may be as long
+as the engine takes; what lm-eval has to cut is said.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,18 @@ PREFERRED = ("acc_norm", "acc", "exact_match", "mc2", "mc1", "f1", "pass@1")
 _IN_FLIGHT = 8
 _RETRIES = 2
 _DEFAULT_LENGTH = 2048
+"""For an engine that does not say how long a request it takes; lm-eval's own."""
 
 log = logging.getLogger(__name__)
 
 
-def measure_tasks(endpoint: Endpoint, evaluation: Evaluation, model_folder: Path) -> dict[str, Estimate]:
+@dataclass(frozen=True)
+class TaskAccuracy:
+    metrics: dict[str, Estimate]
+    warnings: tuple[str, ...] = ()
+
+
+def measure_tasks(endpoint: Endpoint, evaluation: Evaluation, model_folder: Path) -> TaskAccuracy:
     """`accuracy.<task>` of every task in `evaluation.tasks`, with a 95 % interval from lm-eval's standard error.
 
     Raises:
@@ -46,20 +55,22 @@ def measure_tasks(endpoint: Endpoint, evaluation: Evaluation, model_folder: Path
     # Only now: with transformers and datasets behind it this takes as long as many a load test.
     import lm_eval
 
+    from haqa_runner.measure.lm_eval_client import WatchfulCompletions
+
     tasks = _find(evaluation)
     try:
+        client = WatchfulCompletions(
+            model=endpoint.model,
+            base_url=f"{endpoint.base_url}/v1/completions",
+            tokenizer=str(model_folder),
+            tokenizer_backend="huggingface",
+            num_concurrent=_IN_FLIGHT,
+            max_retries=_RETRIES,
+            # One token is generated beside the prompt, and lm-eval takes one off for that as well.
+            max_length=endpoint.max_model_len or _DEFAULT_LENGTH,
+        )
         results = lm_eval.simple_evaluate(
-            model="local-completions",
-            model_args={
-                "model": endpoint.model,
-                "base_url": f"{endpoint.base_url}/v1/completions",
-                "tokenizer": str(model_folder),
-                "tokenizer_backend": "huggingface",
-                "num_concurrent": _IN_FLIGHT,
-                "max_retries": _RETRIES,
-                # One token is generated beside the prompt, and lm-eval takes one off for that as well.
-                "max_length": endpoint.max_model_len or _DEFAULT_LENGTH,
-            },
+            model=client,
             tasks=list(evaluation.tasks),
             task_manager=tasks,
             limit=evaluation.task_limit,
@@ -77,10 +88,11 @@ def measure_tasks(endpoint: Endpoint, evaluation: Evaluation, model_folder: Path
             "data set is fetched from the hub on first use: check the network and HF_HUB_OFFLINE, or bring it in "
             "HF_HOME",
         ) from error
-    return {
+    metrics = {
         f"accuracy.{name}": accuracy_of(name, results["results"][name], results["n-samples"].get(name, {}))
         for name in evaluation.tasks
     }
+    return TaskAccuracy(metrics, client.cut_prompts.warnings())
 
 
 def accuracy_of(task: str, result: Mapping[str, Any], samples: Mapping[str, Any]) -> Estimate:

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 _READ: Final = """
 architectures model_type dtype torch_dtype tie_word_embeddings vocab_size
-hidden_size n_embd d_model num_hidden_layers n_layer n_layers max_position_embeddings n_positions
+hidden_size n_embd d_model num_hidden_layers n_layer n_layers
+max_position_embeddings n_positions max_seq_len seq_length max_target_positions max_sequence_length max_seq_length
+seq_len model_max_length original_max_position_embeddings
 num_attention_heads n_head n_heads num_key_value_heads num_kv_heads head_dim
 kv_lora_rank q_lora_rank qk_rope_head_dim qk_nope_head_dim v_head_dim
 sliding_window use_sliding_window sliding_window_pattern layer_types
@@ -32,10 +34,19 @@ def _reduced(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: _value(value) for name, value in config.items() if name in _KEYS and value is not None}
     if isinstance(text := config.get("text_config"), Mapping):
         kept["text_config"] = _reduced(text)
+    for name in ("rope_parameters", "rope_scaling"):
+        if isinstance(scaling := config.get(name), Mapping):
+            kept[name] = _scaling(scaling)
     if quantization := config.get("quantization_config"):
         method = quantization.get("quant_method") if isinstance(quantization, Mapping) else quantization
         kept["quantization_config"] = {"quant_method": str(method or "unknown method")}
     return kept
+
+
+def _scaling(scaling: Mapping[str, Any]) -> dict[str, Any]:
+    """Kind and factor, of the whole model or of each kind of layer; the lists of longrope's factors are left out."""
+    read = {name: scaling[name] for name in ("rope_type", "type", "factor") if name in scaling}
+    return read | {name: _scaling(part) for name, part in scaling.items() if isinstance(part, Mapping)}
 
 
 def _value(value: Any) -> Any:

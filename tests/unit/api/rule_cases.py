@@ -25,6 +25,15 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
         {"workload": {"concurrency": [1]}, "constraints": [{"metric": "ttft", "concurrency": 8, "max": 9}]},
         "a constraint names a concurrency that is not measured",
     ),
+    ({"serving": {"maxModelLen": 383}}, "less than one request of the workload"),
+    (
+        {"serving": {"maxModelLen": 4096}, "workload": {"inputTokens": 4000}},
+        "less than one request of the workload",
+    ),
+    (
+        {"serving": {"maxModelLen": 1024}, "evaluation": {"sequenceLength": 1024}},
+        "no room for evaluation.sequenceLength",
+    ),
     ({"constraints": [{"metric": "accuracy.arc", "min": 0.5}]}, "add the task to evaluation.tasks"),
     ({"objective": {"metric": "ttft", "percentile": 42}}, "percentile is one of 50, 90, 95 and 99"),
     ({"objective": {"percentile": 95}}, "only the latencies ttft, itl, tpot and e2e have a percentile"),
@@ -49,6 +58,9 @@ ACCEPTED: tuple[dict[str, Any], ...] = (
     {"objective": {"metric": "ttft", "percentile": 95, "concurrency": 8}},
     {"constraints": [{"metric": "accuracy.arc", "min": 0.5}], "evaluation": {"tasks": ["arc"]}},
     {"constraints": [{"metric": "ttft", "min": 3, "max": 3}], "artifacts": {"pvc": "models"}},
+    {"serving": {}},
+    {"serving": {"maxModelLen": 384}},
+    {"serving": {"maxModelLen": 129}, "workload": {"inputTokens": 1}, "evaluation": {"sequenceLength": 128}},
     {"search": {"engine": {"block-size": [16, 32], "kv-cache-dtype": ["auto", "fp8"]}, "fixedEngine": {"x": True}}},
     {"budget": {"trialTimeout": "1h30m", "maxDuration": "0.5h"}},
 )

@@ -161,6 +161,17 @@ MOE = LLAMA_8B | {"num_local_experts": 8, "num_experts_per_tok": 2, "mlp_only_la
 MLA = LLAMA_8B | {"kv_lora_rank": 512, "q_lora_rank": 1536, "first_k_dense_replace": 3, "n_routed_experts": 64}
 GEMMA = LLAMA_8B | {"architectures": ["Gemma3ForCausalLM"], "sliding_window": 512, "sliding_window_pattern": 6}
 MAMBA = LLAMA_8B | {"ssm_cfg": {"layer": "Mamba2"}}
+LONG = LLAMA_8B | {
+    "original_max_position_embeddings": 4096,
+    "rope_scaling": {"type": "longrope", "long_factor": [1.5] * 500, "short_factor": [1.0] * 500},
+}
+LAYERED = LLAMA_8B | {
+    "seq_length": 65536,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default"},
+    },
+}
 NESTED = {
     "architectures": ["LlavaForConditionalGeneration"],
     "text_config": LLAMA_8B,
@@ -168,9 +179,9 @@ NESTED = {
 }
 
 
-@pytest.mark.parametrize("config", [LLAMA_8B, MOE, MLA, GEMMA, MAMBA, NESTED])
+@pytest.mark.parametrize("config", [LLAMA_8B, MOE, MLA, GEMMA, MAMBA, LONG, LAYERED, NESTED])
 def test_reduced_config_builds_the_same_search_space(config: dict[str, object]) -> None:
-    noisy = {**config, "id2label": {str(i): "x" * 50 for i in range(500)}, "rope_scaling": {"factor": 8}}
+    noisy = {"rope_scaling": {"factor": 8}, **config, "id2label": {str(i): "x" * 50 for i in range(500)}}
     reduced = json.loads(compact_config(noisy))
     assert ModelProfile.from_config(reduced, 10**10) == ModelProfile.from_config(noisy, 10**10)
     assert len(compact_config(noisy)) < 2000

@@ -1,5 +1,7 @@
 """Engine settings: what vLLM refuses to start with, and what does not fit the memory."""
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, case, cpu, gaudi, gpu_of, model, nvidia
 
@@ -72,6 +74,45 @@ def test_model_length_needs_its_cache_before_anything_runs():
     assert reason(accelerator, "W4A16", profile=profile, max_model_len=131072, kv_cache_dtype="fp8") is None
 
 
+@pytest.mark.parametrize(
+    ("length", "sentence"),
+    [
+        # vLLM fits it to what the memory holds, so the workload's requests are what has to fit.
+        ("auto", None),
+        (16384, None),
+        (131072, "one sequence of 131072 tokens need 16.0 GiB of KV cache"),
+        # Not given: vLLM plans with the model's limit and refuses to start.
+        (None, "one sequence of 131072 tokens need 16.0 GiB of KV cache"),
+        (256, "serving.maxModelLen 256 is less than the 384 tokens of one request (input 256 + output 128)"),
+        (200_000, "serving.maxModelLen 200000 is more than the 131072 tokens that the model takes (config.json)"),
+    ],
+)
+def test_one_request_of_the_served_length_has_to_fit(length, sentence):
+    violation = first_violation(
+        replace(case(nvidia("NVIDIA-L4"), profile=model()), max_model_len=length), ENGINE_POLICIES
+    )
+    assert violation is None if sentence is None else sentence in violation.reason
+
+
+def test_a_length_of_the_configuration_goes_before_the_pool_s():
+    served = replace(case(nvidia("NVIDIA-L4"), profile=model(), max_model_len=8192), max_model_len=131072)
+    assert first_violation(served, ENGINE_POLICIES) is None
+
+
+def test_with_the_automatic_length_a_workload_that_memory_does_not_hold_is_infeasible():
+    workload = Workload(input_tokens=100_000, output_tokens=1000, concurrency=(1,))
+    found = reason(nvidia("NVIDIA-L4"), profile=model(), workload=workload)
+    assert found.startswith("one sequence of 101000 tokens need 12.3 GiB of KV cache; weights under BF16 leave")
+
+
+def test_without_chunked_prefill_a_step_of_the_longest_sequence_takes_memory():
+    chunked = memory_of(case(nvidia(), profile=model()))
+    whole = memory_of(case(nvidia(), profile=model(), enable_chunked_prefill=False))
+    short = memory_of(case(nvidia(), profile=model(), enable_chunked_prefill=False, max_model_len=2048))
+    assert whole.reserve_gib > 4 * chunked.reserve_gib
+    assert short.reserve_gib == chunked.reserve_gib
+
+
 def test_lightest_load_has_to_fit_and_the_heaviest_may_wait():
     profile, accelerator = model(), nvidia("NVIDIA-L4")
     light = Workload(input_tokens=4000, output_tokens=96, concurrency=(1, 256))
@@ -124,9 +165,10 @@ def test_weights_and_cache_share_the_memory_of_a_cpu_machine():
         ({"max_model_len": "auto"}, None),
         (
             {"enable_chunked_prefill": False, "max_num_batched_tokens": 256},
-            "max-num-batched-tokens 256 is less than the 384 tokens of the longest sequence",
+            "max-num-batched-tokens 256 is less than the 131072 tokens of the longest sequence",
         ),
-        ({"enable_chunked_prefill": False, "max_num_batched_tokens": 2048}, None),
+        ({"enable_chunked_prefill": False, "max_num_batched_tokens": 131072}, None),
+        ({"enable_chunked_prefill": False, "max_num_batched_tokens": 2048, "max_model_len": 2048}, None),
     ],
 )
 def test_settings_go_together(engine, sentence):

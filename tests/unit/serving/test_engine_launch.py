@@ -5,12 +5,11 @@ from hypothesis import given
 from hypothesis import settings as run
 from hypothesis import strategies as st
 
-from haqa_contract import Configuration, EngineLaunch, Evaluation, Workload
+from haqa_contract import Configuration, EngineLaunch
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.launch import (
     DEFAULTS,
     LaunchError,
-    default_max_model_len,
     drain_s,
     engine_launch,
     kv_cache_space_gib,
@@ -118,15 +117,11 @@ def test_nothing_is_added_to_vllms_defaults_that_is_not_documented():
 
 
 @pytest.mark.parametrize(
-    ("workload", "evaluation", "limit", "length"),
-    [
-        (Workload(input_tokens=256, output_tokens=128), Evaluation(), None, 512),
-        (Workload(input_tokens=16, output_tokens=8), Evaluation(sequence_length=1024), None, 1280),
-        (Workload(input_tokens=300, output_tokens=200), Evaluation(), 512, 512),
-    ],
+    ("length", "arguments"),
+    [("auto", ["--max-model-len=auto"]), (16384, ["--max-model-len=16384"]), (None, [])],
 )
-def test_room_for_the_longest_request_within_what_the_model_takes(workload, evaluation, limit, length):
-    assert default_max_model_len(workload, evaluation, limit) == length
+def test_the_longest_request_is_written_as_vllm_reads_it(length, arguments):
+    assert [text for text in launch(max_model_len=length).args if "max-model-len" in text] == arguments
 
 
 @pytest.mark.parametrize(("memory_gib", "workers", "space"), [(24, 1, 6), (512, 2, 64), (2, 1, 1)])

@@ -1,0 +1,49 @@
+"""What makes numbers incomparable starts a run of its own, and what does not leaves an earlier run where it is."""
+
+import pytest
+from tests.builders import make_tuning
+
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.tuning.fingerprint import fingerprint
+
+CPU = Accelerator(Vendor.CPU, "Xeon", memory_gib=64, isa="avx512_vnni", cores=16)
+
+
+def printed(**fields) -> str:
+    spec = make_tuning().having(**fields).obj().spec
+    return fingerprint(spec, spec.node_pools[0], CPU, "files-1", "0.32.0")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"workload": {"inputTokens": 100}},
+        {"evaluation": {"samples": 8}},
+        {"calibration": {"samples": 8}},
+        {"search": {"fixedEngine": {"enforce-eager": True}}},
+        {"serving": {"maxModelLen": 4096}},
+    ],
+)
+def test_what_numbers_depend_on_starts_a_new_run(fields):
+    assert printed(**fields) != printed()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"budget": {"maxTrials": 3}},
+        {"constraints": [{"metric": "perplexity", "maxDegradationPercent": 3}]},
+        {"search": {"engine": {"max-num-seqs": [64, 256]}}},
+        {"serving": {}},
+    ],
+)
+def test_what_numbers_do_not_depend_on_goes_on_with_the_run(fields):
+    assert printed(**fields) == printed()
+
+
+def test_results_from_before_serving_was_a_field_are_still_found():
+    assert printed() == "df323762c3a3"
+
+
+def test_two_lengths_are_two_runs():
+    assert printed(serving={"maxModelLen": 4096}) != printed(serving={"maxModelLen": 8192})
