@@ -20,5 +20,10 @@ class Contract(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, ser_json_inf_nan="constants", alias_generator=to_camel, populate_by_name=True
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        ser_json_inf_nan="constants",
+        alias_generator=to_camel,
+        populate_by_name=True,
     )

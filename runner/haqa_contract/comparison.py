@@ -16,10 +16,13 @@ from haqa_contract.requests import Workload
 class ServedEngine(Contract):
     """An engine that is already running, as the comparison reaches it."""
 
-    name: str = Field(description="Name of the trial whose configuration it runs")
-    base_url: str = Field(description="For example http://127.0.0.1:8000")
+    name: str
+    """Name of the trial whose configuration it runs"""
+    base_url: str
+    """For example http://127.0.0.1:8000"""
     served_model_name: str
-    model: str = Field(description="Folder with the model's tokenizer")
+    model: str
+    """Folder with the model's tokenizer"""
 
 
 class CompareRequest(Contract):
@@ -29,8 +32,10 @@ class CompareRequest(Contract):
     winner: ServedEngine
     baseline: ServedEngine
     workload: Workload = Workload()
-    rounds: int = Field(default=5, ge=2, le=50, description="Pairs of windows at every level; an interval needs two")
-    directory: str = Field(description="Where compare.json and the log go")
+    rounds: int = Field(default=5, ge=2, le=50)
+    """Pairs of windows at every level; an interval needs two"""
+    directory: str
+    """Where compare.json and the log go"""
     timeout_s: float = Field(default=3600, gt=0)
 
 
@@ -50,9 +55,8 @@ class ComparedRound(Contract):
 
 class LevelRatio(Contract):
     concurrency: int
-    ratio: Estimate = Field(
-        description="Output tokens/s, winner over baseline: 95 % interval over the rounds' log ratios"
-    )
+    ratio: Estimate
+    """Output tokens/s, winner over baseline: 95 % interval over the rounds' log ratios"""
 
 
 class CompareReport(Contract):
@@ -61,10 +65,10 @@ class CompareReport(Contract):
     contract: Literal[1] = CONTRACT_VERSION
     winner: str
     baseline: str
-    rounds: tuple[ComparedRound, ...] = Field(default=(), description="In the order they were measured")
-    ratio: Estimate | None = Field(
-        default=None, description="Geometric mean over the levels, interval over the rounds; none if it failed"
-    )
+    rounds: tuple[ComparedRound, ...] = ()
+    """In the order they were measured"""
+    ratio: Estimate | None = None
+    """Geometric mean over the levels, interval over the rounds; none if it failed"""
     levels: tuple[LevelRatio, ...] = ()
     failure: Failure | None = None
     seconds: float = 0

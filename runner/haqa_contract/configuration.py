@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field
-
 from haqa_contract.base import Contract, Scalar
 
 
@@ -47,16 +45,15 @@ class Algorithm(StrEnum):
 class Configuration(Contract):
     """One point of the search space: what is served and how. Equal configurations are the same trial."""
 
-    scheme: Scheme = Field(
-        default=Scheme.BF16, description="Number formats of weights and activations; BF16 = the unquantized model"
-    )
-    algorithm: Algorithm = Field(default=Algorithm.NONE, description="How the quantized weights are found")
-    group_size: int | None = Field(default=None, description="Weights that share one scale; none = the scheme's own")
-    engine: tuple[tuple[str, Scalar], ...] = Field(
-        default=(),
-        description="vLLM settings that differ from the defaults, sorted by name: command-line names without dashes "
-        "in front (max-num-seqs), or environment variables (VLLM_CPU_OMP_THREADS_BIND)",
-    )
+    scheme: Scheme = Scheme.BF16
+    """Number formats of weights and activations; BF16 = the unquantized model"""
+    algorithm: Algorithm = Algorithm.NONE
+    """How the quantized weights are found"""
+    group_size: int | None = None
+    """Weights that share one scale; none = the scheme's own"""
+    engine: tuple[tuple[str, Scalar], ...] = ()
+    """vLLM settings that differ from the defaults, sorted by name: command-line names without dashes in front (max-num-
+    seqs), or environment variables (VLLM_CPU_OMP_THREADS_BIND)"""
 
     @property
     def settings(self) -> dict[str, Scalar]:

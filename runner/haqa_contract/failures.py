@@ -51,11 +51,12 @@ _TRANSIENT = frozenset(
 class Failure(Contract):
     """Why a trial has no result."""
 
-    reason: FailureReason = Field(description="The kind of failure; what to do about it depends on this")
-    message: str = Field(
-        max_length=2000, description="One or two sentences: what was wrong, with the value, and the remedy"
-    )
-    log_tail: tuple[str, ...] = Field(default=(), description="Last lines of the log that the message was read from")
+    reason: FailureReason
+    """The kind of failure; what to do about it depends on this"""
+    message: str = Field(max_length=2000)
+    """One or two sentences: what was wrong, with the value, and the remedy"""
+    log_tail: tuple[str, ...] = ()
+    """Last lines of the log that the message was read from"""
 
 
 _MESSAGE_LIMIT = 2000

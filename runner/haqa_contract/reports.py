@@ -17,47 +17,58 @@ class Estimate(Contract):
     the value.
     """
 
-    value: float = Field(description="Mean over the repeats")
-    low: float = Field(description="Lower end of the 95 % confidence interval of the mean")
-    high: float = Field(description="Upper end of the 95 % confidence interval of the mean")
-    n: int = Field(ge=1, description="Repeats behind it")
+    value: float
+    """Mean over the repeats"""
+    low: float
+    """Lower end of the 95 % confidence interval of the mean"""
+    high: float
+    """Upper end of the 95 % confidence interval of the mean"""
+    n: int = Field(ge=1)
+    """Repeats behind it"""
 
 
 class Phase(Contract):
-    name: str = Field(description="fetch, quantize, publish, load, sanity, accuracy, warmup, load_test or overhead")
+    name: str
+    """fetch, quantize, publish, load, sanity, accuracy, warmup, load_test or overhead"""
     started: float
     seconds: float
 
 
 class ArtifactReport(Contract):
-    digest: str = Field(description="sha256 of the artifact's content address")
+    digest: str
+    """sha256 of the artifact's content address"""
     path: str
     size_bytes: int
-    reused: bool = Field(description="Already in the store: made by an earlier trial")
-    model_digest: str = Field(description="Which model this was made from: hub commit, or hash of the files")
+    reused: bool
+    """Already in the store: made by an earlier trial"""
+    model_digest: str
+    """Which model this was made from: hub commit, or hash of the files"""
     tool_versions: dict[str, str] = Field(default_factory=dict)
-    peak_rss_bytes: int | None = Field(default=None, description="Largest resident memory while quantizing")
-    config: str | None = Field(
-        default=None, description="Of a fetched model: what the search reads of its config.json, as JSON"
-    )
-    weight_bytes: int | None = Field(default=None, description="Of a fetched model: size of its tensors")
+    peak_rss_bytes: int | None = None
+    """Largest resident memory while quantizing"""
+    config: str | None = None
+    """Of a fetched model: what the search reads of its config.json, as JSON"""
+    weight_bytes: int | None = None
+    """Of a fetched model: size of its tensors"""
 
 
 class EngineReport(Contract):
     version: str
     pid: int | None = None
-    startup_s: float = Field(description="Process start until /health answered")
+    startup_s: float
+    """Process start until /health answered"""
     args: tuple[str, ...]
     env: dict[str, str] = Field(default_factory=dict)
     kv_cache_tokens: int | None = None
-    notes: tuple[str, ...] = Field(
-        default=(), description="Lines of the log that say which kernels, dtype and threads are in use"
-    )
+    notes: tuple[str, ...] = ()
+    """Lines of the log that say which kernels, dtype and threads are in use"""
 
 
 class AccuracyReport(Contract):
-    metrics: dict[str, Estimate] = Field(description="perplexity, klDivergence, topTokenAgreement, accuracy.<task>")
-    tokens: int = Field(description="Scored tokens behind perplexity")
+    metrics: dict[str, Estimate]
+    """perplexity, klDivergence, topTokenAgreement, accuracy.<task>"""
+    tokens: int
+    """Scored tokens behind perplexity"""
 
 
 class Latency(Contract):
@@ -79,23 +90,29 @@ class Window(Contract):
     ended: float
     completed: int
     failed: int
-    output_tokens_per_s: float = Field(description="By the engine's counters over the window")
+    output_tokens_per_s: float
+    """By the engine's counters over the window"""
     total_tokens_per_s: float
     requests_per_s: float
     ttft_ms: Latency
     itl_ms: Latency
     tpot_ms: Latency
     e2e_ms: Latency
-    source: Literal["engine-metrics", "prometheus", "load-generator"] = Field(description="Who counted the tokens")
-    client_output_tokens_per_s: float = Field(description="The load generator's own figure, the cross-check")
-    disagreement: float = Field(description="|engine - client| / engine for throughput; over 0.1 marks the window")
-    engine_mean_ms: dict[str, float] = Field(
-        default_factory=dict, description="ttft, itl, e2e means by the engine's histograms"
-    )
+    source: Literal["engine-metrics", "prometheus", "load-generator"]
+    """Who counted the tokens"""
+    client_output_tokens_per_s: float
+    """The load generator's own figure, the cross-check"""
+    disagreement: float
+    """|engine - client| / engine for throughput; over 0.1 marks the window"""
+    engine_mean_ms: dict[str, float] = Field(default_factory=dict)
+    """ttft, itl, e2e means by the engine's histograms"""
     preemptions: int = 0
-    peak_kv_cache_usage: float | None = Field(default=None, description="Share of the KV cache in use, 0 to 1")
-    saturated: bool = Field(default=False, description="Requests queued in the engine: more concurrency than it runs")
-    invalid: str | None = Field(default=None, description="Why this window does not count; it was measured again")
+    peak_kv_cache_usage: float | None = None
+    """Share of the KV cache in use, 0 to 1"""
+    saturated: bool = False
+    """Requests queued in the engine: more concurrency than it runs"""
+    invalid: str | None = None
+    """Why this window does not count; it was measured again"""
 
 
 class LoadReport(Contract):
@@ -114,10 +131,10 @@ class TrialReport(Contract):
     failure: Failure | None = None
     phases: tuple[Phase, ...] = ()
     warnings: tuple[str, ...] = ()
-    machine: dict[str, str] = Field(default_factory=dict, description="CPU or GPU model, cores, kernel, versions")
-    max_model_len: int | None = Field(
-        default=None, description="Longest request that the engine takes, prompt and answer, in tokens; as it says"
-    )
+    machine: dict[str, str] = Field(default_factory=dict)
+    """CPU or GPU model, cores, kernel, versions"""
+    max_model_len: int | None = None
+    """Longest request that the engine takes, prompt and answer, in tokens; as it says"""
 
     def merged(self, later: TrialReport) -> TrialReport:
         """This report completed by a later step's; the first failure stays."""

@@ -14,63 +14,74 @@ FETCH_TRIAL: Final = "fetch"
 
 
 class ModelSource(Contract):
-    uri: str = Field(description="hf://org/name, file:///path, s3://bucket/path or pvc://claim/path (seen as a mount)")
+    uri: str
+    """hf://org/name, file:///path, s3://bucket/path or pvc://claim/path (seen as a mount)"""
     revision: str | None = None
-    token_env: str | None = Field(default=None, description="Name of the environment variable that holds the hub token")
+    token_env: str | None = None
+    """Name of the environment variable that holds the hub token"""
     trust_remote_code: bool = False
-    mount: str | None = Field(default=None, description="Where a pvc:// claim is mounted in this container")
+    mount: str | None = None
+    """Where a pvc:// claim is mounted in this container"""
 
 
 class Calibration(Contract):
     """Text that quantization looks at."""
 
-    dataset: str = Field(
-        default="builtin://python-stdlib/calibration",
-        description="builtin://python-stdlib/SPLIT, file:///path (.jsonl with a `text` field, or .txt), "
-        "hf://datasets/org/name?split=S&field=F&config=C, or s3://bucket/key",
-    )
-    samples: int = Field(default=128, ge=1, description="Pieces of text to look at")
-    sequence_length: int = Field(default=512, ge=8, description="Tokens per sample")
-    seed: int = Field(default=0, description="Same seed, same text")
+    dataset: str = "builtin://python-stdlib/calibration"
+    """builtin://python-stdlib/SPLIT, file:///path (.jsonl with a `text` field, or .txt),
+    hf://datasets/org/name?split=S&field=F&config=C, or s3://bucket/key"""
+    samples: int = Field(default=128, ge=1)
+    """Pieces of text to look at"""
+    sequence_length: int = Field(default=512, ge=8)
+    """Tokens per sample"""
+    seed: int = 0
+    """Same seed, same text"""
 
 
 class Evaluation(Contract):
     """How accuracy is measured, always through the served engine."""
 
-    dataset: str = Field(
-        default="builtin://python-stdlib/heldout",
-        description="Held-out text, none of which quantization has seen; written as in calibration.dataset",
-    )
-    samples: int = Field(default=32, ge=1, description="Windows of held-out text for perplexity and KL divergence")
-    sequence_length: int = Field(default=256, ge=8, description="Tokens per window")
-    top_logprobs: int = Field(default=20, ge=1, le=20, description="Tokens kept per position for KL divergence")
-    tasks: tuple[str, ...] = Field(default=(), description="lm-eval task names")
-    task_limit: int | None = Field(default=None, ge=1, description="Documents per task")
-    task_path: str | None = Field(default=None, description="Folder with lm-eval task YAML files of one's own")
-    seed: int = Field(default=0, description="Same seed, same text")
+    dataset: str = "builtin://python-stdlib/heldout"
+    """Held-out text, none of which quantization has seen; written as in calibration.dataset"""
+    samples: int = Field(default=32, ge=1)
+    """Windows of held-out text for perplexity and KL divergence"""
+    sequence_length: int = Field(default=256, ge=8)
+    """Tokens per window"""
+    top_logprobs: int = Field(default=20, ge=1, le=20)
+    """Tokens kept per position for KL divergence"""
+    tasks: tuple[str, ...] = ()
+    """lm-eval task names"""
+    task_limit: int | None = Field(default=None, ge=1)
+    """Documents per task"""
+    task_path: str | None = None
+    """Folder with lm-eval task YAML files of one's own"""
+    seed: int = 0
+    """Same seed, same text"""
 
 
 class Workload(Contract):
     """The traffic a configuration is measured under."""
 
-    input_tokens: int = Field(default=256, ge=1, description="Tokens of every prompt")
-    output_tokens: int = Field(default=128, ge=1, description="Tokens of every answer")
-    concurrency: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(1, 8), description="Levels to measure: requests in flight at once"
-    )
-    requests_per_level: int | None = Field(
-        default=None, ge=1, description="Requests in one window; by default 4 per stream, at least 8"
-    )
-    duration_s: float | None = Field(
-        default=None, gt=0, alias="durationSeconds", description="Seconds of one window; or requestsPerLevel"
-    )
-    warmup_requests: int = Field(default=2, ge=0, description="Per stream, before the first window of each level")
-    repeats: int = Field(default=3, ge=1, description="Windows per level")
-    dataset: str | None = Field(default=None, description="Prompts to use instead of synthetic text; a dataset URI")
-    request_timeout_s: float = Field(
-        default=120, gt=0, alias="requestTimeoutSeconds", description="Longest wait for one answer"
-    )
-    seed: int = Field(default=0, description="Same seed, same prompts")
+    input_tokens: int = Field(default=256, ge=1)
+    """Tokens of every prompt"""
+    output_tokens: int = Field(default=128, ge=1)
+    """Tokens of every answer"""
+    concurrency: tuple[Annotated[int, Field(ge=1)], ...] = (1, 8)
+    """Levels to measure: requests in flight at once"""
+    requests_per_level: int | None = Field(default=None, ge=1)
+    """Requests in one window; by default 4 per stream, at least 8"""
+    duration_s: float | None = Field(default=None, gt=0, alias="durationSeconds")
+    """Seconds of one window; or requestsPerLevel"""
+    warmup_requests: int = Field(default=2, ge=0)
+    """Per stream, before the first window of each level"""
+    repeats: int = Field(default=3, ge=1)
+    """Windows per level"""
+    dataset: str | None = None
+    """Prompts to use instead of synthetic text; a dataset URI"""
+    request_timeout_s: float = Field(default=120, gt=0, alias="requestTimeoutSeconds")
+    """Longest wait for one answer"""
+    seed: int = 0
+    """Same seed, same prompts"""
 
     @model_validator(mode="after")
     def _levels_and_length(self) -> Workload:
@@ -91,7 +102,8 @@ class Workload(Contract):
 class EngineLaunch(Contract):
     """The vLLM command, built by the control plane; the same list goes into the winner's Deployment."""
 
-    args: tuple[str, ...] = Field(description="Arguments of vllm.entrypoints.openai.api_server, host and port excepted")
+    args: tuple[str, ...]
+    """Arguments of vllm.entrypoints.openai.api_server, host and port excepted"""
     env: dict[str, str] = Field(default_factory=dict)
     served_model_name: str
     host: str = "127.0.0.1"
@@ -102,7 +114,8 @@ class EngineLaunch(Contract):
 class AccuracyGate(Contract):
     """A constraint that accuracy alone decides: missing it ends the trial before the load test."""
 
-    metric: str = Field(description="perplexity, klDivergence or accuracy.<task>")
+    metric: str
+    """perplexity, klDivergence or accuracy.<task>"""
     min: float | None = None
     max: float | None = None
 
@@ -121,20 +134,19 @@ class TrialRequest(Contract):
     workload: Workload = Workload()
     engine: EngineLaunch
     gates: tuple[AccuracyGate, ...] = ()
-    baseline: bool = Field(default=False, description="This trial leaves the reference distributions for KL divergence")
-    reference: str | None = Field(
-        default=None, description="Where the baseline's distributions are kept, inside the store"
-    )
-    report: str | None = Field(
-        default=None, description="Where measure keeps the trial's whole report, inside the store; none = nowhere"
-    )
-    store: str = Field(description="Artifact store: a folder, or s3://bucket/prefix")
-    directory: str = Field(description="This trial's own folder: logs, step reports, `model` link")
-    cache: str = Field(description="Folder for fetched models and unpacked artifacts; may be shared and may be lost")
+    baseline: bool = False
+    """This trial leaves the reference distributions for KL divergence"""
+    reference: str | None = None
+    """Where the baseline's distributions are kept, inside the store"""
+    report: str | None = None
+    """Where measure keeps the trial's whole report, inside the store; none = nowhere"""
+    store: str
+    """Artifact store: a folder, or s3://bucket/prefix"""
+    directory: str
+    """This trial's own folder: logs, step reports, `model` link"""
+    cache: str
+    """Folder for fetched models and unpacked artifacts; may be shared and may be lost"""
     quantize_timeout_s: float = Field(default=7200, gt=0)
     measure_timeout_s: float = Field(default=3600, gt=0)
-    scrape_grace_s: float = Field(
-        default=0,
-        ge=0,
-        description="How long measure stays up after its last window, so that a last Prometheus scrape is taken",
-    )
+    scrape_grace_s: float = Field(default=0, ge=0)
+    """How long measure stays up after its last window, so that a last Prometheus scrape is taken"""
