@@ -6,7 +6,7 @@ VENV := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: help envs demo demo-pools test unit integration engines timed generate lint format lock clean \
+.PHONY: help envs demo demo-pools test unit integration engines timed generate docs lint format lock clean \
 	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-real
 
 help:  ## what there is
@@ -30,6 +30,11 @@ envs: .venv/.ready .venvs/runner/.ready .venvs/serving/.ready  ## the three Pyth
 	test -x .venvs/$*/bin/python || $(UV) venv --quiet --python .venv/bin/python .venvs/$*
 	$(UV) pip install --quiet --python .venvs/$*/bin/python --no-deps --require-hashes -r locks/$*.txt
 	$(UV) pip install --quiet --python .venvs/$*/bin/python --no-deps --editable .
+	@touch $@
+
+.venvs/docs/.ready: locks/docs.txt | .venv/.uv
+	test -x .venvs/docs/bin/python || $(UV) venv --quiet --python .venv/bin/python .venvs/docs
+	$(UV) pip install --quiet --python .venvs/docs/bin/python --no-deps --require-hashes -r locks/docs.txt
 	@touch $@
 
 demo: envs  ## make the demo model and tune it on this machine
@@ -109,6 +114,9 @@ test: lint unit cluster-fast integration cluster-more engines  ## what has to pa
 generate: .venv/.ready  ## crds/, the chart's copy and docs/reference.md, from the models
 	$(VENV)/python -m haqa_operator.api.crd
 
+docs: .venvs/docs/.ready  ## the documentation as a site in site/, its links and anchors checked
+	NO_MKDOCS_2_WARNING=1 .venvs/docs/bin/mkdocs build
+
 lint: .venv/.ready  ## style, types and layers
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
@@ -123,6 +131,7 @@ lock: .venv/.uv  ## resolve the lock files again
 	$(UV) pip compile -q pyproject.toml --extra operator --group dev --no-header --no-emit-index-url --generate-hashes -o locks/operator.txt
 	$(UV) pip compile -q pyproject.toml --extra operator -c locks/operator.txt --no-header --no-emit-index-url --generate-hashes -o locks/operator-image.txt
 	$(UV) pip compile -q --group build --no-header --no-emit-index-url --generate-hashes -o locks/build.txt
+	$(UV) pip compile -q --group docs --no-header --no-emit-index-url --generate-hashes -o locks/docs.txt
 	$(UV) pip compile -q pyproject.toml --extra runner --no-header --no-emit-index-url --generate-hashes -o locks/runner.txt
 	$(UV) pip compile -q pyproject.toml --extra serving-cpu --override locks/serving.override.txt --no-header --no-emit-index-url --generate-hashes -o locks/serving.txt
 
