@@ -1,38 +1,37 @@
 """Why an engine ended, read from its log.
 
 vLLM reports a failed start as up to three stack traces, one per process, of which the last says only "see root cause
-above". `diagnose` finds the root cause and turns it into a sentence with the value and the remedy. It is a list of
-rules tried in order, most specific first (`rules.py`).
+above". `messages.py` takes the log apart, `causes.py` finds the root cause, and rules (`rules.py`) turn it into a
+sentence with the value and the remedy; a cause that no rule knows is quoted.
 """
 
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Sequence
 
+from haqa_contract.engine_log.causes import Death, Findings, core_is_dead, findings
 from haqa_contract.engine_log.lines import LINE_LIMIT, EngineLog, loading_stage
-from haqa_contract.engine_log.rules import RULES
-from haqa_contract.failures import Failure, FailureReason
+from haqa_contract.engine_log.messages import Message, Raised
+from haqa_contract.engine_log.rules import rules_for
+from haqa_contract.failures import Failure, FailureReason, shortened
 
 _MESSAGE_LIMIT = 900
-_EXCEPTION = re.compile(
-    r"^(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failure))(?:: (?P<text>.*))?$"
-)
-_NOT_A_CAUSE = re.compile(
-    r"Engine core initialization failed|WorkerProc initialization failed|Executor failed|cancelled|EngineDeadError"
-    r"|resource_tracker"
-)
+_QUOTE_LIMIT, _CAUSE_LIMIT = 420, 220
+_TERSE = 40
+"""Characters of a message that say little without the place where it was raised, such as `KeyError: 'x'`."""
 
-_SILENT_DEATH = re.compile(r"Engine core initialization failed|Worker proc \S+ died unexpectedly")
 _MORE_MEMORY = (
     ", most likely because the machine or its container ran out of memory; give it more, or set a smaller KV cache "
     "(VLLM_CPU_KVCACHE_SPACE, gpu-memory-utilization) or max-model-len"
 )
 _SIGNALS = {
-    4: " (illegal instruction: this build of vLLM needs a newer CPU)",
-    6: " (abort)",
-    7: " (bus error: /dev/shm may be too small)",
-    11: " (segmentation fault)",
+    signal.SIGILL: " (illegal instruction: this build of vLLM needs a newer CPU)",
+    signal.SIGABRT: " (abort)",
+    signal.SIGBUS: " (bus error: /dev/shm may be too small)",
+    signal.SIGSEGV: " (segmentation fault)",
+    signal.SIGTERM: " (it was asked to stop)",
 }
 
 OUT_OF_MEMORY_EXITS = (-9, 137)
@@ -48,17 +47,25 @@ def diagnose(log_text: str, exit_code: int | None, args: Sequence[str] = ()) -> 
         args: The arguments it was started with.
     """
     log = EngineLog(log_text, exit_code, tuple(args))
-    for rule in RULES:
-        match = rule.pattern.search(log.bare)
-        if match is not None:
-            return _failure(rule.reason, rule.sentence(match, log), log, until=match.end())
+    found = findings(log)
+    known = _known(log, found)
+    if known is not None:
+        return known
+    if found.cause is not None:
+        return _quoted(log, found.cause)
     if exit_code in OUT_OF_MEMORY_EXITS:
         return _failure(FailureReason.ENGINE_OOM, f"the engine was killed (exit code {exit_code}){_MORE_MEMORY}", log)
-    cause = _last_exception(log)
-    if cause is None and _SILENT_DEATH.search(log.bare):
-        what = "a process of the engine ended without a word"
-        return _failure(FailureReason.ENGINE_OOM, f"{what}{_MORE_MEMORY}", log)
-    return _failure(FailureReason.ENGINE_LOAD_FAILED, _unknown_cause(log, cause), log)
+    if found.death is not None:
+        return _of_death(log, found.death)
+    if found.remarks:
+        return _quoted(log, found.remarks[0])
+    last = f"; the last line of its log: {log.lines[-1][:400]}" if log.lines else " before it wrote a line"
+    return _failure(FailureReason.ENGINE_LOAD_FAILED, f"the engine {_ended(log)} without saying why{last}", log)
+
+
+def core_death(log_text: str, args: Sequence[str] = ()) -> Failure | None:
+    """Why the engine behind a running API server has died; None while the log does not say that it has."""
+    return diagnose(log_text, None, args) if core_is_dead(EngineLog(log_text, None)) else None
 
 
 def did_not_start(log_text: str, limit_s: float) -> Failure:
@@ -73,26 +80,71 @@ def did_not_start(log_text: str, limit_s: float) -> Failure:
     )
 
 
-def _failure(reason: FailureReason, message: str, log: EngineLog, until: int | None = None) -> Failure:
-    return Failure(reason=reason, message=" ".join(message.split())[:_MESSAGE_LIMIT], log_tail=log.tail(until))
+def _known(log: EngineLog, found: Findings) -> Failure | None:
+    """What a rule says of the cause, or, where there is none, of the last error line that a rule knows."""
+    for message in (found.cause,) if found.cause is not None else found.remarks:
+        for rule in rules_for(message):
+            match = rule.pattern.search(message.text)
+            if match is not None:
+                return _failure(rule.reason, rule.sentence(match, log), log, message.last)
+    return None
 
 
-def _last_exception(log: EngineLog) -> str | None:
-    """The last line that names an exception, except those that only say that another process had one."""
-    causes = (line for line in reversed(log.lines) if _EXCEPTION.match(line) and not _NOT_A_CAUSE.search(line))
-    return next(causes, None)
+def _quoted(log: EngineLog, message: Message) -> Failure:
+    text = f"the engine {_ended(log)}: {_quotation(message)}"
+    if message.raised:
+        text += "; its log has the traceback"
+    return _failure(FailureReason.ENGINE_LOAD_FAILED, text, log, message.last)
 
 
-def _unknown_cause(log: EngineLog, cause: str | None) -> str:
-    how = "ended" if log.exit_code is None else _exit_words(log.exit_code)
-    if cause is not None:
-        return f"the engine {how}: {cause[:600]}; its log has the traceback"
-    last = f"; the last line of its log: {log.lines[-1][:400]}" if log.lines else " before it wrote a line"
-    return f"the engine {how} without saying why{last}"
+def _quotation(message: Message) -> str:
+    """The exception that ended the process, with the one that led to it."""
+    if not message.raised:
+        return shortened(_one_line(re.sub(r"\n\s*what\(\): +", ": ", message.headline)), _QUOTE_LIMIT)
+    last = message.raised[-1]
+    quotation = _exception(last, _QUOTE_LIMIT)
+    first = message.raised[0]
+    if first is last or first.message == last.message:
+        return quotation
+    how = "while handling" if message.raised[1].link == "during" else "because of"
+    return f"{quotation} ({how} {_exception(first, _CAUSE_LIMIT)})"
 
 
-def _exit_words(exit_code: int) -> str:
-    signal_number = -exit_code if exit_code < 0 else exit_code - 128
-    if exit_code < 0 or 128 < exit_code <= 128 + 64:
-        return f"died of signal {signal_number}{_SIGNALS.get(signal_number, '')}"
-    return f"ended with exit code {exit_code}"
+def _exception(raised: Raised, limit: int) -> str:
+    text = shortened(_one_line(raised.text), limit)
+    if raised.where and len(raised.message) < _TERSE:
+        return f"{text} at {raised.where}"
+    return text
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _of_death(log: EngineLog, death: Death) -> Failure:
+    code = death.exit_code
+    if code is None or code == -signal.SIGKILL:
+        how = "was killed (SIGKILL)" if code is not None else "ended without a word"
+        return _failure(FailureReason.ENGINE_OOM, f"a process of the engine {how}{_MORE_MEMORY}", log, death.line)
+    if code == 0 or code > 0:
+        message = f"a process of the engine ended with exit code {code} without saying why"
+    else:
+        message = (
+            f"a process of the engine crashed: signal {-code}{_SIGNALS.get(signal.Signals(-code), '')}; leave this "
+            "configuration out, or use another vLLM version"
+        )
+    return _failure(FailureReason.ENGINE_LOAD_FAILED, message, log, death.line)
+
+
+def _failure(reason: FailureReason, message: str, log: EngineLog, last: int | None = None) -> Failure:
+    return Failure(reason=reason, message=_one_line(message)[:_MESSAGE_LIMIT], log_tail=log.tail(last))
+
+
+def _ended(log: EngineLog) -> str:
+    code = log.exit_code
+    if code is None:
+        return "ended"
+    number = -code if code < 0 else code - 128
+    if code < 0 or 128 < code <= 128 + 64:
+        return f"died of signal {number}{_SIGNALS.get(number, '')}"  # type: ignore[call-overload]
+    return f"ended with exit code {code}"

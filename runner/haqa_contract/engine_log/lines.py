@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 TAIL_LINES = 10
 LINE_LIMIT = 240
 """Characters of a line in a report: the whole report has to fit a 4 KiB termination message."""
 
-_PREFIX = re.compile(
-    r"^(\([\w.\-]+ pid=\d+\)\s?)?((DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] ?)?"
+_LONGEST_LINE = 20_000
+"""Characters of a line that are read; the configuration that vLLM prints has some 5,000."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_COLLECTOR = re.compile(
+    r"^(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) (?:std(?:out|err) [FP] )?)?"  # kubectl --timestamps, CRI
+    r"(?:[A-Za-z][\w.-]*\s+\| ?)?"  # docker compose
 )
+_PREFIX = re.compile(
+    r"^(?:\[rank\d+\]: ?)?"
+    r"(?:\((?P<process>(?:[\w.\-]+ )?(?:rank=\d+ )?pid=\d+(?:, ip=[\w.:]+)?)\) ?)?"
+    r"(?:\[rank\d+\]: ?)?"
+    r"(?:(?P<stamp>(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) "
+    r"\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)? (?:\[[^\]]*\]|\S+:\d+\])) ?)?"
+)
+_SERVER = re.compile(r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL):  +")
+"""How uvicorn begins its lines."""
 _SETTING = re.compile(r"^--(?P<name>[\w-]+)(?:=(?P<value>.*))?$")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a log.
+
+    Attributes:
+        process: Which process wrote it, as vLLM marks it (`EngineCore pid=7`); empty where it does not.
+        level: `ERROR` and so on; empty for what came past the logger.
+        stamp: Level, time and place, the same for all lines of one logged message; empty like `level`.
+        text: What is left without all that.
+        paragraph: Whether a blank line stands before it.
+    """
+
+    process: str
+    level: str
+    stamp: str
+    text: str
+    paragraph: bool = False
 
 
 @dataclass(frozen=True)
@@ -26,11 +59,21 @@ class EngineLog:
     args: tuple[str, ...] = ()
 
     @cached_property
-    def lines(self) -> tuple[str, ...]:
-        """Without vLLM's prefixes, carriage-return progress bars and blank lines."""
+    def marked(self) -> tuple[Line, ...]:
+        """Without carriage-return progress bars, colours, collectors' prefixes and blank lines."""
         last_drawn = (line.rstrip("\r").rpartition("\r")[-1] for line in self.text.split("\n"))
-        bare = (_PREFIX.sub("", line).rstrip() for line in last_drawn)
-        return tuple(line for line in bare if line.strip())
+        kept: list[Line] = []
+        paragraph = False
+        for line in map(_line, last_drawn):
+            if line.text.strip():
+                kept.append(replace(line, paragraph=paragraph))
+            paragraph = not line.text.strip()
+        return tuple(kept)
+
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """The texts alone, without vLLM's prefixes."""
+        return tuple(line.text for line in self.marked)
 
     @cached_property
     def bare(self) -> str:
@@ -40,11 +83,20 @@ class EngineLog:
         """The value of the argument `--name`, None if it is not given."""
         return setting(self.args, name)
 
-    def tail(self, until: int | None = None) -> tuple[str, ...]:
-        """The last lines, or those that end with the one at character `until` of `bare`; shortened."""
-        end = self.bare.find("\n", until) if until is not None else -1
-        text = self.bare[:end] if end >= 0 else self.bare
-        return tuple(line[:LINE_LIMIT] for line in text.splitlines()[-TAIL_LINES:])
+    def tail(self, last: int | None = None) -> tuple[str, ...]:
+        """The last lines, or those that end with number `last` of `lines`; shortened."""
+        end = len(self.lines) if last is None else last + 1
+        return tuple(line[:LINE_LIMIT] for line in self.lines[max(0, end - TAIL_LINES) : end])
+
+
+def _line(text: str) -> Line:
+    bare = _COLLECTOR.sub("", _COLOUR.sub("", text[:_LONGEST_LINE]), count=1)
+    found = _PREFIX.match(bare)
+    process, stamp, level = (found["process"], found["stamp"], found["level"]) if found else (None, None, None)
+    rest = (bare[found.end() :] if found else bare).rstrip()
+    if level is None and (server := _SERVER.match(rest)):
+        level = server["level"]
+    return Line(process or "", level or "", stamp or "", rest)
 
 
 def setting(args: Sequence[str], name: str) -> str | None:
