@@ -61,6 +61,22 @@ def test_a_minimal_tuning_is_valid() -> None:
         ({"search": {"schemes": ["W3A16"]}}, "spec.search.schemes[0]: 'W3A16' is not allowed"),
         ({"search": {"engine": {"max-num-seqs": 64}}}, "write max-num-seqs: [64]"),
         ({"search": {"engine": {"block-size": [1]}, "fixedEngine": {"block-size": 2}}}, "block-size is in engine and"),
+        (
+            {"serving": {"maxModelLen": 300}},
+            "serving.maxModelLen 300 is less than one request of the workload, inputTokens 256 + outputTokens 128",
+        ),
+        (
+            {"serving": {"maxModelLen": 512}, "evaluation": {"sequenceLength": 512}},
+            "serving.maxModelLen 512 has no room for evaluation.sequenceLength 512 and one token more",
+        ),
+        (
+            {"serving": {"maxModelLen": 512}, "search": {"fixedEngine": {"max-model-len": 1024}}},
+            "search.fixedEngine.max-model-len 1024 is given beside serving.maxModelLen 512; leave it in one of them",
+        ),
+        (
+            {"serving": {"maxModelLen": 512}, "search": {"engine": {"max-model-len": [512, 1024]}}},
+            "search.engine.max-model-len (512, 1024) is given beside serving.maxModelLen 512",
+        ),
         ({"artifacts": {"pvc": "x", "s3": "s3://b/x"}}, "2 of pvc, s3 and path given (pvc, s3)"),
     ],
 )

@@ -98,6 +98,11 @@ def test_the_machine_is_described(folder: Path) -> None:
     assert {"cpu", "cores", "kernel", "python"} <= set(report.machine)
 
 
+def test_the_report_says_how_long_a_request_the_engine_takes(folder: Path) -> None:
+    report, _, _ = measured(folder, Behaviour(answer=lambda n: [0] * 16, max_model_len=777))
+    assert report.max_model_len == 777
+
+
 def test_a_workload_that_does_not_fit_is_refused_before_anything_is_measured(folder: Path) -> None:
     with pytest.raises(TrialFailure, match="more than the engine's max-model-len 10"):
         measured(folder, Behaviour(max_model_len=10))

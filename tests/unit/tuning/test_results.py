@@ -27,6 +27,12 @@ def test_the_source_is_that_of_the_windows_that_count() -> None:
     assert source_of() is None
 
 
+def test_the_longest_request_that_the_engine_took_is_in_the_status() -> None:
+    measured = TrialReport(trial="t").merged(TrialReport(trial="t", max_model_len=4096))
+    status = trial_status(measured, Workload(), cost_per_hour=None, accelerators=1, started=0, finished=1, attempts=1)
+    assert status.max_model_len == 4096
+
+
 def test_an_attempt_that_failed_is_noted_and_the_next_one_due() -> None:
     status = attempt_noted(TrialStatus(phase=TrialPhase.EVALUATING), EVICTED, 1, accelerators=2)
     assert (status.phase, status.attempts) == (TrialPhase.PENDING, 2)
