@@ -2,7 +2,8 @@
 
 It takes vLLM's arguments that matter and, through FAKE_ENGINE, orders to misbehave: `die` (with what argparse would
 say), `killed`, `hang` (never listens), `other` (serves another model), `stubborn` (ignores SIGTERM), `child` (starts a
-process that outlives it unless its group is ended; its id is written to the file named by FAKE_CHILD).
+process that outlives it unless its group is ended; its id is written to the file named by FAKE_CHILD), `dead-core`
+(serves on, while its log says that the engine behind it has died).
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ import threading
 from pathlib import Path
 
 from tests.fakes.vllm_server import Behaviour, fake_vllm
+
+DEAD_CORE = """\
+(EngineCore pid=1) ERROR 11-24 00:00:00 [core.py:1512] EngineCore encountered a fatal error.
+(EngineCore pid=1) ERROR 11-24 00:00:00 [core.py:1512] Traceback (most recent call last):
+(EngineCore pid=1) ERROR 11-24 00:00:00 [core.py:1512]   File "a.py", line 1, in f
+(EngineCore pid=1) ERROR 11-24 00:00:00 [core.py:1512] AttributeError: '_OpNamespace' '_C' object has no attribute 'f'
+"""
 
 
 def main() -> int:
@@ -40,6 +48,8 @@ def main() -> int:
     model = "other" if order == "other" else given.served_model_name
     with fake_vllm(Behaviour(model=model), port=given.port):
         print("Application startup complete", flush=True)
+        if order == "dead-core":
+            print(DEAD_CORE, flush=True)
         threading.Event().wait()
     return 0
 

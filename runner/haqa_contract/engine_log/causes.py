@@ -55,7 +55,7 @@ _EXIT_CODE = re.compile(r"exit code:? (?P<one>-?\d+)|\{[^}]*: (?P<core>-?\d+)")
 
 @dataclass(frozen=True)
 class Death:
-    """A process that died without a message of its own. `exit_code` as from Popen, None if nobody knows it."""
+    """A process that died without a message of its own. `exit_code` as from Popen, None if unknown."""
 
     exit_code: int | None
     line: int
@@ -78,10 +78,10 @@ class Findings:
 
 def findings(log: EngineLog) -> Findings:
     """What ended the engine, as far as its log says."""
-    told = _after_start(log)
-    deaths = [death for message in told if (death := _death(message)) is not None]
+    relevant = _after_start(log)
+    deaths = [death for message in relevant if (death := _death(message)) is not None]
     signalled = next((death for death in deaths if death.exit_code is not None and death.exit_code < 0), None)
-    own = [cause for message in told if (cause := _without_pointers(message)) is not None]
+    own = [cause for message in relevant if (cause := _without_pointers(message)) is not None]
     worked = _last_work(log)
     ranked = sorted(
         ((_rank(message, worked), message) for message in own if message.kind is not Kind.REMARK),
@@ -92,11 +92,11 @@ def findings(log: EngineLog) -> Findings:
         return Findings(ranked[0][1], remarks, None)
     if signalled is not None:
         return Findings(None, (), signalled)
-    return Findings(_quoted(told), remarks, next(iter(deaths), None))
+    return Findings(_quoted(relevant), remarks, next(iter(deaths), None))
 
 
 def core_is_dead(log: EngineLog) -> bool:
-    """Whether the log says that the engine behind the API server is gone, though nobody asked it to stop.
+    """Whether the log says that the engine behind the API server is gone, without having been asked to stop.
 
     The API server answers for seconds after that, and some versions for ever, every request with HTTP 500.
     """
@@ -153,9 +153,9 @@ def _points(raised: Raised) -> bool:
     return bool(_POINTER.search(first_line) or _QUOTING_POINTER.search(raised.text) or _GROUP.match(first_line))
 
 
-def _quoted(told: list[Message]) -> Message | None:
+def _quoted(relevant: list[Message]) -> Message | None:
     """What another process quotes of a cause that is not in the log itself."""
-    for message in told:
+    for message in relevant:
         for one in message.raised:
             found = _QUOTING_POINTER.search(one.text)
             if found is not None:

@@ -35,7 +35,7 @@ _SIGNALS = {
 }
 
 OUT_OF_MEMORY_EXITS = (-9, 137)
-"""SIGKILL, as Popen and as a shell or a container report it: nobody but the kernel or the kubelet sends it."""
+"""SIGKILL, as Popen and as a shell or a container report it: only the kernel and the kubelet send it."""
 
 
 def diagnose(log_text: str, exit_code: int | None, args: Sequence[str] = ()) -> Failure:
@@ -124,7 +124,7 @@ def _one_line(text: str) -> str:
 def _of_death(log: EngineLog, death: Death) -> Failure:
     code = death.exit_code
     if code is None or code == -signal.SIGKILL:
-        how = "was killed (SIGKILL)" if code is not None else "ended without a word"
+        how = "was killed (SIGKILL)" if code is not None else "ended without an error message"
         return _failure(FailureReason.ENGINE_OOM, f"a process of the engine {how}{_MORE_MEMORY}", log, death.line)
     if code == 0 or code > 0:
         message = f"a process of the engine ended with exit code {code} without saying why"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 TAIL_LINES = 10
@@ -47,7 +47,7 @@ class Line:
     level: str
     stamp: str
     text: str
-    paragraph: bool = False
+    paragraph: bool
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,11 @@ class EngineLog:
         last_drawn = (line.rstrip("\r").rpartition("\r")[-1] for line in self.text.split("\n"))
         kept: list[Line] = []
         paragraph = False
-        for line in map(_line, last_drawn):
-            if line.text.strip():
-                kept.append(replace(line, paragraph=paragraph))
+        for text in last_drawn:
+            line = _line(text, paragraph)
             paragraph = not line.text.strip()
+            if not paragraph:
+                kept.append(line)
         return tuple(kept)
 
     @cached_property
@@ -89,14 +90,14 @@ class EngineLog:
         return tuple(line[:LINE_LIMIT] for line in self.lines[max(0, end - TAIL_LINES) : end])
 
 
-def _line(text: str) -> Line:
+def _line(text: str, paragraph: bool) -> Line:
     bare = _COLLECTOR.sub("", _COLOUR.sub("", text[:_LONGEST_LINE]), count=1)
     found = _PREFIX.match(bare)
     process, stamp, level = (found["process"], found["stamp"], found["level"]) if found else (None, None, None)
     rest = (bare[found.end() :] if found else bare).rstrip()
     if level is None and (server := _SERVER.match(rest)):
         level = server["level"]
-    return Line(process or "", level or "", stamp or "", rest)
+    return Line(process or "", level or "", stamp or "", rest, paragraph)
 
 
 def setting(args: Sequence[str], name: str) -> str | None:

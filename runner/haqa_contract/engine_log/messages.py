@@ -2,7 +2,7 @@
 
 A rule that looked at the whole log would find its words in the settings that vLLM prints at start, in a usage text or
 in a dump of the scheduler. So a log is taken apart first. What counts as a message: a traceback with its chain of
-exceptions, an ERROR or CRITICAL line, an abort of a native library, argparse's last line, and the news that a process
+exceptions, an ERROR or CRITICAL line, an abort of a native library, argparse's last line, and the notice that a process
 has died. Processes write into one log, and their lines are interleaved; each process is read by itself.
 """
 
@@ -118,6 +118,8 @@ _ABORT = re.compile(
     r"|(?:command )?not found|cannot)"
     r"|^exec: \S+: |^exec \S+: exec format error"
 )
+_TORN_ABORT = re.compile(r"^\s*what\(\):  |^std::\w+$")
+"""What is left of an abort where a log is cut off at its beginning."""
 _HINT = re.compile(
     r"^(?:\[[^\]]*\] )?[\w.\-]+:\d+:\d+ \[\d+\] .*(?:NCCL|RCCL) WARN |^/[^\s=]*ld(?:\.\w+)?: "
     r"|^(?:/\S*sh|bash|sh): (?:line )?\d+: \S+: (?:command )?not found|^/[^\s=]+:\d+:\d+: (?:fatal )?error: "
@@ -179,9 +181,9 @@ def _of_raw(block: Sequence[_Numbered]) -> Iterator[Message]:
     """Messages among lines that came past the logger: tracebacks, aborts, argparse, uvicorn."""
     exceptions = list(_exceptions(block, raw=True))
     yield from exceptions
-    taken = [(message.first, message.last) for message in exceptions]
+    taken = {number for message in exceptions for number in range(message.first, message.last + 1)}
     for index, (number, line) in enumerate(block):
-        if any(first <= number <= last for first, last in taken):
+        if number in taken:
             continue
         text = line.text
         if _ABORT.search(text):
@@ -189,6 +191,8 @@ def _of_raw(block: Sequence[_Numbered]) -> Iterator[Message]:
             yield Message(
                 Kind.ABORT, line.process, "\n".join([text, *(later.text for _, later in more)]), (), number, number
             )
+        elif _TORN_ABORT.match(text):
+            yield Message(Kind.ABORT, line.process, text, (), number, number)
         elif _USAGE.match(text):
             yield Message(Kind.USAGE, line.process, text, (), number, number)
         elif line.level in ("ERROR", "CRITICAL") and not _HARMLESS_HEADLINE.search(text):

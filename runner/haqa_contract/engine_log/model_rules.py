@@ -1,4 +1,4 @@
-"""The model: what it is, whether it is all there, and whether the hub hands it out.
+"""The model: what it is, whether it is complete, and whether the hub grants access to it.
 
 Sources of the texts: transformers 5 (utils/hub.py, dynamic_module_utils.py), huggingface_hub 1, safetensors, and
 vLLM 0.32 (model_executor/models/registry.py, model_loader/*, transformers_utils/*).

@@ -1,4 +1,4 @@
-"""What a rule is: the words by which a known cause gives itself away, and what to tell the person."""
+"""What a rule is: the text that identifies a known cause, and the sentence to show for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Sentence = Callable[[re.Match[str], EngineLog], str]
 
 @dataclass(frozen=True)
 class Rule:
-    """A text that gives a cause away. The pattern is matched with a message alone, never with the rest of the log."""
+    """A text that identifies a cause. The pattern is matched against a message alone, never the rest of the log."""
 
     pattern: re.Pattern[str]
     reason: FailureReason

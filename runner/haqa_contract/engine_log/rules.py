@@ -1,5 +1,4 @@
-"""All known causes, tried in order: the first that matches the message is told, so what is more specific stands "
-"first."""
+"""All known causes, tried in order, the more specific ones first."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import Self
 import httpx
 
 from haqa_contract import EngineLaunch, EngineReport, Failure, FailureReason
-from haqa_contract.engine_log.diagnosis import diagnose, did_not_start
+from haqa_contract.engine_log.diagnosis import core_death, diagnose, did_not_start
 from haqa_contract.engine_log.lines import engine_notes, kv_cache_tokens, loading_stage
 from haqa_contract.failures import TrialFailure
 from haqa_runner.progress import ProgressSink, no_progress
@@ -124,9 +124,11 @@ class EngineProcess:
             child.wait(_KILL_S)
 
     def failure(self, wait_s: float = 0.0) -> Failure | None:
-        """Why the engine is not running any more; None while it runs.
+        """Why the engine does not work any more; None while it does.
 
         A client notices a dying engine seconds before its process is gone: give those seconds in `wait_s` to learn why.
+        An API server may also outlive the engine behind it and answer every request with an error: what killed that
+        engine is in the log, and is returned if the process still runs after `wait_s` seconds.
         """
         deadline = time.monotonic() + wait_s
         while self._child is not None:
@@ -134,7 +136,7 @@ class EngineProcess:
             if code is not None:
                 return diagnose(self.log_text(), code, self._arguments())
             if time.monotonic() >= deadline:
-                return None
+                return core_death(self.log_text(), self._arguments()) if wait_s else None
             time.sleep(_POLL_S)
         return None
 

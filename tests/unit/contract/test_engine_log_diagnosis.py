@@ -18,7 +18,7 @@ LOAD, OOM, FETCH = FailureReason.ENGINE_LOAD_FAILED, FailureReason.ENGINE_OOM, F
 REAL = [
     ("bad_combination", LOAD, "(SchedulerConfig): max_num_batched_tokens (16) must be greater than or equal to"),
     ("block_size", LOAD, "No common block size for 7"),
-    ("core_killed", OOM, "ended without a word, most likely because"),
+    ("core_killed", OOM, "ended without an error message, most likely because"),
     ("corrupt_weights", LOAD, "a weight file of /models/tiny is damaged or cut short (incomplete metadata"),
     ("custom_code", LOAD, "set model.trustRemoteCode: true"),
     ("hub_offline", FETCH, "neither as a folder nor on the hub (outgoing traffic has been disabled)"),
@@ -50,8 +50,8 @@ REAL = [
     ("unknown_architecture", LOAD, "does not support the model's architecture 'FantasyForCausalLM'"),
     ("unknown_model_type", LOAD, "the model's type fantasy is unknown to this vLLM"),
     ("unrecognized_argument", LOAD, "does not know the argument --max-num-sequences"),
-    ("worker_lost", OOM, "ended without a word, most likely because"),
-    ("worker_killed", OOM, "ended without a word, most likely because"),
+    ("worker_lost", OOM, "ended without an error message, most likely because"),
+    ("worker_killed", OOM, "ended without an error message, most likely because"),
 ]
 
 

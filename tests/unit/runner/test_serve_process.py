@@ -143,6 +143,17 @@ def test_an_engine_that_dies_later_says_why(started: EngineProcess) -> None:
     assert failure.reason is FailureReason.ENGINE_OOM
 
 
+def test_an_engine_that_died_behind_its_api_server_says_why(tmp_path: Path) -> None:
+    with engine(tmp_path, "dead-core") as process:
+        failure = process.failure(wait_s=0.2)
+    assert failure is not None
+    assert "no such kernel for this device: f " in failure.message
+
+
+def test_an_engine_that_serves_on_has_no_failure(started: EngineProcess) -> None:
+    assert started.failure(wait_s=0.2) is None
+
+
 def test_an_address_for_all_interfaces_is_reached_through_the_loopback(tmp_path: Path) -> None:
     launch = EngineLaunch(args=(), served_model_name="tiny", host="0.0.0.0", port=8000)
     assert EngineProcess(launch, tmp_path, spawn_fake).base_url == "http://127.0.0.1:8000"

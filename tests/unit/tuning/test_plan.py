@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.unit.contract.endings import ENDINGS, Ending
 
 from haqa_contract import Configuration, Estimate, Failure, FailureReason
+from haqa_contract.engine_log.diagnosis import diagnose
 from haqa_operator.api import Proposal, Proposer, Trial, TrialPhase, TrialStatus, TuningSpec
 from haqa_operator.decision.results import Confirmation, Verdict
 from haqa_operator.search.space import SearchSpace
@@ -113,6 +115,14 @@ def test_a_model_that_cannot_be_served_at_all_ends_the_pool_at_once(reason: Fail
 
 def test_a_baseline_too_big_for_memory_does_not_stop_quantized_ones() -> None:
     assert plan(state(trial(0, BASELINE, **failed(FailureReason.ENGINE_OOM)))) == AskStrategy(number=1)
+
+
+@pytest.mark.parametrize(
+    "ending", [one for one in ENDINGS if one.reason is FailureReason.ENGINE_OOM], ids=lambda one: one.name
+)
+def test_no_engine_that_ran_out_of_memory_ends_the_pool(ending: Ending) -> None:
+    reason = diagnose(ending.log, ending.exit_code).reason
+    assert plan(state(trial(0, BASELINE, **failed(reason)))) == AskStrategy(number=1)
 
 
 def test_a_limit_relative_to_a_failed_baseline_ends_the_pool_with_the_remedy() -> None:

@@ -1,7 +1,7 @@
-"""How a trial goes, told from its Job and its pods: still running and where, or over and with which report.
+"""The state of a trial, from its Job and its pods: still running and where, or over and with which report.
 
 Pure: what the API server says goes in, an observation comes out, so that it does not matter how often, how late or by
-which operator process a trial is looked at.
+which operator process a trial is observed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from haqa_operator.cluster.observe.failures import (
     deadline_failure,
     deleted,
     engine_death,
-    engine_is_blamed,
+    engine_may_be_dead,
     failure_of,
     gone,
 )
@@ -48,15 +48,15 @@ class LogWanted:
 
 @dataclass(frozen=True)
 class TrialObservation:
-    """One look at a trial.
+    """A trial as it is observed.
 
     Attributes:
         message: For a person: what it is doing, or why it ended.
         report: Everything that was found out, its failure included; None while the trial is running.
-        started, finished: Of the Job, in Unix seconds; `finished` when the pod ended and not when somebody looked.
+        started, finished: Of the Job, in Unix seconds; `finished` when the pod ended and not when somebody noticed.
         scheduled: Since when the pod has held its node.
         disruptions: Pods of this Job that the cluster ended and the Job replaced.
-        logs_wanted: Without a report: it is in there. With one: its failure can be told better.
+        logs_wanted: Without a report: it is in there. With one: a log may explain the failure better.
     """
 
     phase: TrialPhase
@@ -261,7 +261,7 @@ def _engine_log(evidence: AttemptEvidence) -> tuple[LogWanted, ...]:
         return ()
     died = engine_death(evidence)
     if died is None:
-        blamed = any(engine_is_blamed(report.failure) for report in evidence.reports.values())
+        blamed = any(engine_may_be_dead(report.failure) for report in evidence.reports.values())
         return (LogWanted(evidence.pod.name, ENGINE_CONTAINER),) if blamed else ()
     previous = evidence.pod.containers[ENGINE_CONTAINER].ended is not died
     return (LogWanted(evidence.pod.name, ENGINE_CONTAINER, previous, died.last_line),)

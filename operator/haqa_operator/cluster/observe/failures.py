@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from haqa_contract import Failure, FailureReason, TrialReport
-from haqa_contract.engine_log.diagnosis import OUT_OF_MEMORY_EXITS, diagnose, did_not_start
+from haqa_contract.engine_log.diagnosis import OUT_OF_MEMORY_EXITS, core_death, diagnose, did_not_start
 from haqa_contract.failures import shortened
 from haqa_operator.cluster.names import MEASURE, QUANTIZE
 from haqa_operator.cluster.observe.pods import Container, Ended, Job, Pod
@@ -28,6 +28,10 @@ _REFUSALS = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "PodFeatureGa
 """`status.reason` of a pod that its kubelet did not admit; beside these, those that begin with OutOf."""
 _OF_THE_CLUSTER = frozenset({FailureReason.TIMEOUT, FailureReason.LOAD_ERRORS})
 """What a step reports when its pod is stopped around it: somebody else knows better why."""
+_OF_A_BROKEN_ENGINE = frozenset(
+    {FailureReason.ENGINE_LOAD_FAILED, FailureReason.LOAD_ERRORS, FailureReason.METRICS_MISSING}
+)
+"""What a step reports of an engine that has died behind its API server."""
 _PROBE_SLACK_S = 10
 """The kubelet counts failed probes and not seconds: it may kill a little before the limit."""
 
@@ -128,22 +132,33 @@ def engine_died(evidence: AttemptEvidence) -> Failure | None:
     return found
 
 
+def core_died(evidence: AttemptEvidence) -> Failure | None:
+    """An engine whose API server outlives it and answers every request with an error: its log says what killed it."""
+    log = evidence.logs.get(ENGINE_CONTAINER)
+    if not log or evidence.stopped_from_outside:
+        return None
+    if not any(engine_may_be_dead(report.failure) for report in evidence.reports.values()):
+        return None
+    return core_death(log, evidence.job.request.engine.args if evidence.job.request else ())
+
+
 def reported(evidence: AttemptEvidence) -> Failure | None:
     """What a step found out itself."""
     failures = (report.failure for report in evidence.reports.values() if report.failure is not None)
     failure = next((failure for failure in failures if failure.reason not in _OF_THE_CLUSTER), None)
     log = evidence.logs.get(ENGINE_CONTAINER)
-    if failure is None or not engine_is_blamed(failure) or not log:
+    if failure is None or failure.reason is not FailureReason.ENGINE_LOAD_FAILED or not log:
         return failure
-    # Whoever asks the engine is told that it failed; why is in the engine's own log.
+    # A client of the engine sees that it failed; why is in the engine's own log.
     cause = diagnose(log, None, evidence.job.request.engine.args if evidence.job.request else ())
     message = shortened(f"{failure.message}; its log: {cause.message}", _MESSAGE_LIMIT)
-    return failure.model_copy(update={"message": message, "log_tail": cause.log_tail})
+    reason = cause.reason if cause.reason is FailureReason.ENGINE_OOM else failure.reason
+    return failure.model_copy(update={"reason": reason, "message": message, "log_tail": cause.log_tail})
 
 
-def engine_is_blamed(failure: Failure | None) -> bool:
-    """Whether a step has found that the engine does not work."""
-    return failure is not None and failure.reason is FailureReason.ENGINE_LOAD_FAILED
+def engine_may_be_dead(failure: Failure | None) -> bool:
+    """Whether what a step found is what an engine leaves that died behind its API server."""
+    return failure is not None and failure.reason in _OF_A_BROKEN_ENGINE
 
 
 def past_deadline(evidence: AttemptEvidence) -> Failure | None:
@@ -184,7 +199,7 @@ def refused(evidence: AttemptEvidence) -> Failure | None:
         return None
     return _failure(
         FailureReason.UNSCHEDULABLE,
-        f"the node {pod.node or ''} refused the pod ({pod.reason}: {pod.message}); look at the node's devices and load",
+        f"the node {pod.node or ''} refused the pod ({pod.reason}: {pod.message}); check the node's devices and load",
     )
 
 
@@ -264,6 +279,7 @@ def deleted(job: Job) -> Failure:
 
 _RULES: tuple[Rule, ...] = (
     engine_died,
+    core_died,
     reported,
     past_deadline,
     refused,

@@ -14,6 +14,7 @@ from tests.unit.cluster.observe.pods import (
     make_pod,
     measured,
 )
+from tests.unit.contract.endings import ENDINGS
 
 from haqa_contract import FailureReason, TrialReport
 from haqa_contract.termination import REPORT_PREFIX, compact
@@ -341,3 +342,37 @@ def test_what_measure_says_of_the_engine_is_explained_by_the_engines_own_log():
     )
     assert "no kernel for the scheme" in again.failure.message
     assert again.logs_wanted == ()
+
+
+DEAD_CORE = next(ending for ending in ENDINGS if ending.name == "operator_missing_at_first_request").log
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        failed(FailureReason.ENGINE_LOAD_FAILED, "the engine started but cannot answer a plain request (HTTP 500)"),
+        failed(FailureReason.LOAD_ERRORS, "12 of 12 requests failed: HTTP 500"),
+        failed(FailureReason.METRICS_MISSING, "/metrics did not answer"),
+    ],
+)
+def test_an_engine_that_died_behind_its_api_server_is_the_cause_of_what_measure_saw(said):
+    pod = make_pod().measured(said, exit_code=3)
+    assert observe(pod).logs_wanted == (LogWanted(NAME, "vllm"),)
+    seen = observe(pod, logs={"vllm": DEAD_CORE})
+    assert seen.failure.reason is FailureReason.ENGINE_LOAD_FAILED
+    assert "no such kernel for this device: cpu_gemm_wna16" in seen.failure.message
+    assert seen.logs_wanted == ()
+
+
+def test_requests_that_fail_on_an_engine_that_works_are_the_requests_failure():
+    serving = DEAD_CORE.partition("(Worker pid=298) ERROR")[0]
+    seen = observe(make_pod().measured(REFUSED, exit_code=3), logs={"vllm": serving})
+    assert seen.failure.reason is FailureReason.LOAD_ERRORS
+
+
+def test_an_engine_that_is_out_of_memory_at_the_first_request_is_not_hopeless():
+    said = failed(FailureReason.ENGINE_LOAD_FAILED, "the engine started but cannot answer a plain request (HTTP 500)")
+    raised = "Traceback (most recent call last):\nRuntimeError: CUDA error: out of memory\n"
+    log = f"ERROR:    Exception in ASGI application\n{raised}"
+    seen = observe(make_pod().measured(said, exit_code=3), logs={"vllm": log})
+    assert seen.failure.reason is FailureReason.ENGINE_OOM
