@@ -53,7 +53,7 @@ def load_tuning(path: Path) -> QuantizationTuning:
     except yaml.YAMLError as error:
         raise SpecError([f"{path}: not valid YAML: {error}"]) from None
     if isinstance(document, dict):
-        # Of `kubectl get -o yaml`: it tells how the tuning went, not what is asked for.
+        # Of `kubectl get -o yaml`: it says how the tuning went, not what is asked for.
         document.pop("status", None)
     return parse_tuning(document)
 

@@ -61,7 +61,7 @@ def is_accuracy(metric: str) -> bool:
 
 
 def higher_is_better(metric: str) -> bool | None:
-    """Direction of a known metric; None for a table's own, which has to be told."""
+    """Direction of a known metric; None for a table's own, which has to be given."""
     if metric in (*RATES, *ACCURACY_HIGHER_IS_BETTER) or metric.startswith("accuracy."):
         return True
     if metric in (*LATENCIES, *ACCURACY_LOWER_IS_BETTER, *SIZES):

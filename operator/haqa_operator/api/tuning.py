@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -195,13 +196,17 @@ class SearchStrategy(StrEnum):
     GRID = "grid"
 
 
+ENDPOINT = r"^https?://[^/?#@\s\\]+(/[^?#\s\\]*)?$"
+"""An address that paths are appended to: a query would take them up, and a user's name and password are no address."""
+
+
 class AgentSpec(ResourceModel):
     """The LLM that picks the next configuration."""
 
     model: Annotated[str, Field(min_length=1)]
     """litellm's name of the model: openai/gpt-5, anthropic/claude-…, hosted_vllm/NAME"""
-    api_base: str | None = None
-    """Endpoint of an OpenAI-compatible server"""
+    api_base: Annotated[str | None, Field(max_length=1024)] = None
+    """Endpoint of an OpenAI-compatible server: http or https, host and path; redirects are not followed"""
     secret_ref: SecretKeyRef | None = None
     """API key"""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
@@ -212,6 +217,17 @@ class AgentSpec(ResourceModel):
     """Longest wait for one reply"""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """More attempts after a 429, a 5xx or a time-out, with back-off"""
+
+    @field_validator("api_base")
+    @classmethod
+    def _endpoint(cls, value: str | None) -> str | None:
+        if value is None or re.fullmatch(ENDPOINT, value):
+            return value
+        if "@" in value.partition("://")[2].partition("/")[0]:  # not repeated: it may have a password
+            raise ValueError("has a user's name before the host; give the key in secretRef")
+        raise ValueError(
+            f"{value!r} is not an endpoint; give http:// or https://, a host and at most a path, without ? and #"
+        )
 
 
 class Search(ResourceModel):
@@ -316,13 +332,13 @@ class Output(ResourceModel):
     mode: Literal["Apply", "Manifest", "Git"] = "Apply"
     """Apply: write the Deployment; Manifest: only show it; Git: write it to a repository. `haqa tune` writes a file"""
     approval: Literal["Automatic", "Manual"] = "Automatic"
-    """Automatic: the winner is put out when it is proven; Manual: only after somebody approved it"""
+    """Automatic: the winner is deployed when it is proven; Manual: only after somebody approved it"""
     deployment: OutputDeployment = OutputDeployment()
     """The Deployment that serves the winner, one for every pool"""
 
 
 class Confirmation(ResourceModel):
-    """After the search, winner and baseline are measured again in turn, so that drift of the machine cancels out."""
+    """After the search, winner and baseline are measured again, alternately, so that drift of the machine cancels out."""
 
     rounds: Annotated[int, Field(ge=0, le=50)] = 5
     """Pairs of windows a concurrency level; 0 = no confirmation"""
@@ -350,13 +366,13 @@ class TuningSpec(ResourceModel):
     search: Search = Search()
     """How the next configuration is picked, and among which"""
     calibration: Calibration = Calibration()
-    """Text that quantization looks at"""
+    """Text that quantization is calibrated on"""
     evaluation: Evaluation = Evaluation()
     """How accuracy is measured, always through the served engine"""
     budget: Budget = Budget()
     """What the search may cost. The first limit that is reached ends it"""
     confirmation: Confirmation = Confirmation()
-    """Measuring winner and baseline again in turn, so that drift of the machine cancels out. `haqa tune` on CPU
+    """Measuring winner and baseline again, alternately, so that drift of the machine cancels out. `haqa tune` on CPU
     alone: a GPU holds one engine at a time, and in a cluster the intervals of the trials decide"""
     parallel_trials: Annotated[int, Field(ge=1, le=64)] = 1
     """Trials at once inside a pool; `haqa tune` runs one at a time"""

@@ -50,7 +50,7 @@ def tune(
     pool: Annotated[str | None, typer.Option(help="Only this pool")] = None,
     no_prefork: Plain = False,
 ) -> None:
-    """Tune the model in FILE on this machine, every pool in turn; goes on from what was measured before."""
+    """Tune the model in FILE on this machine, one pool after another; goes on from what was measured before."""
     try:
         succeeded = tune_file(file, out, as_json=as_json, only_pool=pool, prefork=not no_prefork)
     except SpecError as error:

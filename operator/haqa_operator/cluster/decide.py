@@ -1,7 +1,7 @@
 """What to do with a pool in a cluster: a pure function from what the API server shows to the next actions.
 
 Level-triggered: nothing here remembers what was done before. The same snapshot gives the same actions however often and
-by whichever operator process it is looked at, and every action can be carried out twice without harm, since trials and
+by whichever operator process, and every action can be carried out twice without harm, since trials and
 Jobs have deterministic names.
 """
 
@@ -32,7 +32,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class PoolObservation:
-    """One look at a pool.
+    """A pool as it is observed.
 
     Attributes:
         state: Its trials as recorded, its space, budget and the time.
@@ -167,6 +167,6 @@ def _next_trial(state: PoolState, running: int) -> Iterator[PoolAction]:
 
 
 def _unconfirmed(state: PoolState) -> PoolState:
-    """Winner and baseline are not yet measured in turn in a cluster, so the trials' own intervals decide."""
+    """Winner and baseline are not yet measured alternately in a cluster, so the trials' own intervals decide."""
     confirmation = state.spec.confirmation.model_copy(update={"rounds": 0})
     return replace(state, spec=state.spec.model_copy(update={"confirmation": confirmation}))

@@ -5,7 +5,7 @@
    improvement that counts. (A baseline that breaks the constraints itself need not be beaten.)
 3. "Within noise of each other" is not transitive, so ties are counted from one end: B is the best point estimate among
    those left; whatever B does not beat is tied with it; the simplest of the tied wins (`simplicity`).
-4. A confirmation, winner and baseline measured in turn, has the last word over the trials. It is what the winner's
+4. A confirmation, winner and baseline measured alternately, has the last word over the trials. It is what the winner's
    figure should be quoted from: the best of many noisy trials looks better than it is.
 """
 

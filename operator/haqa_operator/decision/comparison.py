@@ -62,7 +62,7 @@ def exceeds(difference: float, margin: float, min_improvement_percent: float) ->
 
 
 def beats(measured_ratio: Estimate, min_improvement_percent: float) -> bool:
-    """The same question for a ratio that was measured directly, in turn (a confirmation)."""
+    """The same question for a ratio that was measured directly, alternately (a confirmation)."""
     least = 1 + min_improvement_percent / 100
     return measured_ratio.low > 1 and measured_ratio.value - least > _EXACTLY
 

@@ -80,8 +80,8 @@ def won(evidence: Evidence, winner: Judged, ratio: Estimate | None, *, confirmed
     text = f"{winner.label} has {_figure(evidence, winner)}"
     baseline = evidence.baseline
     if baseline is not None and ratio is not None:
-        turn = ", measured in turn" if confirmed else ""
-        text += f" against the baseline's {_figure(evidence, baseline)}: {times(ratio)}{turn}"
+        how = ", measured alternately" if confirmed else ""
+        text += f" against the baseline's {_figure(evidence, baseline)}: {times(ratio)}{how}"
     text += "."
     best = evidence.best([item for item in evidence.feasible if not item.trial.is_baseline])
     if best is not winner:
@@ -99,7 +99,7 @@ def won(evidence: Evidence, winner: Judged, ratio: Estimate | None, *, confirmed
 def not_confirmed(evidence: Evidence, winner: Judged, confirmation: Confirmation, seen: Estimate | None) -> str:
     was = f"; the search had seen {times(seen)}" if seen is not None else ""
     return (
-        f"The baseline stays: measured in turn with it, {winner.label} reaches {times(confirmation.ratio)}, "
+        f"The baseline stays: measured alternately with it, {winner.label} reaches {times(confirmation.ratio)}, "
         f"which is not more than {_least(evidence)}{was}."
     )
 

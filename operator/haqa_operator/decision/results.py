@@ -43,7 +43,7 @@ class Decision(ResourceModel):
 
 
 class Confirmation(ResourceModel):
-    """Winner and baseline measured in turn, engines warm side by side."""
+    """Winner and baseline measured alternately, engines warm side by side."""
 
     winner: str
     baseline: str

@@ -1,1 +1,1 @@
-"""Kopf's entry points: they say which tuning to look at again, and nothing else."""
+"""Kopf's entry points: they say which tuning to reconcile, and nothing else."""

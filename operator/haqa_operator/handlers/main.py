@@ -70,7 +70,7 @@ def register(registry: kopf.OperatorRegistry, queue: Queue, watches: Watches) ->
         queue.add(Key(namespace, name))
 
     async def child_changed(namespace: str, labels: kopf.Labels, **_: Any) -> None:
-        # Of a name that was too long for a label nothing but a hash is left; the tuning's own timer looks then.
+        # Of a name that was too long for a label only a hash is left; the tuning's own timer has it reconciled then.
         queue.add(Key(namespace, labels[TUNING_LABEL]))
 
     for resource in CHILDREN:
@@ -78,7 +78,7 @@ def register(registry: kopf.OperatorRegistry, queue: Queue, watches: Watches) ->
 
 
 async def serve(installation: Installation, api: ApiServer, address: str) -> None:
-    """Runs until it is told to stop; raises what ends the watching or the working."""
+    """Runs until it is stopped; raises what ends the watching or the working."""
     registry = kopf.OperatorRegistry()
     queue = Queue(lambda key: reconciler.reconcile(key))
     dependencies = Dependencies.of(api, installation)
@@ -107,7 +107,7 @@ async def serve(installation: Installation, api: ApiServer, address: str) -> Non
 
 
 def main() -> int:
-    """The exit status: 0 when told to stop, 2 for an environment that is wrong."""
+    """The exit status: 0 when stopped, 2 for an environment that is wrong."""
     try:
         logs.configure(os.environ)
         installation = Installation.from_environment(os.environ)

@@ -1,4 +1,4 @@
-"""Which tunings to look at, each by one worker at a time, and again when there is news, an error or a wait is over."""
+"""Which tunings to reconcile, each by one worker at a time, and again upon an event, an error or the end of a wait."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Queue:
     """A queue of keys without duplicates.
 
     Attributes:
-        reconcile: Looks at one tuning; blocks; gives the seconds until the next look, None = never.
-        workers: Tunings that are looked at at once.
+        reconcile: Reconciles one tuning; blocks; gives the seconds until the next time, None = never.
+        workers: Tunings that are reconciled at once.
     """
 
     reconcile: Callable[[Key], float | None]
@@ -42,7 +42,7 @@ class Queue:
         return self._ready.qsize()
 
     def stuck_s(self, now: float) -> float:
-        """Seconds, on the monotonic clock, for which there was work and no look has ended; 0 while there is none."""
+        """Seconds, on the monotonic clock, for which there was work and none was finished; 0 while there is none."""
         return max(0.0, now - self._last_sign_of_life) if self._queued or self._working else 0.0
 
     async def run(self) -> None:
@@ -53,7 +53,7 @@ class Queue:
                 group.create_task(self._work())
 
     def add(self, key: Key) -> None:
-        """There is news of this tuning. From the event loop's own thread."""
+        """Something has happened to this tuning. From the event loop's own thread."""
         if key in self._working:
             self._again.add(key)
         elif key not in self._queued:
@@ -74,14 +74,14 @@ class Queue:
             if timer := self._timers.pop(key, None):
                 timer.cancel()
             try:
-                self._later(key, await self._look(key))
+                self._later(key, await self._reconcile_now(key))
             finally:
                 self._working.discard(key)
                 if key in self._again:
                     self._again.discard(key)
                     self.add(key)
 
-    async def _look(self, key: Key) -> float | None:
+    async def _reconcile_now(self, key: Key) -> float | None:
         try:
             wait_s = await asyncio.to_thread(self.reconcile, key)
         except ApiError as error:

@@ -61,11 +61,11 @@ class Watches:
         """Kopf's own session for these credentials, with an ear on its requests."""
         trace = aiohttp.TraceConfig()
 
-        async def start(_: aiohttp.ClientSession, __: SimpleNamespace, told: aiohttp.TraceRequestStartParams) -> None:
-            self.asked(told.url)
+        async def start(_: aiohttp.ClientSession, __: SimpleNamespace, params: aiohttp.TraceRequestStartParams) -> None:
+            self.asked(params.url)
 
-        async def end(_: aiohttp.ClientSession, __: SimpleNamespace, told: aiohttp.TraceRequestEndParams) -> None:
-            self.answered(told.url, told.response.status)
+        async def end(_: aiohttp.ClientSession, __: SimpleNamespace, params: aiohttp.TraceRequestEndParams) -> None:
+            self.answered(params.url, params.response.status)
 
         trace.on_request_start.append(start)
         trace.on_request_end.append(end)

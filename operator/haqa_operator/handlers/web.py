@@ -43,17 +43,17 @@ class Health:
         waited_s = self.queue.stuck_s(self.clock())
         if waited_s <= limit_s:
             return []
-        return [f"{self.queue.depth} tunings wait, and for {waited_s:.0f} s no look at one has ended"]
+        return [f"{self.queue.depth} tunings wait, and for {waited_s:.0f} s no reconciliation has ended"]
 
 
 async def serve_web(health: Health, host: str, port: int) -> web.AppRunner:
     """Serves until the runner that is returned is cleaned up."""
 
     async def healthz(_: web.Request) -> web.Response:
-        return _told(health.unhealthy())
+        return _answer(health.unhealthy())
 
     async def readyz(_: web.Request) -> web.Response:
-        return _told(health.unready())
+        return _answer(health.unready())
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -68,5 +68,5 @@ async def serve_web(health: Health, host: str, port: int) -> web.AppRunner:
     return runner
 
 
-def _told(problems: list[str]) -> web.Response:
+def _answer(problems: list[str]) -> web.Response:
     return web.Response(status=503 if problems else 200, text="".join(f"{line}\n" for line in problems) or "ok\n")

@@ -205,7 +205,11 @@ def _how_measured(case: _Case) -> str:
     if confirmation is None or confirmation.winner != case.result.decision.winner:
         return ""
     rounds = len(confirmation.winner_values)
-    return f", measured in turn with it over {wording.count_text(rounds, 'round')}" if rounds else ", measured in turn"
+    return (
+        f", measured alternately with it over {wording.count_text(rounds, 'round')}"
+        if rounds
+        else ", measured alternately"
+    )
 
 
 def _accuracy_sentences(case: _Case, trial: Trial) -> Iterator[str]:

@@ -19,7 +19,7 @@ from haqa_operator.serving.settings import Setting, SettingKind, catalogue
 
 ENGINE_PORT = 8000
 DRAIN_S = 60
-"""Seconds that requests in flight may take to finish when the engine is told to stop."""
+"""Seconds that requests in flight may take to finish when the engine is stopped."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def relocated(launch: EngineLaunch, model_path: str, port: int = ENGINE_PORT) ->
 
 
 def drain_s(launch: EngineLaunch) -> int:
-    """How long this engine takes to finish its requests when it is told to stop."""
+    """How long this engine takes to finish its requests when it is stopped."""
     prefix = "--shutdown-timeout="
     return next((int(text.removeprefix(prefix)) for text in launch.args if text.startswith(prefix)), 0)
 

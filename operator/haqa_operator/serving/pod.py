@@ -38,7 +38,7 @@ USER_ID = 10001
 """No user of any image: the engine needs none, and a number above 0 is what runAsNonRoot can check."""
 
 PRE_STOP_S = 10
-"""Time for the Service to stop sending requests before the engine is told to stop."""
+"""Time for the Service to stop sending requests before the engine is stopped."""
 
 _TEARDOWN_S = 20
 _PROBE_PERIOD_S = 5

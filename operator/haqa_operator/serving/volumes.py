@@ -10,7 +10,7 @@ from haqa_operator.api.manifests import Manifest
 TRIAL_MOUNT = "/haqa"
 """The trial's own folder."""
 MODEL_MOUNT = f"{TRIAL_MOUNT}/model"
-"""In a trial a link, in the winner's Deployment a mount: the engine is told the same path."""
+"""In a trial a link, in the winner's Deployment a mount: the engine gets the same path."""
 STORE_MOUNT = "/store"
 CLAIM_MOUNT = "/models"
 """The claim of a pvc:// model."""

@@ -41,7 +41,7 @@ class Executor(ABC):
 
     @abstractmethod
     def confirm(self, winner: Trial, baseline: Trial, on_progress: OnProgress) -> Confirmation | None:
-        """Measures both in turn; None where this executor cannot, for example when both do not fit at once."""
+        """Measures both alternately; None where this executor cannot, for example when both do not fit at once."""
 
     def close(self) -> None:
         """Ends everything that the executor started."""

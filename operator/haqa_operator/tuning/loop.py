@@ -94,7 +94,9 @@ class PoolRun:
                 self.observer.on_note(self.pool, f"confirming {winner.configuration.describe()} against the baseline")
                 confirmation = self.executor.confirm(winner, baseline, self._progress_of(winner))
                 if confirmation is None:
-                    self.observer.on_note(self.pool, "no confirmation: winner and baseline cannot be measured in turn")
+                    self.observer.on_note(
+                        self.pool, "no confirmation: winner and baseline cannot be measured alternately here"
+                    )
                     without = state.spec.model_copy(update={"confirmation": ConfirmationSpec(rounds=0)})
                     return replace(state, spec=without)
                 self.recorder.confirmed(confirmation)

@@ -44,7 +44,7 @@ class AskStrategy:
 
 @dataclass(frozen=True)
 class Confirm:
-    """Measure winner and baseline in turn."""
+    """Measure winner and baseline alternately."""
 
     winner: Trial
     baseline: Trial

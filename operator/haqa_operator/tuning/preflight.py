@@ -29,11 +29,11 @@ def setting_problems(tuning: QuantizationTuning) -> list[str]:
 
 
 def model_unread(uri: str, failure: Failure | None) -> str:
-    """Why looking at the model failed; the model is blamed where the failure names no other field and is no pod's."""
+    """Why inspecting the model failed; the model is blamed where the failure names no other field and is no pod's."""
     if failure is None:
         return f"spec.model.uri: {uri}: nothing was found out about the model"
     if failure.message.startswith("spec."):
         return failure.message
     if failure.reason is FailureReason.MODEL_FETCH:
         return f"spec.model.uri: {uri}: {failure.message}"
-    return f"looking at the model failed: {failure.reason}: {failure.message}"
+    return f"inspecting the model failed: {failure.reason}: {failure.message}"

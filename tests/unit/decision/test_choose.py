@@ -264,7 +264,7 @@ def test_the_speedup_is_the_confirmations() -> None:
     decision = confirmed(confirmation(1.5, 0.02), BASELINE, INT8)
     assert decision.verdict is Verdict.WINNER
     assert decision.speedup == Estimate(value=1.5, low=1.48, high=1.52, n=5)
-    assert "1.5x (1.48 to 1.52), measured in turn" in decision.reason
+    assert "1.5x (1.48 to 1.52), measured alternately" in decision.reason
 
 
 @pytest.mark.parametrize(("ratio", "margin"), [(1.05, 0.06), (1.02, 0.01), (0.9, 0.01)])
@@ -272,7 +272,7 @@ def test_a_winner_that_the_confirmation_does_not_confirm_gives_way_to_the_baseli
     decision = confirmed(confirmation(ratio, margin), BASELINE, INT8)
     assert decision.verdict is Verdict.BASELINE_BEST
     assert decision.winner == BASELINE.obj().name
-    assert "measured in turn with it, demo-here-001" in decision.reason
+    assert "measured alternately with it, demo-here-001" in decision.reason
     assert "the search had seen 1.6x" in decision.reason
 
 

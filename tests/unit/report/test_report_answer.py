@@ -5,7 +5,7 @@ from tests import sample_results
 
 from haqa_operator.api.tuning import Objective
 from haqa_operator.decision.results import Verdict
-from haqa_operator.report.answer import Answer, Tone, build_answer
+from haqa_operator.report.answer import Answer, Tile, Tone, build_answer
 from haqa_operator.report.model import TuningReport
 
 
@@ -13,23 +13,23 @@ def answer_of(report: TuningReport, pool: int = 0) -> Answer:
     return build_answer(report, report.pools[pool])
 
 
-def tile(answer: Answer, label: str):
+def tile(answer: Answer, label: str) -> Tile:
     (found,) = [tile for tile in answer.tiles if tile.label == label]
     return found
 
 
-def test_winner_is_named_with_its_gain_its_interval_and_how_it_was_measured():
+def test_winner_is_named_with_its_gain_its_interval_and_how_it_was_measured() -> None:
     answer = answer_of(sample_results.winner())
     assert answer.headline == "Serve W8A8-INT8/rtn, VLLM_CPU_OMP_THREADS_BIND=0-1, enforce-eager=False"
     assert answer.sentences[0] == (
         "It reaches 2.44× the throughput of the unquantized model with vLLM's own settings "
-        "(95 % interval 2.40× to 2.49×), measured in turn with it over 5 rounds."
+        "(95 % interval 2.40× to 2.49×), measured alternately with it over 5 rounds."
     )
     speedup = tile(answer, "Speed-up")
     assert (speedup.value, speedup.tone) == ("2.44×", Tone.GOOD)
 
 
-def test_loss_of_accuracy_is_given_with_the_interval_of_the_paired_measurement():
+def test_loss_of_accuracy_is_given_with_the_interval_of_the_paired_measurement() -> None:
     answer = answer_of(sample_results.winner())
     assert answer.sentences[1] == (
         "Perplexity on text that it has never seen is 0.71 % higher than the baseline's "
@@ -42,7 +42,7 @@ def test_loss_of_accuracy_is_given_with_the_interval_of_the_paired_measurement()
     )
 
 
-def test_cost_of_searching_and_of_serving_is_given_where_the_price_is_known():
+def test_cost_of_searching_and_of_serving_is_given_where_the_price_is_known() -> None:
     answer = answer_of(sample_results.winner())
     assert tile(answer, "Price of a million output tokens").value == "0.104"
     cost = tile(answer, "Cost of finding out")
@@ -55,12 +55,12 @@ def test_cost_of_searching_and_of_serving_is_given_where_the_price_is_known():
     )
 
 
-def test_no_price_is_made_up():
+def test_no_price_is_made_up() -> None:
     labels = [tile.label for tile in answer_of(sample_results.two_pools()).tiles]
     assert "Price of a million output tokens" not in labels
 
 
-def test_baseline_best_is_an_answer_and_says_what_came_closest():
+def test_baseline_best_is_an_answer_and_says_what_came_closest() -> None:
     answer = answer_of(sample_results.baseline_best())
     assert answer.verdict is Verdict.BASELINE_BEST
     assert answer.headline == "Keep the unquantized model with vLLM's own settings"
@@ -68,7 +68,7 @@ def test_baseline_best_is_an_answer_and_says_what_came_closest():
     assert "larger than the measured noise and than 3 %" in answer.sentences[-1]
 
 
-def test_nothing_feasible_names_the_limit_that_decided_and_how_close_anything_came():
+def test_nothing_feasible_names_the_limit_that_decided_and_how_close_anything_came() -> None:
     answer = answer_of(sample_results.nothing_feasible())
     assert answer.headline == "No configuration keeps the limits"
     assert answer.sentences[0] == (
@@ -80,25 +80,25 @@ def test_nothing_feasible_names_the_limit_that_decided_and_how_close_anything_ca
     assert tile(answer, "TTFT p95 @32").value == "295.6 ms"
 
 
-def test_no_measurement_gives_the_failure_and_its_remedy():
+def test_no_measurement_gives_the_failure_and_its_remedy() -> None:
     answer = answer_of(sample_results.no_measurement())
     assert answer.headline == "Nothing could be measured"
     assert "MambaFormerForCausalLM" in answer.sentences[0]
     assert tile(answer, "EngineLoadFailed").value == "1 trial"
 
 
-def test_a_search_that_goes_on_is_said_to():
+def test_a_search_that_goes_on_is_said_to() -> None:
     assert answer_of(sample_results.one_trial()).preliminary
     assert not answer_of(sample_results.winner()).preliminary
 
 
-def test_a_tie_with_something_faster_is_explained():
+def test_a_tie_with_something_faster_is_explained() -> None:
     answer = answer_of(sample_results.tie())
     assert answer.headline == "Serve W8A8-INT8/rtn, VLLM_CPU_OMP_THREADS_BIND=0-1"
     assert any("of such a tie the simpler configuration is chosen" in sentence for sentence in answer.sentences)
 
 
-def test_latency_as_objective_is_shorter_not_more():
+def test_latency_as_objective_is_shorter_not_more() -> None:
     report = sample_results.winner()
     spec = report.tuning.spec.model_copy(update={"objective": Objective(metric="ttft", percentile=95)})
     tuning = report.tuning.model_copy(update={"spec": spec})
@@ -106,7 +106,7 @@ def test_latency_as_objective_is_shorter_not_more():
     assert "time to first token, 95th percentile is 2.44× shorter than that of" in answer.sentences[0]
 
 
-def test_winner_without_a_baseline_claims_no_speedup():
+def test_winner_without_a_baseline_claims_no_speedup() -> None:
     report = sample_results.winner()
     decision = report.pools[0].decision.model_copy(update={"speedup": None})
     pool = report.pools[0].model_copy(update={"decision": decision, "confirmation": None})
@@ -116,7 +116,7 @@ def test_winner_without_a_baseline_claims_no_speedup():
 
 
 @pytest.mark.parametrize("name", sample_results.SAMPLES)
-def test_every_sample_has_an_answer_in_whole_sentences(name):
+def test_every_sample_has_an_answer_in_whole_sentences(name: str) -> None:
     report = sample_results.SAMPLES[name]()
     for result in report.pools:
         answer = build_answer(report, result)

@@ -24,21 +24,21 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag, f"</{tag}> closes something else"
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] == "script":
             self.scripts.append(data)
         elif not self.open or self.open[-1] != "style":
             self.text.append(data)
 
-    def all(self, tag):
+    def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attrs for name, attrs in self.tags if name == tag]
 
     def says(self, text: str) -> bool:
@@ -50,7 +50,7 @@ def page_of(name: str) -> Page:
 
 
 @pytest.mark.parametrize("name", sample_results.SAMPLES)
-def test_page_is_well_formed_and_links_to_nothing_that_is_not_in_it(name):
+def test_page_is_well_formed_and_links_to_nothing_that_is_not_in_it(name: str) -> None:
     page = page_of(name)
     assert page.open == []
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
@@ -61,7 +61,7 @@ def test_page_is_well_formed_and_links_to_nothing_that_is_not_in_it(name):
 
 
 @pytest.mark.parametrize("name", sample_results.SAMPLES)
-def test_page_needs_no_network(name):
+def test_page_needs_no_network(name: str) -> None:
     page = page_of(name)
     addresses = [attrs[key] for _, attrs in page.tags for key in ("src", "href", "srcset", "data") if key in attrs]
     assert all(address.startswith("#") for address in addresses)
@@ -72,14 +72,14 @@ def test_page_needs_no_network(name):
     assert "'unsafe-inline'" not in policy.partition("style-src")[0]
 
 
-def test_only_the_pages_own_programs_are_in_it():
+def test_only_the_pages_own_programs_are_in_it() -> None:
     page = page_of("hostile")
     kinds = Counter(script.get("type", "program") for script in page.all("script"))
     assert kinds == {"application/json": 1, "program": 2}
     assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
 
 
-def test_text_from_outside_is_shown_and_not_run():
+def test_text_from_outside_is_shown_and_not_run() -> None:
     report = sample_results.hostile()
     page = Page(render_html(report))
     assert page.all("img") == []
@@ -89,14 +89,14 @@ def test_text_from_outside_is_shown_and_not_run():
     assert "injected" not in names
 
 
-def test_figures_are_data_that_cannot_end_their_element():
+def test_figures_are_data_that_cannot_end_their_element() -> None:
     page = page_of("hostile")
     figures = json.loads(page.scripts[0])
     assert "<" not in page.scripts[0]
     assert set(figures) == {f"pool-this-machine-{key}" for key in ("trade-off", "levels", "progress", "timeline")}
 
 
-def test_answer_comes_before_everything_else():
+def test_answer_comes_before_everything_else() -> None:
     text = render_html(sample_results.winner())
     places = [text.index(part) for part in ('class="answer winner"', "<figure", 'class="sortable"', 'id="glossary"')]
     assert places == sorted(places)
@@ -110,16 +110,16 @@ def test_answer_comes_before_everything_else():
         ("nothing-feasible", ("No configuration keeps the limits",)),
         ("no-measurement", ("Nothing could be measured", "MambaFormerForCausalLM")),
         ("two-pools", ("All pools", "Pool avx512", "Pool avx2", "ONEDNN_MAX_CPU_ISA=AVX2")),
-        ("one-trial", ("the search is still going on",)),
+        ("one-trial", ("the search has not ended",)),
         ("forty-trials", ("llama-3-8b-on-l40s", "Accuracy")),
     ],
 )
-def test_page_says(name, texts):
+def test_page_says(name: str, texts: tuple[str, ...]) -> None:
     page = page_of(name)
     assert [text for text in texts if not page.says(text)] == []
 
 
-def test_reasoning_failures_exclusions_and_fallbacks_are_told():
+def test_reasoning_failures_exclusions_and_fallbacks_are_told() -> None:
     page = page_of("winner")
     for text in (
         "Decoding is bound by memory bandwidth and INT8 halves the weights",
@@ -132,7 +132,7 @@ def test_reasoning_failures_exclusions_and_fallbacks_are_told():
         assert page.says(text), text
 
 
-def test_manifest_and_command_can_be_copied():
+def test_manifest_and_command_can_be_copied() -> None:
     page = page_of("winner")
     copied = {button["data-copies"] for button in page.all("button") if "data-copies" in button}
     assert copied == {"command", "spec", "pool-this-machine-yaml"}
@@ -140,34 +140,34 @@ def test_manifest_and_command_can_be_copied():
     assert page.says("kind: Deployment")
 
 
-def test_spec_is_given_as_its_author_wrote_it_where_that_is_known():
+def test_spec_is_given_as_its_author_wrote_it_where_that_is_known() -> None:
     report = sample_results.winner().model_copy(update={"spec_yaml": "# my own comment\nkind: QuantizationTuning\n"})
     assert Page(render_html(report)).says("# my own comment")
     assert page_of("winner").says("apiVersion: haqa.dev/v1alpha1 kind: QuantizationTuning")
 
 
-def test_every_plot_says_what_it_shows_to_those_who_do_not_see_it():
+def test_every_plot_says_what_it_shows_to_those_who_do_not_see_it() -> None:
     plots = [attrs for attrs in page_of("winner").all("div") if attrs.get("class") == "plot"]
     assert len(plots) == 4
     assert all(plot["role"] == "img" and len(plot["aria-label"] or "") > 40 for plot in plots)
 
 
-def test_same_report_gives_the_same_page():
+def test_same_report_gives_the_same_page() -> None:
     report = sample_results.winner()
     assert render_html(report) == render_html(report)
 
 
-def test_tuning_without_results_has_a_page_too():
+def test_tuning_without_results_has_a_page_too() -> None:
     report = sample_results.winner().model_copy(update={"pools": ()})
     assert Page(render_html(report)).says("No pool has been tuned yet.")
 
 
-def test_report_survives_being_written_as_json():
+def test_report_survives_being_written_as_json() -> None:
     report = sample_results.two_pools()
     assert type(report).model_validate_json(report.model_dump_json(by_alias=True)) == report
 
 
-def test_a_pool_without_a_winner_stands_beside_one_that_has_one():
+def test_a_pool_without_a_winner_stands_beside_one_that_has_one() -> None:
     page = Page(render_html(sample_results.one_of_two_pools()))
     overview = "".join(page.text).partition("All pools")[2]
     assert "none" in overview.partition("avx2")[2]

@@ -3,13 +3,13 @@
 import io
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 from tests import sample_results
 
 from haqa_operator.report.table import summary, trial_details
 
 
-def printed(renderable, width: int = 120) -> str:
+def printed(renderable: RenderableType, width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
     console.print(renderable)
     return console.file.getvalue()
@@ -17,24 +17,24 @@ def printed(renderable, width: int = 120) -> str:
 
 @pytest.mark.parametrize("name", sample_results.SAMPLES)
 @pytest.mark.parametrize("width", [80, 160])
-def test_every_answer_fits_the_terminal(name, width):
+def test_every_answer_fits_the_terminal(name: str, width: int) -> None:
     text = printed(summary(sample_results.SAMPLES[name]()), width)
     assert max(map(len, text.splitlines())) <= width
 
 
-def test_answer_comes_first_then_the_trials():
+def test_answer_comes_first_then_the_trials() -> None:
     text = printed(summary(sample_results.winner()))
     assert text.index("Serve W8A8-INT8/rtn") < text.index("2.44×") < text.index("Trials of pool this-machine")
     assert "EngineOOM" in text
 
 
-def test_every_pool_is_there():
+def test_every_pool_is_there() -> None:
     text = printed(summary(sample_results.two_pools()))
     assert "pool avx512: Winner" in text
     assert "pool avx2: Winner" in text
 
 
-def test_one_trial_in_full():
+def test_one_trial_in_full() -> None:
     report = sample_results.winner()
     text = printed(trial_details(report, report.pools[0].trials[4], "results/demo/trials/4"))
     assert "bayesian (the agent proposed candidate 99" in text
@@ -43,7 +43,7 @@ def test_one_trial_in_full():
     assert "results/demo/trials/4" in text
 
 
-def test_text_from_outside_cannot_steer_the_terminal_or_use_its_markup():
+def test_text_from_outside_cannot_steer_the_terminal_or_use_its_markup() -> None:
     report = sample_results.hostile()
     text = printed(summary(report)) + printed(trial_details(report, report.pools[0].trials[1]))
     assert "\x1b" not in text

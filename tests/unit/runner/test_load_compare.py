@@ -1,4 +1,4 @@
-"""Winner against baseline, in turn."""
+"""Winner against baseline, alternately."""
 
 from __future__ import annotations
 

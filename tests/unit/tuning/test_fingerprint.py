@@ -1,5 +1,8 @@
 """What makes numbers incomparable starts a run of its own, and what does not leaves an earlier run where it is."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from tests.builders import make_tuning
 
@@ -9,7 +12,7 @@ from haqa_operator.tuning.fingerprint import fingerprint
 CPU = Accelerator(Vendor.CPU, "Xeon", memory_gib=64, isa="avx512_vnni", cores=16)
 
 
-def printed(**fields) -> str:
+def printed(**fields: Any) -> str:
     spec = make_tuning().having(**fields).obj().spec
     return fingerprint(spec, spec.node_pools[0], CPU, "files-1", "0.32.0")
 
@@ -24,7 +27,7 @@ def printed(**fields) -> str:
         {"serving": {"maxModelLen": 4096}},
     ],
 )
-def test_what_numbers_depend_on_starts_a_new_run(fields):
+def test_what_numbers_depend_on_starts_a_new_run(fields: dict[str, Any]) -> None:
     assert printed(**fields) != printed()
 
 
@@ -37,13 +40,19 @@ def test_what_numbers_depend_on_starts_a_new_run(fields):
         {"serving": {}},
     ],
 )
-def test_what_numbers_do_not_depend_on_goes_on_with_the_run(fields):
+def test_what_numbers_do_not_depend_on_goes_on_with_the_run(fields: dict[str, Any]) -> None:
     assert printed(**fields) == printed()
 
 
-def test_results_from_before_serving_was_a_field_are_still_found():
+def test_results_from_before_serving_was_a_field_are_still_found() -> None:
     assert printed() == "df323762c3a3"
 
 
-def test_two_lengths_are_two_runs():
+def test_a_cap_of_onednn_is_another_machine() -> None:
+    spec = make_tuning().obj().spec
+    capped = fingerprint(spec, spec.node_pools[0], replace(CPU, onednn_cap="avx2"), "files-1", "0.32.0")
+    assert capped != printed()
+
+
+def test_two_lengths_are_two_runs() -> None:
     assert printed(serving={"maxModelLen": 4096}) != printed(serving={"maxModelLen": 8192})

@@ -1,5 +1,8 @@
 """One length of requests for a pool: in its space, its trials, its Deployment and in what the agent is told."""
 
+from typing import Any
+
+import pytest
 from tests.builders import make_baseline, make_tuning
 from tests.unit.search.builders import model, nvidia
 
@@ -10,7 +13,7 @@ from haqa_operator.tuning.pool_setup import PoolSetup
 L4 = nvidia("NVIDIA-L4")
 
 
-def setup(*trials: Trial, **fields) -> PoolSetup:
+def setup(*trials: Trial, **fields: Any) -> PoolSetup:
     spec = make_tuning().on_pool("l4").having(**fields).obj().spec
     return PoolSetup(spec, spec.node_pools[0], L4, model(), "0.32.0", trials)
 
@@ -21,14 +24,14 @@ def measured_with(length: str) -> Trial:
     return trial.model_copy(update={"status": status})
 
 
-def test_the_default_is_as_long_as_model_and_memory_allow():
+def test_the_default_is_as_long_as_model_and_memory_allow() -> None:
     fresh = setup()
     assert fresh.max_model_len == "auto"
     assert fresh.note is None
     assert fresh.space().baseline_problem is None
 
 
-def test_a_length_that_the_memory_does_not_hold_is_known_before_anything_runs():
+def test_a_length_that_the_memory_does_not_hold_is_known_before_anything_runs() -> None:
     asked = setup(serving={"maxModelLen": 65536})
     assert asked.max_model_len == 65536
     assert asked.space().baseline_problem.startswith("one sequence of 65536 tokens need 8.0 GiB of KV cache")
@@ -36,17 +39,17 @@ def test_a_length_that_the_memory_does_not_hold_is_known_before_anything_runs():
     assert quantized, "what has smaller weights leaves room for it"
 
 
-def test_a_run_that_was_begun_with_another_length_goes_on_with_it_and_says_so():
+def test_a_run_that_was_begun_with_another_length_goes_on_with_it_and_says_so() -> None:
     begun = setup(measured_with("256"))
     assert begun.max_model_len == 256
     assert "measured with max-model-len 256 by an earlier version" in begun.note
 
 
-def test_a_run_that_was_begun_with_the_default_has_nothing_to_say():
+def test_a_run_that_was_begun_with_the_default_has_nothing_to_say() -> None:
     assert setup(measured_with("auto")).note is None
 
 
-def hidden(monkeypatch, asked: PoolSetup) -> tuple[str, ...]:
+def hidden(monkeypatch: pytest.MonkeyPatch, asked: PoolSetup) -> tuple[str, ...]:
     """What the agent is told of settings that it cannot choose."""
     seen: list[AgentContext] = []
     monkeypatch.setattr(
@@ -57,7 +60,7 @@ def hidden(monkeypatch, asked: PoolSetup) -> tuple[str, ...]:
     return seen[0].hidden_settings
 
 
-def test_the_agent_is_told_the_length_unless_it_may_choose_one(monkeypatch):
+def test_the_agent_is_told_the_length_unless_it_may_choose_one(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = hidden(monkeypatch, setup(serving={"maxModelLen": 8192}))
     assert line.startswith("max-model-len=8192: requests of up to 8192 tokens")
     assert hidden(monkeypatch, setup(search={"engine": {"max-model-len": [4096, 8192]}})) == ()

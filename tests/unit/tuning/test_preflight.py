@@ -16,7 +16,7 @@ URI = "pvc://models/llama"
     [
         (FailureReason.MODEL_FETCH, "no config.json; add it", f"spec.model.uri: {URI}: no config.json; add it"),
         (FailureReason.MODEL_FETCH, "spec.artifacts: access denied", "spec.artifacts: access denied"),
-        (FailureReason.UNSCHEDULABLE, "no Secret", "looking at the model failed: Unschedulable: no Secret"),
+        (FailureReason.UNSCHEDULABLE, "no Secret", "inspecting the model failed: Unschedulable: no Secret"),
     ],
 )
 def test_the_model_is_blamed_for_what_is_wrong_with_it_alone(reason: FailureReason, message: str, said: str) -> None:

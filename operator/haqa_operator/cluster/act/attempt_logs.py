@@ -1,4 +1,4 @@
-"""Looks at a Job: what its pods say, and the logs where that is not enough."""
+"""Observes a Job: what its pods say, and the logs where that is not enough."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PODLESS_S = 5.0
 def observe_with_logs(
     api: ApiServer, namespace: str, work: Work, now: float, limits: Limits | None = None
 ) -> TrialObservation:
-    """The state of a Job, with the logs that it takes to tell.
+    """The state of a Job, with the logs that are needed to know it.
 
     `logs_wanted` is left where they cannot be read now and may be in a moment.
     """
@@ -52,7 +52,7 @@ def _read(api: ApiServer, namespace: str, wanted: LogWanted) -> str | None:
 
 
 def _podless(api: ApiServer, namespace: str, work: Work, seen: TrialObservation, now: float) -> TrialObservation:
-    """With the reason why the Job has no pod, which nothing but its events tells."""
+    """With the reason why the Job has no pod, which only its events say."""
     waiting = not seen.phase.finished and seen.pod is None and not work.job.get("spec", {}).get("suspend")
     if not waiting or seen.started is None or now < seen.started + PODLESS_S:
         return seen

@@ -112,7 +112,7 @@ class TrialWriter:
         return self._created.get(trial.name) or self._snapshot.resource_of(trial.name)
 
     def _record_event(self, trial: Manifest, event: Event) -> None:
-        """On the trial, and on the tuning, where people look first."""
+        """On the trial and on the tuning, where people read first."""
         with about(pool=self._context.pool.name, trial=trial["metadata"]["name"]):
             self._events.record(self._snapshot.manifest, event)
             self._events.record(trial, event, quiet=True)

@@ -59,7 +59,7 @@ class PoolManifests:
     max_model_len: MaxModelLen = None
 
     def model_job(self, attempt: int, owner: Manifest) -> Manifest:
-        """The Job that looks at the model. Raises ValueError: the tuning names no store that a pod can reach."""
+        """The Job that inspects the model. Raises ValueError: the tuning names no store that a pod can reach."""
         launch = EngineLaunch(args=(), served_model_name=self.tuning, port=ENGINE_PORT)
         engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.uri))
         return build_model_job(self._pod(engine, owner, attempt))

@@ -151,7 +151,7 @@ def _conditions(view: TuningView, phase: TuningPhase, before: TuningStatus, now:
     ready = phase is TuningPhase.SUCCEEDED
     going_on = phase in (TuningPhase.PENDING, TuningPhase.RUNNING)
     facts = (
-        ("Ready", ready, "Answered" if ready else phase.value, " ".join(answers if ready else waiting or problems)),
+        ("Ready", ready, "Completed" if ready else phase.value, " ".join(answers if ready else waiting or problems)),
         ("Progressing", going_on, phase.value, " ".join(waiting)),
         ("Degraded", bool(problems), _problem_reason(view) if problems else "AsExpected", " ".join(problems)),
     )

@@ -1,6 +1,6 @@
 """Events for people, as `kubectl describe` shows them, and the same sentences in the log.
 
-An event's name follows from what it says, so that a look that is repeated after a crash tells nothing twice.
+An event's name follows from what it says, so that a reconciliation that is repeated after a crash repeats no event.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from haqa_operator.cluster.edges.api_server import EVENT, ApiError, ApiServer
 log = logging.getLogger(__name__)
 
 _LONGEST_NOTE = 1024
-INSPECTING_MODEL = "looking at the model"
+INSPECTING_MODEL = "inspecting the model"
 _PHASE_REASON = {
     PoolPhase.PENDING: "Waiting",
     PoolPhase.SEARCHING: "Searching",
@@ -28,7 +28,7 @@ _PHASE_REASON = {
     PoolPhase.AWAITING_APPROVAL: "AwaitingApproval",
     PoolPhase.DEPLOYING: "Deploying",
     PoolPhase.SUSPENDED: "Suspended",
-    PoolPhase.SUCCEEDED: "Answered",
+    PoolPhase.SUCCEEDED: "Completed",
     PoolPhase.FAILED: "PoolFailed",
 }
 
@@ -48,7 +48,7 @@ class Event:
 
 
 class EventRecorder:
-    """Writes events. Never an error: what cannot be told is logged, and nothing depends on it."""
+    """Writes events. Never an error: what cannot be written is logged, and nothing depends on it."""
 
     def __init__(self, api: ApiServer) -> None:
         self._api = api
@@ -94,24 +94,24 @@ def event_manifest(about: Manifest, happened: Event, now: datetime, instance: st
 
 
 def events_of(before: TuningStatus, after: TuningStatus) -> Iterator[Event]:
-    """What a person would want to hear of a status' change; trials tell about themselves."""
+    """Events for what has changed in a status; trials have their own."""
     old = {pool.name: pool for pool in before.pools}
     for pool in after.pools:
-        yield from _news_of_pool(old.get(pool.name), pool)
-    told = {condition.message for condition in before.conditions if condition.type == "Degraded"}
-    # A pool's own problem has been told.
+        yield from _events_of_pool(old.get(pool.name), pool)
+    known = {condition.message for condition in before.conditions if condition.type == "Degraded"}
+    # A pool's own problem has its event.
     own = any(pool.phase is PoolPhase.FAILED for pool in after.pools)
     for condition in after.conditions:
-        if condition.type == "Degraded" and condition.status == "True" and condition.message not in told and not own:
+        if condition.type == "Degraded" and condition.status == "True" and condition.message not in known and not own:
             yield Event(condition.reason, condition.message, warning=True)
 
 
-def _news_of_pool(old: PoolStatus | None, pool: PoolStatus) -> Iterator[Event]:
+def _events_of_pool(old: PoolStatus | None, pool: PoolStatus) -> Iterator[Event]:
     phase, message = pool.phase, pool.message
     same_phase = old is not None and old.phase is phase
     # What is waited for may change while the phase does not: no node, no GPU, no model.
-    said = old is not None and _gist(old.message) == _gist(message)
-    if same_phase and (said or phase is not PoolPhase.PENDING):
+    unchanged = old is not None and _gist(old.message) == _gist(message)
+    if same_phase and (unchanged or phase is not PoolPhase.PENDING):
         return
     if phase is PoolPhase.SEARCHING:
         message = f"{pool.candidates} configurations to choose from on {pool.hardware}"
@@ -122,5 +122,5 @@ def _news_of_pool(old: PoolStatus | None, pool: PoolStatus) -> Iterator[Event]:
 
 
 def _gist(message: str) -> str:
-    """Without what changes every second: the steps of the pod that looks at the model."""
+    """Without what changes every second: the steps of the pod that inspects the model."""
     return message.partition(": ")[0] if message.startswith(INSPECTING_MODEL) else message

@@ -1,6 +1,6 @@
-"""Reads finished trials' metrics from Prometheus beside the reconciler, so that nothing else waits for it.
+"""Reads finished trials' metrics from Prometheus in the background, so that nothing else waits for it.
 
-Prometheus may be away for a minute, or take an answer's whole time limit to say nothing: a look at a tuning asks here
+Prometheus may be away for a minute, or take an answer's whole time limit to say nothing: a reconciliation asks here
 what has come in, and goes on. What is being read is held in memory alone; an operator that is restarted reads again,
 which changes nothing.
 """

@@ -1,4 +1,4 @@
-"""Asks strategies beside the reconciler: an LLM may think for minutes, and nothing else waits for it.
+"""Asks strategies in the background: an LLM may think for minutes, and nothing else waits for it.
 
 What is being asked and what was answered is held in memory alone. An operator that is restarted asks again; the trial's
 name follows from its number, so that two answers never make two trials.
@@ -37,7 +37,7 @@ class BackgroundProposals:
     def ask(
         self, question: ProposalRequest, propose: Callable[[], Proposal | None], on_answer: Callable[[], None]
     ) -> None:
-        """Once for each question, however often it is called; `on_answer` says to look at the tuning again.
+        """Once for each question, however often it is called; `on_answer` has the tuning reconciled again.
 
         Comes back with the answer of a strategy that only computes; a model's is not waited for.
         """

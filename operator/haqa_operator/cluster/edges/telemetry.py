@@ -1,4 +1,4 @@
-"""What the operator tells Prometheus about itself; docs/operating.md explains each metric.
+"""The operator's own metrics; docs/operating.md explains each metric.
 
 Counters begin at 0 with every start of the operator, as Prometheus expects: what counts for a tuning is in its status.
 """
@@ -26,8 +26,10 @@ AGENT = Histogram(
     ["outcome"],
     buckets=(0.5, 1, 2.5, 5, 10, 20, 40, 80, 160),
 )
-RECONCILES = Histogram("haqa_reconcile_seconds", "Looks at a tuning: ok or error", ["outcome"], buckets=_CALLS)
-QUEUE_DEPTH = Gauge("haqa_queue_depth", "Tunings that wait to be looked at")
+RECONCILES = Histogram(
+    "haqa_reconcile_seconds", "Reconciliations of a tuning: ok or error", ["outcome"], buckets=_CALLS
+)
+QUEUE_DEPTH = Gauge("haqa_queue_depth", "Tunings that wait to be reconciled")
 API_CALLS = Histogram(
     "haqa_api_request_seconds", "Calls of the API server", ["verb", "kind", "outcome"], buckets=_CALLS
 )

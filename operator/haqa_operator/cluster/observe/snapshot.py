@@ -146,7 +146,7 @@ def read_snapshot(
 def work_selector(tuning: QuantizationTuning, trials: Iterable[Manifest]) -> str | None:
     """Selects the tuning's Jobs and pods that there may be something to do about; None = there are none.
 
-    What succeeded is left out: it may be hundreds, and a kilobyte of each is what makes a look slow.
+    What succeeded is left out: it may be hundreds, and a kilobyte of each is what makes a reconciliation slow.
     """
     own = tuning_selector(tuning.metadata.name)
     if (tuning.status or TuningStatus()).model is None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.builders import make_tuning
@@ -11,6 +12,7 @@ from tests.unit.serving.kubernetes_fields import assert_fits
 from haqa_contract import Configuration, TrialRequest
 from haqa_contract.termination import TERMINATION_LOG_VARIABLE
 from haqa_operator.api.labels import REQUEST_ANNOTATION
+from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.tuning import Artifacts, Toleration
 from haqa_operator.cluster.build.trial_job import (
     build_model_job,
@@ -31,6 +33,7 @@ from haqa_operator.serving.volumes import (
     ExtraVolume,
     Fetching,
     LinkedVolume,
+    ModelVolume,
     SecretVariable,
     artifact_volume,
     served_volume,
@@ -42,16 +45,16 @@ BUCKET = Artifacts(s3="s3://models/haqa/")
 TOKEN = SecretVariable("HF_TOKEN", "hub", "token")
 
 
-def pod_of(job):
+def pod_of(job: Manifest) -> dict[str, Any]:
     return job["spec"]["template"]["spec"]
 
 
-def containers_of(job):
+def containers_of(job: Manifest) -> dict[str, dict[str, Any]]:
     spec = pod_of(job)
     return {entry["name"]: entry for entry in [*spec.get("initContainers", []), *spec["containers"]]}
 
 
-def mounts_of(container):
+def mounts_of(container: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {mount["mountPath"]: mount for mount in container["volumeMounts"]}
 
 
@@ -74,7 +77,9 @@ ENGINES = [
     ],
     ids=["artifact", "model", "fetched"],
 )
-def test_winner_runs_exactly_what_its_trial_measured(accelerator, configuration, served):
+def test_winner_runs_exactly_what_its_trial_measured(
+    accelerator: Accelerator, configuration: Configuration, served: ModelVolume
+) -> None:
     launch = engine_launch(
         configuration, accelerator, model_path=MODEL_MOUNT, served_model_name="demo", pool_env={"A": "$(B)"}
     )
@@ -92,7 +97,7 @@ def test_winner_runs_exactly_what_its_trial_measured(accelerator, configuration,
     assert f"--model={MODEL_MOUNT}" in measured["args"]
 
 
-def test_order_is_quantize_then_the_engine_as_a_sidecar_then_measure():
+def test_order_is_quantize_then_the_engine_as_a_sidecar_then_measure() -> None:
     spec = pod_of(build_trial_job(make_trial_pod()))
     assert [entry["name"] for entry in spec["initContainers"]] == ["quantize", "vllm"]
     assert [entry["name"] for entry in spec["containers"]] == ["measure"]
@@ -100,7 +105,7 @@ def test_order_is_quantize_then_the_engine_as_a_sidecar_then_measure():
     assert spec["restartPolicy"] == "Never"
 
 
-def test_disruption_is_ignored_and_every_failure_is_final():
+def test_disruption_is_ignored_and_every_failure_is_final() -> None:
     spec = build_trial_job(make_trial_pod(timeout=timedelta(minutes=90)))["spec"]
     assert spec["backoffLimit"] == 0
     assert spec["activeDeadlineSeconds"] == 5400
@@ -111,7 +116,7 @@ def test_disruption_is_ignored_and_every_failure_is_final():
 
 
 @pytest.mark.parametrize("request_", [make_request(), make_request(gates=(), artifacts=BUCKET, uri="hf://org/name")])
-def test_request_travels_with_the_job_and_comes_out_unchanged(request_):
+def test_request_travels_with_the_job_and_comes_out_unchanged(request_: TrialRequest) -> None:
     job = build_trial_job(make_trial_pod(request_))
     annotation = job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION]
     assert TrialRequest.model_validate_json(annotation) == request_
@@ -124,7 +129,7 @@ def test_request_travels_with_the_job_and_comes_out_unchanged(request_):
     assert (item["path"], REQUEST_ANNOTATION in item["fieldRef"]["fieldPath"]) == ("request.json", True)
 
 
-def test_folders_are_the_same_for_all_and_the_engine_writes_to_none_of_them():
+def test_folders_are_the_same_for_all_and_the_engine_writes_to_none_of_them() -> None:
     job = build_trial_job(make_trial_pod(make_request()))
     volumes = {entry["name"]: entry for entry in pod_of(job)["volumes"]}
     assert volumes["store"]["persistentVolumeClaim"] == {"claimName": "artifacts"}
@@ -136,7 +141,7 @@ def test_folders_are_the_same_for_all_and_the_engine_writes_to_none_of_them():
         assert mounts["/models"]["readOnly"] is True
 
 
-def test_bucket_needs_no_claim_and_keeps_the_reference_for_later_trials():
+def test_bucket_needs_no_claim_and_keeps_the_reference_for_later_trials() -> None:
     job = build_trial_job(make_trial_pod(make_request(artifacts=BUCKET, uri="hf://org/name"), BUCKET))
     volumes = {entry["name"]: entry for entry in pod_of(job)["volumes"]}
     assert volumes["store"] == {"name": "store", "emptyDir": {}}
@@ -149,12 +154,12 @@ def test_bucket_needs_no_claim_and_keeps_the_reference_for_later_trials():
 
 
 @pytest.mark.parametrize(("artifacts", "words"), [(None, "missing"), (Artifacts(path="/x"), 'path "/x"')])
-def test_store_that_no_pod_reaches_is_refused(artifacts, words):
+def test_store_that_no_pod_reaches_is_refused(artifacts: Artifacts | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         trial_places("team", "demo", "here", artifacts, "hf://org/name")
 
 
-def test_secrets_are_references_and_reach_the_runner_alone():
+def test_secrets_are_references_and_reach_the_runner_alone() -> None:
     job = build_trial_job(make_trial_pod(runner_secrets=(TOKEN,)))
     names = {
         name: {entry["name"]: entry for entry in container["env"]} for name, container in containers_of(job).items()
@@ -168,7 +173,7 @@ def test_secrets_are_references_and_reach_the_runner_alone():
     assert "HF_TOKEN" not in names["vllm"]
 
 
-def test_token_has_the_name_that_the_request_gives_it():
+def test_token_has_the_name_that_the_request_gives_it() -> None:
     tuning = make_tuning().model("hf://org/name", tokenSecretRef={"name": "hub", "key": "k"}).obj()
     places = trial_places("team", "demo", "here", CLAIM, "hf://org/name")
     (secret,) = hub_secrets(tuning.spec.model)
@@ -176,7 +181,7 @@ def test_token_has_the_name_that_the_request_gives_it():
     assert (secret.name, secret.secret, secret.key) == (request.model.token_env, "hub", "k")
 
 
-def test_labels_queue_and_owner():
+def test_labels_queue_and_owner() -> None:
     owner = {"apiVersion": "haqa.dev/v1alpha1", "kind": "QuantizationTrial", "name": "t", "uid": "1"}
     plain, queued = (build_trial_job(make_trial_pod(queue_name=q, owner=owner, attempt=2)) for q in (None, "gpus"))
     expected = {
@@ -194,13 +199,13 @@ def test_labels_queue_and_owner():
     assert (queued["spec"]["suspend"], plain["spec"].get("suspend")) == (True, None)
 
 
-def test_prometheus_is_told_where_to_scrape():
+def test_prometheus_is_told_where_to_scrape() -> None:
     annotations = build_trial_job(make_trial_pod())["spec"]["template"]["metadata"]["annotations"]
     assert annotations["prometheus.io/scrape"] == "true"
     assert annotations["prometheus.io/port"] == "8000"
 
 
-def test_names_that_are_too_long_stay_different():
+def test_names_that_are_too_long_stay_different() -> None:
     one, other = (f"{'a' * 60}-pool-{i:03d}" for i in (1, 2))
     assert label(one) != label(other)
     assert max(len(label(one)), len(job_name(one)), len(job_name(one, 3))) <= 63
@@ -208,7 +213,7 @@ def test_names_that_are_too_long_stay_different():
     assert len({job_name(one), job_name(one, 2), job_name(one, 3)}) == 3
 
 
-def test_quantize_has_the_accelerators_and_measure_has_none():
+def test_quantize_has_the_accelerators_and_measure_has_none() -> None:
     launch = engine_launch(Configuration(), L40S, model_path=MODEL_MOUNT, served_model_name="demo")
     engine = EnginePod(launch, L40S, engine_image(L40S), trial_volume(CLAIM, "hf://org/name"))
     containers = containers_of(build_trial_job(make_trial_pod(engine=engine)))
@@ -217,7 +222,7 @@ def test_quantize_has_the_accelerators_and_measure_has_none():
     assert "limits" not in containers_of(build_model_job(make_trial_pod(engine=engine)))["quantize"]["resources"]
 
 
-def test_model_is_fetched_on_the_pool_by_quantize_alone():
+def test_model_is_fetched_on_the_pool_by_quantize_alone() -> None:
     tuning = make_tuning().model("hf://org/name").obj()
     places = trial_places("team", "demo", "here", CLAIM, "hf://org/name")
     job = build_model_job(make_trial_pod(fetch_request(tuning.spec, "demo", "here", places)))
@@ -249,12 +254,12 @@ JOBS = {
 
 
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
-def test_job_has_only_fields_that_kubernetes_has(job):
+def test_job_has_only_fields_that_kubernetes_has(job: Manifest) -> None:
     assert_fits(job, "V1Job")
 
 
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
-def test_pod_keeps_the_restricted_standard_and_names_no_variable_twice(job):
+def test_pod_keeps_the_restricted_standard_and_names_no_variable_twice(job: Manifest) -> None:
     spec = pod_of(job)
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True

@@ -31,44 +31,44 @@ def pool(phase: PoolPhase, message: str = "", **more: object) -> PoolStatus:
     return PoolStatus(name="full", phase=phase, message=message, hardware="4 x L40S", candidates=12, **more)
 
 
-def told(before: TuningStatus, after: TuningStatus) -> list[tuple[str, str]]:
+def events(before: TuningStatus, after: TuningStatus) -> list[tuple[str, str]]:
     return [(news.reason, news.message) for news in events_of(before, after)]
 
 
 def test_what_is_waited_for_is_told_when_it_changes() -> None:
     no_node = status(pool(PoolPhase.PENDING, "waiting: no node matches"))
-    no_model = status(pool(PoolPhase.PENDING, "looking at the model"))
-    assert told(TuningStatus(), no_node) == [("Waiting", 'pool "full": waiting: no node matches')]
-    assert told(no_node, no_node) == []
-    assert told(no_node, no_model) == [("Waiting", 'pool "full": looking at the model')]
+    no_model = status(pool(PoolPhase.PENDING, "inspecting the model"))
+    assert events(TuningStatus(), no_node) == [("Waiting", 'pool "full": waiting: no node matches')]
+    assert events(no_node, no_node) == []
+    assert events(no_node, no_model) == [("Waiting", 'pool "full": inspecting the model')]
 
 
 def test_the_steps_of_looking_at_the_model_are_no_news() -> None:
-    one, two = (status(pool(PoolPhase.PENDING, f"looking at the model: {step}")) for step in ("pulling", "reading"))
-    assert told(one, two) == []
+    one, two = (status(pool(PoolPhase.PENDING, f"inspecting the model: {step}")) for step in ("pulling", "reading"))
+    assert events(one, two) == []
 
 
 def test_progress_inside_a_phase_is_no_news() -> None:
     one, two = (status(pool(PoolPhase.SEARCHING, f"trial {number}")) for number in (1, 2))
-    assert told(TuningStatus(), one) == [("Searching", 'pool "full": 12 configurations to choose from on 4 x L40S')]
-    assert told(one, two) == []
+    assert events(TuningStatus(), one) == [("Searching", 'pool "full": 12 configurations to choose from on 4 x L40S')]
+    assert events(one, two) == []
 
 
-def test_an_answer_and_its_deployment_are_told() -> None:
+def test_an_answer_and_its_deployment_are_events() -> None:
     searching = status(pool(PoolPhase.SEARCHING, "trial 1"))
     starting = status(pool(PoolPhase.DEPLOYING, "W4A16 is 1.7x", deployment="demo-full"))
     serving = status(pool(PoolPhase.SUCCEEDED, "W4A16 is 1.7x", deployment="demo-full"))
-    assert told(searching, starting) == [
+    assert events(searching, starting) == [
         ("Deploying", 'pool "full": W4A16 is 1.7x Deployment demo-full is starting'),
     ]
-    assert told(starting, serving) == [("Answered", 'pool "full": W4A16 is 1.7x')]
+    assert events(starting, serving) == [("Completed", 'pool "full": W4A16 is 1.7x')]
 
 
 def test_a_wrong_spec_is_a_warning_once() -> None:
     wrong = status(degraded="spec.model.uri: no such folder")
     (news,) = events_of(TuningStatus(), wrong)
     assert news == Event("InvalidSpec", "spec.model.uri: no such folder", warning=True)
-    assert told(wrong, wrong) == []
+    assert events(wrong, wrong) == []
 
 
 def test_the_same_news_has_the_same_name_and_other_news_another() -> None:
