@@ -137,6 +137,8 @@ class LLMClient:
         }
         if self._endpoint is not None:
             options |= {"api_base": self._endpoint.base, "api_key": self._endpoint.key}
+            # litellm has requests to OpenAI's newer API take another way out than the session.
+            options["_skip_responses_api_bridge"] = True
         elif self._api_key is not None:
             options["api_key"] = self._api_key
         if schema is not None:

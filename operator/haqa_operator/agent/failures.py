@@ -41,7 +41,7 @@ class Kind(StrEnum):
 _RETRYABLE = frozenset({Kind.TIMEOUT, Kind.UNREACHABLE, Kind.BUSY, Kind.SERVER})
 
 _SENTENCES = {
-    Kind.TIMEOUT: "no complete answer within {timeout_s:g} s; raise search.agent.timeout or look at the server",
+    Kind.TIMEOUT: "no complete answer within {timeout_s:g} s; raise search.agent.timeout or check the server",
     Kind.UNREACHABLE: "cannot be reached ({words}); check search.agent.apiBase and that the server runs",
     Kind.BUSY: "is busy (HTTP 429: {words})",
     Kind.QUOTA: "says that the account's quota is used up ({words})",

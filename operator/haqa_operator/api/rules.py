@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from haqa_contract import Workload
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.tuning import (
+    ENDPOINT,
+    AgentSpec,
     Artifacts,
     Budget,
     Constraint,
@@ -147,6 +149,14 @@ RULES: Final[dict[type[BaseModel], tuple[Rule, ...]]] = {
         Rule(
             "!has(self.min) || !has(self.max) || self.min <= self.max",
             "min is above max, and nothing can meet both; swap or widen them",
+        ),
+    ),
+    AgentSpec: (
+        Rule(
+            f"!has(self.apiBase) || self.apiBase.matches(r'{ENDPOINT}')",
+            "apiBase is not an endpoint; give http:// or https://, a host and at most a path, without a user's name, "
+            "? and #",
+            ".apiBase",
         ),
     ),
     Artifacts: (

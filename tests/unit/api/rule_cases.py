@@ -34,6 +34,23 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
         {"serving": {"maxModelLen": 1024}, "evaluation": {"sequenceLength": 1024}},
         "no room for evaluation.sequenceLength",
     ),
+    *(
+        ({"search": {"agent": {"model": "openai/x", "apiBase": address}}}, "apiBase is not an endpoint")
+        for address in (
+            "http://internal/admin/delete?x=",
+            "http://internal/admin#",
+            "http://user:password@internal/v1",
+            "http://internal@elsewhere/v1",
+            "http://internal\\@elsewhere/v1",
+            "ftp://internal/v1",
+            "file:///etc/passwd",
+            "internal:8000/v1",
+            "http:///v1",
+            "http://internal/v 1",
+            "http://internal/v1\n",
+            "",
+        )
+    ),
     ({"constraints": [{"metric": "accuracy.arc", "min": 0.5}]}, "add the task to evaluation.tasks"),
     ({"objective": {"metric": "ttft", "percentile": 42}}, "percentile is one of 50, 90, 95 and 99"),
     ({"objective": {"percentile": 95}}, "only the latencies ttft, itl, tpot and e2e have a percentile"),
@@ -62,6 +79,10 @@ ACCEPTED: tuple[dict[str, Any], ...] = (
     {"serving": {"maxModelLen": 384}},
     {"serving": {"maxModelLen": 129}, "workload": {"inputTokens": 1}, "evaluation": {"sequenceLength": 128}},
     {"search": {"engine": {"block-size": [16, 32], "kv-cache-dtype": ["auto", "fp8"]}, "fixedEngine": {"x": True}}},
+    *(
+        {"search": {"agent": {"model": "openai/x", "apiBase": address}}}
+        for address in ("http://llm:8000/v1", "https://llm.example.com", "http://[::1]:8000/v1/", "http://llm/a@b/v1")
+    ),
     {"budget": {"trialTimeout": "1h30m", "maxDuration": "0.5h"}},
 )
 
