@@ -36,7 +36,9 @@ class Accelerator:
         count: Accelerators per replica; 1 for a CPU machine.
         memory_gib: Memory of one accelerator; of the machine on CPU.
         compute_capability: NVIDIA's (major, minor), else None.
-        isa: CPU: widest instruction set in use (`avx2`, `avx512`, `avx512_vnni`, `avx512_bf16`, `amx`, `neon`).
+        isa: CPU: widest instruction set that it has (`avx2`, `avx512`, `avx512_vnni`, `avx512_bf16`, `amx`, `neon`), by
+            which vLLM picks the build of its kernels; None where nothing says.
+        onednn_cap: CPU: what `ONEDNN_MAX_CPU_ISA` holds oneDNN to, by the same names; None where nothing is capped.
         cores: CPU cores of the machine.
         bandwidth_gb_s: Peak memory bandwidth of one accelerator, where the catalogue knows it.
         host_cores, host_memory_gib: Beside an accelerator: its share of the node's processor and memory.
@@ -49,6 +51,7 @@ class Accelerator:
     memory_gib: float | None = None
     compute_capability: tuple[int, int] | None = None
     isa: str | None = None
+    onednn_cap: str | None = None
     cores: int | None = None
     bandwidth_gb_s: float | None = None
     architecture: str | None = None
@@ -79,6 +82,8 @@ class Accelerator:
             parts.append(f"{self.cores} cores")
         if self.isa:
             parts.append(f"instruction set up to {self.isa}")
+        if self.onednn_cap and self.onednn_cap != self.isa:
+            parts.append(f"oneDNN capped to {self.onednn_cap}")
         if self.memory_gib:
             parts.append(f"{self.memory_gib:.0f} GiB")
         if self.compute_capability:

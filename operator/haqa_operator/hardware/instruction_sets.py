@@ -1,19 +1,25 @@
 """Which matrix instructions a CPU has, and which of them the engine may use.
 
-vLLM's CPU kernels are oneDNN's: INT8 needs VNNI to be fast, BF16 needs AVX512-BF16 or AMX. `ONEDNN_MAX_CPU_ISA` caps
-what oneDNN uses, which makes a second kind of node out of the same machine.
+Two things follow from it, and a cap changes one of them. vLLM loads the build of its own kernels that the CPU allows
+(vllm/platforms/cpu.py, `import_kernels`: AVX2, AVX512, or AVX512 with BF16), and what a build lacks, such as 4-bit
+weights under AVX2, cannot be served. Most matrix products are oneDNN's: INT8 needs VNNI to be fast, BF16 needs
+AVX512-BF16 or AMX. `ONEDNN_MAX_CPU_ISA` caps these and nothing else, so a capped CPU is a second kind of node, but not
+an older CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from haqa_operator.hardware.accelerators import HardwareError
+from haqa_operator.hardware.accelerators import Accelerator, HardwareError
 
 WIDENING = ("avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 """x86, each with everything before it."""
 
 NEON = "neon"
+
+NARROWER = "sse4"
+"""A cap below everything named above."""
 
 _CPUINFO = {
     "avx2": {"avx2"},
@@ -25,8 +31,8 @@ _CPUINFO = {
 """Flags of /proc/cpuinfo that each of them needs."""
 
 _CAPS = {
-    "SSE41": None,
-    "AVX": None,
+    "SSE41": NARROWER,
+    "AVX": NARROWER,
     "AVX2": "avx2",
     "AVX2_VNNI": "avx2",
     "AVX2_VNNI_2": "avx2",
@@ -42,7 +48,7 @@ _CAPS = {
     "DEFAULT": "amx",
     "ALL": "amx",
 }
-"""oneDNN's values, from its developer guide, "CPU Dispatcher Control"; None: narrower than anything named here."""
+"""oneDNN's values, from its developer guide, "CPU Dispatcher Control"."""
 
 
 def from_flags(flags: Iterable[str]) -> str | None:
@@ -58,20 +64,25 @@ def from_flags(flags: Iterable[str]) -> str | None:
     return widest
 
 
-def capped(isa: str | None, cap: str | None) -> str | None:
-    """What is left of an instruction set under a value of `ONEDNN_MAX_CPU_ISA`.
+def onednn_cap(value: str | None) -> str | None:
+    """The instruction set that a value of `ONEDNN_MAX_CPU_ISA` stands for; None where nothing is capped.
 
     Raises:
         HardwareError: oneDNN has no such value; it would ignore it silently.
     """
-    if not cap:
+    if not value:
+        return None
+    if value.upper() not in _CAPS:
+        raise HardwareError(f"ONEDNN_MAX_CPU_ISA {value!r} is none of oneDNN's values; use one of {', '.join(_CAPS)}")
+    return _CAPS[value.upper()]
+
+
+def onednn_isa(accelerator: Accelerator) -> str | None:
+    """The widest instruction set that oneDNN uses on a CPU: its own, or the cap's; None where its own is not known."""
+    isa, cap = accelerator.isa, accelerator.onednn_cap
+    if cap is None or isa not in WIDENING:
         return isa
-    if cap.upper() not in _CAPS:
-        raise HardwareError(f"ONEDNN_MAX_CPU_ISA {cap!r} is none of oneDNN's values; use one of {', '.join(_CAPS)}")
-    limit = _CAPS[cap.upper()]
-    if isa is None or limit is None or isa not in WIDENING:
-        return isa if isa == NEON else None
-    return min(isa, limit, key=WIDENING.index)
+    return min(isa, cap, key=lambda name: WIDENING.index(name) if name in WIDENING else -1)
 
 
 def at_least(isa: str | None, needed: str) -> bool:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from haqa_operator.api.tuning import HardwareOverride
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError, Vendor
 from haqa_operator.hardware.catalogue import find
-from haqa_operator.hardware.instruction_sets import NEON, WIDENING, capped
+from haqa_operator.hardware.instruction_sets import NEON, WIDENING, onednn_cap
 from haqa_operator.hardware.override import overridden, parse_capability
 
 
@@ -46,7 +46,7 @@ def pool_accelerator(
     """What one replica gets on any node of a pool; the smallest memory, where equal products differ in it.
 
     Args:
-        env: The pool's environment; `ONEDNN_MAX_CPU_ISA` caps a CPU's instruction set.
+        env: The pool's environment; `ONEDNN_MAX_CPU_ISA` caps what oneDNN uses of a CPU.
 
     Raises:
         HardwareError: no node, nodes of several kinds, or a node whose labels do not say what it is.
@@ -223,7 +223,8 @@ def _cpu(node: Node, env: Mapping[str, str]) -> Accelerator:
         Vendor.CPU,
         product=_cpu_product(node),
         memory_gib=parse_quantity(memory) / 2**30 if memory else None,
-        isa=capped(_isa(node), env.get("ONEDNN_MAX_CPU_ISA")),
+        isa=_isa(node),
+        onednn_cap=onednn_cap(env.get("ONEDNN_MAX_CPU_ISA")),
         cores=max(1, int(parse_quantity(cores))) if cores else None,
     )
 
@@ -236,7 +237,7 @@ def _cpu_product(node: Node) -> str:
 
 
 def _isa(node: Node) -> str | None:
-    """The widest set that Node Feature Discovery labels; None where it does not run, which allows no fast kernel."""
+    """The widest set that Node Feature Discovery labels; None where it does not run."""
     if node.labels.get("kubernetes.io/arch") == "arm64":
         return NEON
     widest = None

@@ -1,7 +1,7 @@
 """What this machine is: `haqa tune` runs every pool here, and every pool may see another part of it.
 
-The pool's environment counts: `ONEDNN_MAX_CPU_ISA` caps the instruction set and `CUDA_VISIBLE_DEVICES` hides GPUs, and
-both make another node type out of the same machine.
+The pool's environment counts: `ONEDNN_MAX_CPU_ISA` caps what oneDNN uses of the CPU and `CUDA_VISIBLE_DEVICES` hides
+GPUs, and both make another node type out of the same machine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from haqa_operator.api.tuning import HardwareOverride
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError, Vendor
-from haqa_operator.hardware.instruction_sets import capped, from_flags
+from haqa_operator.hardware.instruction_sets import from_flags, onednn_cap
 from haqa_operator.hardware.override import overridden, parse_capability
 
 NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,uuid,name,memory.total,compute_cap", "--format=csv,noheader,nounits")
@@ -139,7 +139,7 @@ def _of_gpus(gpus: Sequence[_Gpu], gpus_per_replica: int) -> Accelerator:
     if len(gpus) < gpus_per_replica:
         raise HardwareError(
             f"gpusPerReplica {gpus_per_replica}: this machine shows {len(gpus)} GPU(s) ({gpus[0].name}); lower "
-            "gpusPerReplica or look at CUDA_VISIBLE_DEVICES"
+            "gpusPerReplica or check CUDA_VISIBLE_DEVICES"
         )
     used = gpus[:gpus_per_replica]
     kinds = sorted({gpu.name for gpu in used})
@@ -165,7 +165,8 @@ def _cpu(machine: Machine, env: Mapping[str, str]) -> Accelerator:
         Vendor.CPU,
         product=cpuinfo.get("model name") or f"{machine.architecture()} CPU",
         memory_gib=_memory_gib(machine),
-        isa=capped(from_flags(flags), env.get("ONEDNN_MAX_CPU_ISA")),
+        isa=from_flags(flags),
+        onednn_cap=onednn_cap(env.get("ONEDNN_MAX_CPU_ISA")),
         cores=_cores(machine),
     )
 

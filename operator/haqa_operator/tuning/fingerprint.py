@@ -32,6 +32,8 @@ def fingerprint(
         "hardware": [accelerator.vendor, accelerator.product, accelerator.count, accelerator.isa, accelerator.cores],
         "engine": engine_version,
     }
+    if accelerator.onednn_cap:
+        parts["onednnCap"] = accelerator.onednn_cap
     if serving := spec.serving.model_dump(mode="json", exclude_none=True):
         parts["serving"] = serving
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

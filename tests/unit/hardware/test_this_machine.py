@@ -1,5 +1,6 @@
 """Detection from what a machine's files and tools say; the machine is passed in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -26,26 +27,26 @@ class FakeMachine:
     gpus: tuple[str, ...] | None = None
     cores: int = 16
 
-    def read(self, path):
+    def read(self, path: str) -> str | None:
         return self.files.get(path)
 
-    def output(self, command):
+    def output(self, command: Sequence[str]) -> str | None:
         assert tuple(command) == NVIDIA_SMI
         return None if self.gpus is None else "\n".join(self.gpus) + "\n"
 
-    def usable_cores(self):
+    def usable_cores(self) -> int:
         return self.cores
 
-    def architecture(self):
+    def architecture(self) -> str:
         return "x86_64"
 
 
-def machine(gpus=None, cores=16, **files):
+def machine(gpus: tuple[str, ...] | None = None, cores: int = 16, **files: str) -> FakeMachine:
     paths = {"/proc/cpuinfo": CPUINFO, "/proc/meminfo": MEMINFO, **files}
     return FakeMachine(paths, gpus, cores)
 
 
-def test_machine_without_nvidia_smi_is_a_cpu_machine():
+def test_machine_without_nvidia_smi_is_a_cpu_machine() -> None:
     accelerator = detect({}, None, machine=machine())
     assert accelerator.vendor is Vendor.CPU
     assert accelerator.product == "Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz"
@@ -54,11 +55,12 @@ def test_machine_without_nvidia_smi_is_a_cpu_machine():
     assert accelerator.cores == 16
 
 
-def test_cap_of_the_pool_makes_another_node_type():
-    assert detect({"ONEDNN_MAX_CPU_ISA": "AVX2"}, None, machine=machine()).isa == "avx2"
+def test_cap_of_the_pool_makes_another_node_type() -> None:
+    accelerator = detect({"ONEDNN_MAX_CPU_ISA": "AVX2"}, None, machine=machine())
+    assert (accelerator.isa, accelerator.onednn_cap) == ("avx512_vnni", "avx2")
 
 
-def test_cgroup_limits_count_where_they_are_narrower():
+def test_cgroup_limits_count_where_they_are_narrower() -> None:
     limited = machine(
         **{
             "/proc/self/cgroup": "0::/kubepods/pod1\n",
@@ -73,7 +75,7 @@ def test_cgroup_limits_count_where_they_are_narrower():
     assert accelerator.cores == 2
 
 
-def test_cgroup_of_the_first_version_is_read_too():
+def test_cgroup_of_the_first_version_is_read_too() -> None:
     limited = machine(
         **{
             "/proc/self/cgroup": "5:cpu,cpuacct:/job\n4:memory:/job\n",
@@ -88,7 +90,7 @@ def test_cgroup_of_the_first_version_is_read_too():
     assert accelerator.cores == 1, "half a core still runs one thread"
 
 
-def test_gpu_comes_with_what_the_catalogue_knows():
+def test_gpu_comes_with_what_the_catalogue_knows() -> None:
     accelerator = detect({}, None, machine=machine(gpus=(L40S.format(0, 0),)))
     assert accelerator.vendor is Vendor.NVIDIA
     assert accelerator.product == "NVIDIA-L40S"
@@ -97,14 +99,14 @@ def test_gpu_comes_with_what_the_catalogue_knows():
     assert accelerator.bandwidth_gb_s == 864
 
 
-def test_replica_takes_as_many_gpus_as_it_asks_for():
+def test_replica_takes_as_many_gpus_as_it_asks_for() -> None:
     gpus = (L40S.format(0, 0), L40S.format(1, 1))
     assert detect({}, None, gpus_per_replica=2, machine=machine(gpus=gpus)).count == 2
     with pytest.raises(HardwareError, match="gpusPerReplica 3: this machine shows 2 GPU"):
         detect({}, None, gpus_per_replica=3, machine=machine(gpus=gpus))
 
 
-def test_gpus_of_two_kinds_are_an_error_only_if_a_replica_needs_both():
+def test_gpus_of_two_kinds_are_an_error_only_if_a_replica_needs_both() -> None:
     gpus = (L40S.format(0, 0), A100.format(1, 1))
     assert detect({}, None, machine=machine(gpus=gpus)).product == "NVIDIA-L40S"
     with pytest.raises(HardwareError, match=r"the GPUs differ.*CUDA_VISIBLE_DEVICES"):
@@ -121,26 +123,26 @@ def test_gpus_of_two_kinds_are_an_error_only_if_a_replica_needs_both():
         ("-1", None),
     ],
 )
-def test_pool_sees_the_gpus_that_cuda_shows_it(visible, product):
+def test_pool_sees_the_gpus_that_cuda_shows_it(visible: str, product: str | None) -> None:
     gpus = (L40S.format(0, 0), A100.format(1, 1))
     accelerator = detect({"CUDA_VISIBLE_DEVICES": visible}, None, machine=machine(gpus=gpus))
     assert accelerator.is_cpu if product is None else accelerator.product == product
 
 
-def test_gpu_with_unified_memory_has_no_memory_figure_of_its_own():
+def test_gpu_with_unified_memory_has_no_memory_figure_of_its_own() -> None:
     accelerator = detect({}, None, machine=machine(gpus=("0, GPU-0, NVIDIA GB10, [N/A], 12.1",)))
     assert accelerator.memory_gib is None
     assert accelerator.compute_capability == (12, 1)
 
 
-def test_override_has_the_last_word():
+def test_override_has_the_last_word() -> None:
     override = HardwareOverride(vendor="cpu", memory_gib=10, isa="avx2")
     accelerator = detect({}, override, machine=machine(gpus=(L40S.format(0, 0),)))
     assert accelerator.is_cpu
     assert (accelerator.memory_gib, accelerator.isa) == (10, "avx2")
 
 
-def test_overridden_product_brings_its_own_figures():
+def test_overridden_product_brings_its_own_figures() -> None:
     override = HardwareOverride(product="NVIDIA-H100-NVL")
     accelerator = detect({}, override, machine=machine(gpus=(L40S.format(0, 0),)))
     assert accelerator.compute_capability == (9, 0)
@@ -148,14 +150,14 @@ def test_overridden_product_brings_its_own_figures():
     assert accelerator.bandwidth_gb_s == 3938
 
 
-def test_real_machine_has_memory_and_cores():
+def test_real_machine_has_memory_and_cores() -> None:
     accelerator = detect({}, HardwareOverride(vendor="cpu"), machine=LinuxMachine())
     assert accelerator.memory_gib
     assert accelerator.cores
     assert accelerator.describe()
 
 
-def test_tool_that_does_not_exist_fails_or_hangs_says_nothing():
+def test_tool_that_does_not_exist_fails_or_hangs_says_nothing() -> None:
     assert LinuxMachine().output(("no-such-tool-here",)) is None
     assert LinuxMachine().output(("false",)) is None
     assert LinuxMachine(command_timeout_s=0.05).output(("sleep", "5")) is None

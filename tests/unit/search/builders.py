@@ -63,8 +63,8 @@ def gaudi(product: str = "Gaudi3") -> Accelerator:
     return completed(Accelerator(Vendor.INTEL, product))
 
 
-def cpu(isa: str | None = "avx512_vnni", memory_gib: float | None = 64) -> Accelerator:
-    return Accelerator(Vendor.CPU, "Xeon", memory_gib=memory_gib, isa=isa, cores=16)
+def cpu(isa: str | None = "avx512_vnni", memory_gib: float | None = 64, onednn_cap: str | None = None) -> Accelerator:
+    return Accelerator(Vendor.CPU, "Xeon", memory_gib=memory_gib, isa=isa, onednn_cap=onednn_cap, cores=16)
 
 
 def case(

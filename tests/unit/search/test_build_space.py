@@ -136,7 +136,16 @@ def test_every_scheme_is_seen_before_any_is_seen_twice():
 
 
 def test_without_vnni_four_bits_come_first():
-    assert space(cpu("avx2")).candidates[0].scheme is Scheme.W4A16
+    assert space(cpu("avx512")).candidates[0].scheme is Scheme.W4A16
+
+
+def test_without_avx512_four_bits_are_ruled_out_with_what_to_use_instead():
+    found = space(cpu("avx2"))
+    assert schemes(found) == {"W8A8-INT8", "W4A8", "FP8-DYNAMIC"}
+    assert any(
+        exclusion.parameters == {"scheme": "W4A16"} and "use W8A8-INT8 or W4A8" in exclusion.reason
+        for exclusion in found.exclusions
+    )
 
 
 def test_order_depends_on_the_inputs_alone():

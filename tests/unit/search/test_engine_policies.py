@@ -220,6 +220,7 @@ def test_block_may_not_lie_on_both_sides_of_a_cut():
         (cpu(), "fp8", None),
         (cpu(), "int8_per_token_head", "vLLM on CPU takes kv-cache-dtype auto, fp8, fp8_e4m3, fp8_e5m2, not int8_per"),
         (gaudi(), "fp8_inc", None),
+        (cpu("avx2"), "fp8", "kv-cache-dtype fp8 needs AVX512 on a CPU; Xeon has avx2; use auto"),
         (gaudi(), "fp8_e5m2", "vLLM on Gaudi takes kv-cache-dtype"),
         (nvidia("Tesla-T4"), "nvfp4", "kv-cache-dtype nvfp4 needs compute capability 8.0 or more; Tesla-T4 has 7.5"),
         (nvidia("NVIDIA-B200"), "nvfp4", None),

@@ -53,11 +53,21 @@ def test_guess_for_one_stream_is_within_a_fifth_of_what_is_published(gpu, scheme
 
 
 @pytest.mark.parametrize(
-    ("isa", "first"),
-    [("avx512_vnni", "W8A8-INT8"), ("amx", "W8A8-INT8"), ("avx2", "W4A16"), (None, "W4A16")],
+    ("isa", "cap", "first"),
+    [
+        ("avx512_vnni", None, "W8A8-INT8"),
+        ("amx", None, "W8A8-INT8"),
+        ("avx512", None, "W4A16"),
+        ("avx512_vnni", "avx2", "W4A16"),
+        ("avx2", None, "BF16"),
+        ("avx2", "avx2", "BF16"),
+        ("neon", None, "W8A8-INT8"),
+        (None, None, "W8A8-INT8"),
+    ],
 )
-def test_cpu_prior_follows_the_instruction_set(isa, first):
-    guesses = {scheme: guess(cpu(isa), scheme) for scheme in ("BF16", "W8A8-INT8", "W4A16", "FP8-DYNAMIC")}
+def test_cpu_prior_follows_what_vllm_and_what_onednn_may_use(isa, cap, first):
+    accelerator = cpu(isa, onednn_cap=cap)
+    guesses = {scheme: guess(accelerator, scheme) for scheme in ("BF16", "W8A8-INT8", "W4A16", "FP8-DYNAMIC")}
     assert max(guesses, key=guesses.get) == first
 
 

@@ -5,6 +5,7 @@ from tests.unit.search.builders import amd, cpu, gaudi, gpu_of, nvidia
 
 from haqa_contract import Scheme
 from haqa_operator.hardware.accelerators import Platform
+from haqa_operator.hardware.instruction_sets import WIDENING
 from haqa_operator.search.requirements import TABLE, note, parse_version, requirement, unmet
 
 CAPABILITIES = ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
@@ -80,8 +81,13 @@ def test_scheme_by_release(capability, scheme, vllm, expected):
         (gaudi(), "NVFP4", "vllm-gaudi does not load NVFP4"),
         (cpu(), "W8A16", "Failed to find a kernel that can implement the WNA16 linear layer"),
         (cpu(), "NVFP4", "vLLM has no NVFP4 kernel for CPUs"),
-        (cpu("avx512_bf16"), "FP8-BLOCK", "FP8-BLOCK needs AMX on a CPU; this one has avx512_bf16"),
-        (cpu(None), "FP8-BLOCK", "this one has none known"),
+        (cpu("avx512_bf16"), "FP8-BLOCK", "FP8-BLOCK needs AMX on a CPU; Xeon has avx512_bf16, for which vLLM has no"),
+        (
+            cpu("avx2"),
+            "W4A16",
+            "needs AVX512 on a CPU; Xeon has avx2, for which vLLM has no kernel; use W8A8-INT8",
+        ),
+        (cpu("neon"), "W4A16-ASYM", "W4A16-ASYM needs AVX512 on a CPU; Xeon has neon"),
     ],
 )
 def test_reason_has_the_numbers_and_what_to_do(accelerator, scheme, sentence):
@@ -99,6 +105,33 @@ TRIED_ON_CPU = {"BF16", "W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8", "FP8-DYNAMIC
 @pytest.mark.parametrize("scheme", [scheme.value for scheme in Scheme])
 def test_cpu_with_avx512_loads_what_was_tried(scheme):
     assert (unmet(cpu(), Scheme(scheme), (0, 32, 0)) is None) == (scheme in TRIED_ON_CPU)
+
+
+# What vLLM 0.32 answers with, in the order of WIDENING: y = yes, - = no.
+VLLM_0_32_ON_CPU = {
+    "BF16": "yyyyy",
+    "W8A8-INT8": "yyyyy",
+    "W4A16": "-yyyy",
+    "W4A16-ASYM": "-yyyy",
+    "W4A8": "yyyyy",
+    "FP8-DYNAMIC": "yyyyy",
+    "FP8-BLOCK": "----y",
+}
+
+
+@pytest.mark.parametrize("scheme", VLLM_0_32_ON_CPU)
+def test_scheme_by_instruction_set(scheme):
+    assert "".join(answer(cpu(isa), scheme) for isa in WIDENING) == VLLM_0_32_ON_CPU[scheme]
+
+
+@pytest.mark.parametrize("scheme", VLLM_0_32_ON_CPU)
+def test_nothing_is_ruled_out_on_a_cpu_whose_instruction_set_nobody_knows(scheme):
+    assert unmet(cpu(None), Scheme(scheme), (0, 32, 0)) is None
+
+
+@pytest.mark.parametrize("scheme", ["W4A16", "W4A16-ASYM"])
+def test_a_cap_of_onednn_takes_nothing_from_vllms_own_kernels(scheme):
+    assert unmet(cpu("avx512_vnni", onednn_cap="avx2"), Scheme(scheme), (0, 32, 0)) is None
 
 
 def test_amx_adds_fp8_blocks():
@@ -128,6 +161,7 @@ def test_table_has_an_answer_for_everything():
 
 def test_int8_without_vnni_is_noted():
     assert "without it slower" in note(cpu("avx2"), Scheme.W8A8_INT8, (0, 32, 0))
+    assert "without it slower" in note(cpu("avx512_vnni", onednn_cap="avx2"), Scheme.W8A8_INT8, (0, 32, 0))
     assert note(cpu("avx512_vnni"), Scheme.W8A8_INT8, (0, 32, 0)) is None
 
 
