@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from tests.builders import TuningBuilder, make_tuning
 from tests.sample_pools import CPU, L40S, STARTED, PoolSample, Sample
@@ -27,7 +28,7 @@ from haqa_operator.serving.pod import EnginePod
 from haqa_operator.serving.volumes import MODEL_MOUNT, ClaimVolume
 
 
-def _of(scheme: str, algorithm: str, **engine: bool | int | float | str) -> Configuration:
+def _of(scheme: str, algorithm: str, **engine: Any) -> Configuration:
     return Configuration.of(scheme, algorithm, **engine)
 
 
@@ -315,7 +316,7 @@ def one_of_two_pools() -> TuningReport:
 
 @cache
 def one_trial() -> TuningReport:
-    """Only the baseline so far, and the search is still going on."""
+    """Only the baseline so far, and the search has not ended."""
     tuning = _tuning("just-begun").on_pool("this-machine").obj()
     return _report(tuning, [PoolSample(tuning, "this-machine", samples=[BASELINE], stopped="")])
 

@@ -19,11 +19,13 @@ from haqa_operator.decision.results import PoolResult, Verdict
 from haqa_operator.local.environments import runner_environment, serving_environment
 from haqa_operator.local.manifests import winner_manifest
 from haqa_operator.local.tuning import LocalTuning
+from haqa_operator.local.unfinished import unfinished_results
 from haqa_operator.local.workspace import Workspace
 from haqa_operator.replay.tables.export import export_table
 from haqa_operator.report.html import render_html
 from haqa_operator.report.model import TuningReport
 from haqa_operator.report.table import summary, trial_details
+from haqa_operator.report.wording import count_text
 
 
 def tune_file(file: Path, out: Path, *, as_json: bool, only_pool: str | None, prefork: bool) -> bool:
@@ -51,11 +53,17 @@ def tune_file(file: Path, out: Path, *, as_json: bool, only_pool: str | None, pr
 
 
 def write_reports(file: Path, out: Path, *, as_json: bool) -> None:
-    """Prints what a tuning has found and writes its report again, from what is on disk."""
+    """Prints what a tuning has found, or has found so far, and writes its report again, from what is on disk."""
     tuning, workspace, report = _recorded(file, out)
     results = list(report.pools)
-    _write(tuning, file, workspace, results, report.command)
+    if _unfinished(results):
+        # report.json stays the record of what has ended.
+        workspace.report.write_text(render_html(report), encoding="utf-8")
+    else:
+        _write(tuning, file, workspace, results, report.command)
     _print(tuning, file, workspace, results, report.command, as_json=as_json)
+    if not as_json:
+        _print_unfinished(results, report.command)
 
 
 def show_trial(file: Path, name: str, out: Path, *, as_json: bool) -> None:
@@ -67,14 +75,40 @@ def show_trial(file: Path, name: str, out: Path, *, as_json: bool) -> None:
         return
     folders = sorted((workspace.root / trial.pool).glob(f"*/trials/{trial.name}"))
     Console().print(trial_details(report, trial, str(folders[-1]) if folders else None))
+    _print_unfinished([pool for pool in report.pools if pool.pool == trial.pool], report.command)
 
 
 def _recorded(file: Path, out: Path) -> tuple[QuantizationTuning, Workspace, TuningReport]:
+    """What is on disk of a tuning: the answers of pools that have ended, the trials of those that have not."""
     tuning = resolved(load_tuning(file), file.resolve().parent)
     workspace = Workspace.of(out, tuning.metadata.name)
-    if not workspace.report_json.is_file():
+    ended = None
+    if workspace.report_json.is_file():
+        ended = TuningReport.model_validate_json(workspace.report_json.read_bytes())
+    newer = unfinished_results(tuning, workspace, since=ended.created if ended else 0)
+    if ended is not None and not newer:
+        return tuning, workspace, ended
+    if not newer:
         raise SpecError([f"{workspace.root}: no results of {tuning.metadata.name!r}; run `haqa tune {file}` first"])
-    return tuning, workspace, TuningReport.model_validate_json(workspace.report_json.read_bytes())
+    by_pool = {result.pool: result for result in (*(ended.pools if ended else ()), *newer)}
+    command = shlex.join(["haqa", "tune", str(file)])
+    return tuning, workspace, _report(tuning, file, list(by_pool.values()), command)
+
+
+def _unfinished(results: list[PoolResult]) -> list[PoolResult]:
+    return [result for result in results if not result.stopped]
+
+
+def _print_unfinished(results: list[PoolResult], command: str) -> None:
+    for result in _unfinished(results):
+        count, ended = len(result.trials), sum(trial.status.phase.finished for trial in result.trials)
+        recorded = f"{count_text(count, 'trial')} recorded, {ended} of them finished" if count else "no trial recorded"
+        Console().print(
+            f"pool {result.pool}: still running or interrupted: {recorded}; go on with `{command}`",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
 
 
 def _find(report: TuningReport, name: str) -> Trial:
@@ -90,7 +124,9 @@ def _find(report: TuningReport, name: str) -> Trial:
 def _report(tuning: QuantizationTuning, file: Path, results: list[PoolResult], command: str) -> TuningReport:
     versions = {"haqa": version("haqa"), **serving_environment().versions(), **runner_environment().versions()}
     manifests = {
-        result.pool: manifest for result in results if (manifest := winner_manifest(tuning, result)) is not None
+        result.pool: manifest
+        for result in results
+        if result.stopped and (manifest := winner_manifest(tuning, result)) is not None
     }
     return TuningReport(
         tuning=tuning,

@@ -1,7 +1,7 @@
 """The folder of a tuning on one machine.
 
 results/NAME/
-  report.html  report.json        the answer, written anew after every trial
+  report.html  report.json        the answer, written anew after every pool
   POOL-deployment.yaml            the winner, ready for kubectl apply
   POOL-table.csv                  every measurement, for `haqa replay`
   POOL/FINGERPRINT/journal.jsonl  what happened, append-only
@@ -44,7 +44,7 @@ class Workspace:
 
     @property
     def fetch(self) -> Path:
-        """Where the model is looked at before the first trial."""
+        """Where the model is inspected before the first trial."""
         return self.root / "model"
 
     def deployment(self, pool: str) -> Path:
@@ -58,6 +58,11 @@ class Workspace:
 
     def journal(self, pool: str, fingerprint: str) -> Path:
         return self.run(pool, fingerprint) / "journal.jsonl"
+
+    def latest_journal(self, pool: str) -> Path | None:
+        """The journal that was written to last, of the pool's runs; None where there is none."""
+        journals = (self.root / pool).glob("*/journal.jsonl")
+        return max(journals, key=lambda journal: journal.stat().st_mtime, default=None)
 
     def trial(self, pool: str, fingerprint: str, trial: str) -> Path:
         return self.run(pool, fingerprint) / "trials" / trial

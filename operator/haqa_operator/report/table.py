@@ -51,7 +51,7 @@ def answer_view(report: TuningReport, result: PoolResult) -> RenderableType:
             _text(tile.value, f"bold {_TONE_STYLES[tile.tone]}"),
             Text("; ".join(tile.details)),
         )
-    badge = answer.badge + (" so far; the search is still going on" if answer.preliminary else "")
+    badge = answer.badge + (" so far; the search has not ended" if answer.preliminary else "")
     lines: list[RenderableType] = [_text(answer.headline, "bold"), *map(_text, answer.sentences), Text(), figures]
     title = _text(f"{report.name}, pool {result.pool}: {badge}")
     return Panel(Group(*lines), title=title, title_align="left", subtitle=_text(result.hardware), border_style=style)
@@ -111,6 +111,8 @@ def _facts(row: TrialRow) -> Iterator[tuple[str, str]]:
     yield "proposed by", row.proposer + (f" ({trial.proposal.note})" if trial.proposal.note else "")
     if trial.proposal.reasoning:
         yield "reasoning", trial.proposal.reasoning
+    if row.expected:
+        yield "expected", row.expected
     for exchange in row.exchanges:
         tokens = f"{exchange.prompt_tokens} + {exchange.completion_tokens} tokens"
         problem = f": {exchange.error}" if exchange.error else ""
