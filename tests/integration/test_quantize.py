@@ -6,152 +6,31 @@ everything else here.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import struct
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.integration.quantize_bench import LIMIT_S, Bench, left, progress_of, wait_until
 
 from haqa_contract import (
-    PROGRESS_PREFIX,
     Algorithm,
-    ArtifactReport,
     Calibration,
-    Configuration,
-    EngineLaunch,
-    Failure,
     FailureReason,
-    ModelSource,
-    Progress,
     Scheme,
-    TrialReport,
-    TrialRequest,
 )
 from haqa_contract.failures import TrialFailure
-from haqa_runner.prefork import PreforkedLauncher, PreforkedProcess
+from haqa_runner.prefork import PreforkedLauncher
 from haqa_runner.progress import Phases
-from haqa_runner.quantize import PRELOAD
 from haqa_runner.store import ArtifactKey, LocalStore
-
-ROOT = Path(__file__).parents[2]
-RUNNER_PYTHON = Path(os.environ.get("HAQA_RUNNER_PYTHON", ROOT / ".venvs" / "runner" / "bin" / "python"))
-LIMIT_S = 120.0
-
-
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[PreforkedLauncher]:
-    with PreforkedLauncher(RUNNER_PYTHON, PRELOAD) as running:
-        running.warm(dict(os.environ))
-        yield running
-
-
-@pytest.fixture(scope="module")
-def models(launcher: PreforkedLauncher, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Small Llamas: `tiny`, `odd` whose 704 columns no group of 128 divides, and `mini` for what is slow."""
-    folder = tmp_path_factory.mktemp("models")
-    sizes = {"tiny": {}, "odd": {"intermediate": 704}, "mini": {"hidden": 128, "layers": 1, "intermediate": 128}}
-    program = (
-        "import json, sys; from pathlib import Path; from tests.tiny_model import make_tiny_llama\n"
-        "for name, size in json.loads(sys.argv[2]).items(): make_tiny_llama(Path(sys.argv[1]) / name, **size)"
-    )
-    maker = launcher.launch(["-c", program, str(folder), json.dumps(sizes)], dict(os.environ), ROOT, folder / "log")
-    assert maker.wait(LIMIT_S) == 0, (folder / "log").read_text()
-    return {name: folder / name for name in sizes}
-
-
-@dataclass
-class Bench:
-    """Runs quantize steps that share a store; each trial has a folder of its own."""
-
-    launcher: PreforkedLauncher
-    folder: Path
-    model: Path
-    trials: int = 0
-    store: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.store = self.folder / "store"
-
-    def request(
-        self, scheme: Scheme | str, algorithm: Algorithm | str, group_size: int | None = None, **changes: Any
-    ) -> TrialRequest:
-        self.trials += 1
-        engine = changes.pop("settings", {})
-        return TrialRequest(
-            tuning="test",
-            trial=f"trial-{self.trials}",
-            pool="here",
-            model=ModelSource(uri=f"file://{self.model}"),
-            configuration=Configuration.of(scheme, algorithm, group_size, **engine),
-            calibration=Calibration(samples=8, sequence_length=64),
-            engine=EngineLaunch(args=(), served_model_name="tiny", port=8000),
-            store=str(self.store),
-            directory=str(self.folder / f"trial-{self.trials}"),
-            cache=str(self.folder / "cache"),
-        ).model_copy(update=changes)
-
-    def start(self, request: TrialRequest) -> PreforkedProcess:
-        directory = Path(request.directory)
-        directory.mkdir(parents=True)
-        (directory / "request.json").write_text(request.model_dump_json())
-        command = ["haqa_runner", "quantize", "--request", str(directory / "request.json")]
-        return self.launcher.launch(command, dict(os.environ), directory, directory / "log")
-
-    def run(self, request: TrialRequest) -> TrialReport:
-        code = self.start(request).wait(LIMIT_S)
-        report = left(request)
-        assert code == (0 if report.failure is None else 3), log_of(request)
-        return report
-
-    def make(self, *configuration: Any, **changes: Any) -> ArtifactReport:
-        request = self.request(*configuration, **changes)
-        report = self.run(request)
-        assert report.failure is None, f"{report.failure}\n{log_of(request)}"
-        assert report.artifact is not None
-        return report.artifact
-
-    def fail(self, *configuration: Any, **changes: Any) -> Failure:
-        failure = self.run(self.request(*configuration, **changes)).failure
-        assert failure is not None
-        return failure
-
-
-def left(request: TrialRequest) -> TrialReport:
-    return TrialReport.model_validate_json((Path(request.directory) / "quantize.json").read_bytes())
-
-
-def log_of(request: TrialRequest) -> str:
-    return (Path(request.directory) / "log").read_text()
-
-
-def progress_of(request: TrialRequest) -> list[Progress]:
-    lines = [line for line in log_of(request).splitlines() if line.startswith(PROGRESS_PREFIX)]
-    return [Progress.model_validate_json(line.removeprefix(PROGRESS_PREFIX)) for line in lines]
-
-
-def wait_until(condition: Callable[[], bool], process: PreforkedProcess) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            pytest.fail(f"it ended too early, with {process.wait(0.05)}")
 
 
 def checksums(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def shared(launcher: PreforkedLauncher, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(launcher, tmp_path_factory.mktemp("shared"), models["tiny"])
 
 
 @pytest.fixture

@@ -1,0 +1,43 @@
+"""What the tests with real environments share: interpreters that have imported once, and small models."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.quantize_bench import LIMIT_S, Bench
+
+from haqa_operator.local.environments import PROJECT, runner_environment
+from haqa_runner.prefork import PreforkedLauncher
+from haqa_runner.quantize import PRELOAD
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Iterator[PreforkedLauncher]:
+    """Of runner steps, forked from a process that has imported llm-compressor, as `haqa tune` does it."""
+    with PreforkedLauncher(runner_environment().python, PRELOAD) as running:
+        running.warm(dict(os.environ))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def models(launcher: PreforkedLauncher, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small Llamas: `tiny`, `odd` whose 704 columns no group of 128 divides, and `mini` for what is slow."""
+    folder = tmp_path_factory.mktemp("models")
+    sizes = {"tiny": {}, "odd": {"intermediate": 704}, "mini": {"hidden": 128, "layers": 1, "intermediate": 128}}
+    program = (
+        "import json, sys; from pathlib import Path; from tests.tiny_model import make_tiny_llama\n"
+        "for name, size in json.loads(sys.argv[2]).items(): make_tiny_llama(Path(sys.argv[1]) / name, **size)"
+    )
+    maker = launcher.launch(["-c", program, str(folder), json.dumps(sizes)], dict(os.environ), PROJECT, folder / "log")
+    assert maker.wait(LIMIT_S) == 0, (folder / "log").read_text()
+    return {name: folder / name for name in sizes}
+
+
+@pytest.fixture(scope="session")
+def shared(launcher: PreforkedLauncher, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Steps with one store for all tests, so that each artifact of the tiny model is made once."""
+    return Bench(launcher, tmp_path_factory.mktemp("shared"), models["tiny"])

@@ -1,0 +1,56 @@
+"""What HAQA rules out on this machine's CPU is what the engine cannot serve there, and nothing else.
+
+No scheme is named: what to expect is asked of HAQA itself, so this is as true on a CPU with AVX2 alone as on one with
+AMX. `HAQA_TEST_ISA=avx2 make engines` runs it as on an older CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.integration.quantize_bench import Bench
+
+from haqa_contract import Scheme
+from haqa_operator.hardware.this_machine import detect
+from haqa_operator.local.environments import engine_version, serving_environment
+from haqa_operator.search.requirements import parse_version, requirement, unmet
+
+pytestmark = pytest.mark.timeout(600)
+
+ON_SOME_CPU = [
+    scheme
+    for scheme in Scheme
+    if requirement(detect({}, None).platform, scheme, parse_version("0.32.0")).refused is None
+]
+
+
+@pytest.fixture(scope="module")
+def problems(shared: Bench) -> dict[Scheme, str | None]:
+    """What keeps this machine's engine from answering, by scheme; None where it answers."""
+    places = {scheme: _model(shared, scheme) for scheme in ON_SOME_CPU}
+    command = [serving_environment().python, Path(__file__).with_name("answering.py"), *places.values()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {scheme: found[str(place)] for scheme, place in places.items()}
+
+
+def _model(shared: Bench, scheme: Scheme) -> Path:
+    if scheme is Scheme.BF16:
+        return shared.model
+    return Path(shared.make(scheme, "rtn").path)
+
+
+@pytest.mark.parametrize("scheme", ON_SOME_CPU)
+def test_an_engine_serves_what_haqa_allows_and_nothing_that_it_rules_out(
+    problems: dict[Scheme, str | None], scheme: Scheme
+) -> None:
+    version = engine_version(serving_environment())
+    assert version is not None
+    ruled_out = unmet(detect(os.environ, None), scheme, parse_version(version))
+    problem = problems[scheme]
+    assert (problem is None) == (ruled_out is None), f"HAQA says {ruled_out or 'yes'}; the engine: {problem}"
