@@ -45,7 +45,7 @@ def served_length(
 
 
 def length_sentence(length: MaxModelLen) -> str:
-    """For whoever chooses configurations: what the length is, and that it is not theirs to choose."""
+    """What the length is, for who chooses the configurations but not this."""
     match length:
         case int():
             tokens = f"requests of up to {length} tokens (prompt and answer)"
@@ -62,7 +62,7 @@ def outdated_length(length: MaxModelLen) -> str:
     measured = f"with {MAX_MODEL_LEN} {length}" if length is not None else f"without {MAX_MODEL_LEN}"
     refused = ", and its Deployment refuses longer requests" if isinstance(length, int) else ""
     return (
-        f"the trials of this run were measured {measured} by an earlier version, and the run goes on so{refused}; set "
+        f"the trials of this run were measured {measured} by an earlier version, and so is the rest of it{refused}; set "
         "spec.serving.maxModelLen to what your users send to measure anew"
     )
 

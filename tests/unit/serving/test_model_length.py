@@ -71,7 +71,7 @@ def test_a_length_in_the_spec_goes_before_what_was_measured():
         (None, "requests as long as the model can take are served"),
     ],
 )
-def test_who_chooses_configurations_is_told_the_length(length, sentence):
+def test_the_length_is_one_sentence_for_who_chooses_configurations(length, sentence):
     assert length_sentence(length).startswith(sentence)
 
 

@@ -1,4 +1,4 @@
-"""One length of requests for a pool: in its space, its trials, its Deployment and in what the agent is told."""
+"""One length of requests for a pool: in its space, its trials, its Deployment and in the agent's prompt."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from tests.builders import make_baseline, make_tuning
 from tests.unit.search.builders import model, nvidia
 
 from haqa_operator.agent.context import AgentContext
+from haqa_operator.agent.credentials import EnvironmentCredentials
 from haqa_operator.api import Trial
 from haqa_operator.tuning.pool_setup import PoolSetup
 
@@ -34,7 +35,7 @@ def test_the_default_is_as_long_as_model_and_memory_allow() -> None:
 def test_a_length_that_the_memory_does_not_hold_is_known_before_anything_runs() -> None:
     asked = setup(serving={"maxModelLen": 65536})
     assert asked.max_model_len == 65536
-    assert asked.space().baseline_problem.startswith("one sequence of 65536 tokens need 8.0 GiB of KV cache")
+    assert (asked.space().baseline_problem or "").startswith("one sequence of 65536 tokens need 8.0 GiB of KV cache")
     quantized = {candidate.scheme for candidate in asked.space().candidates}
     assert quantized, "what has smaller weights leaves room for it"
 
@@ -42,7 +43,7 @@ def test_a_length_that_the_memory_does_not_hold_is_known_before_anything_runs() 
 def test_a_run_that_was_begun_with_another_length_goes_on_with_it_and_says_so() -> None:
     begun = setup(measured_with("256"))
     assert begun.max_model_len == 256
-    assert "measured with max-model-len 256 by an earlier version" in begun.note
+    assert "measured with max-model-len 256 by an earlier version" in (begun.note or "")
 
 
 def test_a_run_that_was_begun_with_the_default_has_nothing_to_say() -> None:
@@ -50,17 +51,17 @@ def test_a_run_that_was_begun_with_the_default_has_nothing_to_say() -> None:
 
 
 def hidden(monkeypatch: pytest.MonkeyPatch, asked: PoolSetup) -> tuple[str, ...]:
-    """What the agent is told of settings that it cannot choose."""
+    """What the agent reads of settings that it cannot choose."""
     seen: list[AgentContext] = []
     monkeypatch.setattr(
         "haqa_operator.tuning.pool_setup.agent_or_fallback",
         lambda search, context, *others: seen.append(context()),
     )
-    asked.strategy({}, lambda *_: None)
+    asked.strategy(EnvironmentCredentials({}), lambda *_: None)
     return seen[0].hidden_settings
 
 
-def test_the_agent_is_told_the_length_unless_it_may_choose_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_agent_knows_the_length_unless_it_may_choose_one(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = hidden(monkeypatch, setup(serving={"maxModelLen": 8192}))
     assert line.startswith("max-model-len=8192: requests of up to 8192 tokens")
     assert hidden(monkeypatch, setup(search={"engine": {"max-model-len": [4096, 8192]}})) == ()
