@@ -62,8 +62,8 @@ def outdated_length(length: MaxModelLen) -> str:
     measured = f"with {MAX_MODEL_LEN} {length}" if length is not None else f"without {MAX_MODEL_LEN}"
     refused = ", and its Deployment refuses longer requests" if isinstance(length, int) else ""
     return (
-        f"the trials of this run were measured {measured} by an earlier version, and so is the rest of it{refused}; set "
-        "spec.serving.maxModelLen to what your users send to measure anew"
+        f"the trials of this run were measured {measured} by an earlier version, and so is the rest of it{refused}; "
+        "set spec.serving.maxModelLen to what your users send to measure anew"
     )
 
 
