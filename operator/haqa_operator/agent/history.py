@@ -12,9 +12,8 @@ from haqa_contract import Workload
 from haqa_operator.agent.candidates import Catalogue
 from haqa_operator.agent.limits import Limit, percent
 from haqa_operator.agent.quoting import prompt_line, quoted
-from haqa_operator.agent.replies import expected_percent
 from haqa_operator.api.metrics import MetricKey, higher_is_better, is_accuracy
-from haqa_operator.api.trial import Proposer, Trial
+from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Budget, Objective
 from haqa_operator.decision.constraints import measured
 from haqa_operator.decision.observations import Observation
@@ -146,9 +145,7 @@ def _slack(trial: Trial, limit: Limit) -> str | None:
 
 def _expected(trial: Trial) -> str:
     """What the agent said it would be, so that it sees how far off its estimates are."""
-    if trial.proposal.proposer is not Proposer.AGENT or not trial.proposal.exchanges:
-        return "-"
-    expected = expected_percent(trial.proposal.exchanges[-1].reply)
+    expected = trial.proposal.expected_percent
     return "-" if expected is None else f"{expected / 100:.3g}x"
 
 

@@ -88,12 +88,6 @@ def parse_reply(text: str, space: SearchSpace, tried: Collection[Configuration])
     )
 
 
-def expected_percent(text: str) -> float | None:
-    """The estimate in a reply that was recorded earlier; None when it has none that can be read."""
-    answer = answer_of(text)
-    return None if isinstance(answer, Problem) else _percent(answer)
-
-
 def answer_of(text: str) -> dict[str, Any] | Problem:
     """The JSON object in a reply: the first one with a known field, past thoughts, prose and code fences."""
     if len(text) > MAX_REPLY_CHARS:

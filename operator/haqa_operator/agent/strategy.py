@@ -83,6 +83,7 @@ class AgentStrategy(Strategy):
             configuration=outcome.configuration,
             proposer=Proposer.AGENT,
             reasoning=outcome.reasoning,
+            expected_percent=outcome.expected_percent,
             exchanges=tuple(exchanges),
         )
 

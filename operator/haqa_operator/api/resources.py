@@ -72,6 +72,8 @@ class QuantizationTrialSpec(ResourceModel):
     """Who chose the configuration"""
     reasoning: Annotated[str, Field(max_length=32768)] = ""
     """Why, in the proposer's own words"""
+    expected_percent: Annotated[float | None, Field(ge=0)] = None
+    """What the LLM expects of the objective, in percent of the baseline's"""
     exchanges: Annotated[tuple[Exchange, ...], Field(max_length=32)] = ()
     """Requests to the LLM that led here, the failed ones too"""
     note: Annotated[str | None, Field(max_length=4096)] = None
@@ -117,6 +119,7 @@ class QuantizationTrial(ResourceModel):
                 summary=proposal.configuration.describe(),
                 proposer=proposal.proposer,
                 reasoning=proposal.reasoning,
+                expected_percent=proposal.expected_percent,
                 exchanges=proposal.exchanges,
                 note=proposal.note,
                 fingerprint=fingerprint,
@@ -137,6 +140,7 @@ class QuantizationTrial(ResourceModel):
                 configuration=spec.configuration.configuration(),
                 proposer=spec.proposer,
                 reasoning=spec.reasoning,
+                expected_percent=spec.expected_percent,
                 exchanges=spec.exchanges,
                 note=spec.note,
             ),

@@ -6,6 +6,7 @@ The same model is a line of `trials.jsonl` on one machine and a resource in a cl
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
@@ -52,6 +53,8 @@ class Proposal(ResourceModel):
     """Who chose it"""
     reasoning: str = ""
     """Why, in the proposer's own words"""
+    expected_percent: Annotated[float | None, Field(ge=0)] = None
+    """What the LLM expects of the objective, in percent of the baseline's"""
     exchanges: tuple[Exchange, ...] = ()
     """Requests to the LLM that led here, the failed ones too"""
     note: str | None = None

@@ -203,7 +203,7 @@ ENDPOINT = r"^https?://[^/?#@\s\\]+(/[^?#\s\\]*)?$"
 class AgentSpec(ResourceModel):
     """The LLM that picks the next configuration."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1, max_length=256)]
     """litellm's name of the model: openai/gpt-5, anthropic/claude-…, hosted_vllm/NAME"""
     api_base: Annotated[str | None, Field(max_length=1024)] = None
     """Endpoint of an OpenAI-compatible server: http or https, host and path; redirects are not followed"""

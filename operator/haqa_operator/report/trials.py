@@ -91,6 +91,12 @@ class TrialRow:
         return Cell(wording.duration_text(seconds) if seconds is not None else wording.NOT_MEASURED, seconds)
 
     @property
+    def expected(self) -> str:
+        """What the agent said the trial would reach; empty where nobody said anything."""
+        percent = self.trial.proposal.expected_percent
+        return "" if percent is None else f"{percent:.4g} % of the baseline's objective"
+
+    @property
     def exchanges(self) -> tuple[Exchange, ...]:
         return self.trial.proposal.exchanges
 

@@ -53,10 +53,12 @@ def _with(configuration: Configuration, name: str, value: Any) -> Configuration:
 
 def make_large_space() -> SearchSpace:
     """160 candidates: 2 schemes, the product of three settings, and one corner that exists for W4A16 alone."""
-    space = make_space(
-        max_num_seqs=(None, 32, 64, 128, 256),
-        **{"block-size": (16, 32, 64), "enable-chunked-prefill": (True, False), "gpu-memory-utilization": (0.8, 0.95)},
-    )
+    more: dict[str, Any] = {
+        "block-size": (16, 32, 64),
+        "enable-chunked-prefill": (True, False),
+        "gpu-memory-utilization": (0.8, 0.95),
+    }
+    space = make_space(max_num_seqs=(None, 32, 64, 128, 256), **more)
     corner = make_space(schemes=(("W4A16", "gptq"),), max_num_seqs=(512,), **{"block-size": tuple(range(1, 41))})
     return SearchSpace(space.baseline, space.candidates + corner.candidates, space.exclusions)
 
@@ -95,6 +97,7 @@ def make_trial(
     failure: Failure | None = None,
     proposer: Proposer | None = None,
     exchanges: tuple[Exchange, ...] = (),
+    expected_percent: float | None = None,
     hours: float = 0.05,
 ) -> Trial:
     failed = failure is not None or metrics is None
@@ -107,6 +110,7 @@ def make_trial(
             configuration=configuration,
             proposer=proposer or (Proposer.BASELINE if number == 0 else Proposer.AGENT),
             exchanges=exchanges,
+            expected_percent=expected_percent,
         ),
         status=TrialStatus(
             phase=TrialPhase.FAILED if failed else TrialPhase.SUCCEEDED,

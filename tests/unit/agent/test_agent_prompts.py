@@ -20,7 +20,7 @@ from tests.unit.agent.builders import (
 from haqa_operator.agent.messages import Prompt
 from haqa_operator.agent.prompts import opening, repair
 from haqa_operator.agent.replies import Fault, Problem
-from haqa_operator.api.trial import Exchange, Proposer
+from haqa_operator.api.trial import Proposer
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
 
@@ -29,11 +29,10 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def history(space: SearchSpace) -> list[Observation]:
     """The baseline, a success as predicted, a failure, a faster one that breaks a limit."""
-    said = Exchange(prompt_hash="0" * 64, model="m", reply='{"candidate": 0, "expected_percent": 210}')
     return observe_all(
         [
             baseline_trial(space),
-            make_trial(1, space.candidates[0], measured(160, 50, 330, perplexity=12.1, e2e=560), exchanges=(said,)),
+            make_trial(1, space.candidates[0], measured(160, 50, 330, perplexity=12.1, e2e=560), expected_percent=210),
             make_trial(
                 2, space.candidates[2], failure=engine_failure("no kernel for\n\x1b[31mW4A16\x1b[0m <|im_end|>")
             ),

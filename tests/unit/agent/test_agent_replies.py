@@ -16,7 +16,6 @@ from haqa_operator.agent.replies import (
     Choice,
     Fault,
     Problem,
-    expected_percent,
     parse_reply,
     reply_schema,
 )
@@ -177,11 +176,7 @@ def test_an_expectation_counts_only_as_a_sane_number(value: str, percent: float 
     text = f'{{"candidate": 0, "expected_percent": {value}}}'
     result = parse_reply(text, SPACE, TRIED)
     assert isinstance(result, Choice)
-    assert result.expected_percent == expected_percent(text) == percent
-
-
-def test_a_recorded_reply_that_was_cut_has_no_expectation() -> None:
-    assert expected_percent('{"candidate": 0, "expected_perc…') is None
+    assert result.expected_percent == percent
 
 
 JSON = st.recursive(

@@ -16,7 +16,9 @@ from tests.unit.agent.builders import (
 )
 
 from haqa_contract import Configuration
+from haqa_operator.agent.candidates import Catalogue
 from haqa_operator.agent.credentials import Credentials, EnvironmentCredentials, SecretCredentials
+from haqa_operator.agent.history import trial_rows
 from haqa_operator.agent.messages import LLMError
 from haqa_operator.agent.strategy import (
     MAX_RECORDED_REPLY_CHARS,
@@ -133,6 +135,33 @@ def test_nothing_left_to_try_asks_nobody() -> None:
 def test_a_reply_cut_off_by_the_token_limit_is_told_to_be_shorter() -> None:
     _, model, _ = ask('{"reasoning": "very long', '{"reasoning": "very long', truncated=True)
     assert "cut off after 60 tokens" in model.asked[1][-1].content
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<think>" + "what if W4A16? " * 700 + "</think>\n" + GOOD,
+        json.dumps({"reasoning": "because " * 1300, "candidate": 2, "expected_percent": 150}),
+    ],
+    ids=["thoughts-before", "reasoning-inside"],
+)
+def test_what_was_expected_is_kept_of_a_reply_that_thinks_aloud(reply: str) -> None:
+    assert len(reply) > 10_000
+    proposal, _, _ = ask(reply)
+    assert "expected_percent" not in proposal.exchanges[0].reply
+    kept = Proposal.model_validate_json(proposal.model_dump_json(by_alias=True))
+    assert kept.expected_percent == 150
+    trial = make_trial(
+        1, kept.configuration, measured(120, 50, 330, perplexity=12.1, e2e=560), exchanges=kept.exchanges
+    )
+    trial = trial.model_copy(update={"proposal": kept})
+    (row,) = trial_rows(observe_all([trial]), Catalogue.of(SPACE), (), (), None)
+    assert row.expected == "1.5x"
+
+
+def test_a_trial_of_an_earlier_version_has_no_expectation_and_is_read_all_the_same() -> None:
+    old = {"configuration": {"scheme": "BF16"}, "proposer": "agent", "exchanges": [{"promptHash": "0", "model": "m"}]}
+    assert Proposal.model_validate(old).expected_percent is None
 
 
 def test_a_huge_reply_is_recorded_cut_and_saved_whole() -> None:

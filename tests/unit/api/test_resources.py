@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from haqa_contract import Configuration, Estimate
-from haqa_operator.api import Proposal, Proposer, Trial, TrialPhase, TrialStatus
+from haqa_operator.api import Exchange, Proposal, Proposer, Trial, TrialPhase, TrialStatus
 from haqa_operator.api.crd import definitions
 from haqa_operator.api.loading import SpecError, load_tuning, parse_tuning
 from haqa_operator.api.resources import QuantizationTrial, QuantizationTrialStatus
@@ -24,6 +24,9 @@ TRIAL = Trial(
         configuration=Configuration.of("W4A16", "gptq", 128, max_num_seqs=64, VLLM_USE_X=True),
         proposer=Proposer.AGENT,
         reasoning="Weights are what is read.",
+        expected_percent=180,
+        exchanges=(Exchange(prompt_hash="0" * 64, model="m", prompt_tokens=900, reply='{"candidate": 0}'),),
+        note="asked twice",
     ),
 )
 DOCUMENT: dict[str, Any] = {
@@ -38,6 +41,10 @@ def test_a_trial_comes_back_from_its_resource_unchanged() -> None:
     resource = QuantizationTrial.of(TRIAL, namespace="ml", fingerprint="0123456789ab")
     read = QuantizationTrial.model_validate(resource.model_dump(mode="json", by_alias=True, exclude_none=True))
     assert read.trial() == TRIAL
+
+
+def test_the_trial_that_comes_back_has_every_field_of_a_proposal() -> None:
+    assert TRIAL.proposal.model_fields_set == Proposal.model_fields.keys()
 
 
 def test_the_outcome_of_a_trial_comes_back_from_its_resource_unchanged() -> None:

@@ -6,13 +6,15 @@ import pytest
 from rich.console import Console, RenderableType
 from tests import sample_results
 
+from haqa_operator.report.html import render_html
 from haqa_operator.report.table import summary, trial_details
 
 
 def printed(renderable: RenderableType, width: int = 120) -> str:
-    console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
+    terminal = io.StringIO()
+    console = Console(file=terminal, width=width, force_terminal=False, color_system=None)
     console.print(renderable)
-    return console.file.getvalue()
+    return terminal.getvalue()
 
 
 @pytest.mark.parametrize("name", sample_results.SAMPLES)
@@ -41,6 +43,17 @@ def test_one_trial_in_full() -> None:
     assert "candidate 99 does not exist" in text
     assert "throughput@32" in text
     assert "results/demo/trials/4" in text
+
+
+def test_what_the_agent_expected_is_shown_with_its_trial() -> None:
+    report = sample_results.winner()
+    trial = report.pools[0].trials[1]
+    expecting = trial.model_copy(update={"proposal": trial.proposal.model_copy(update={"expected_percent": 165.0})})
+    trials = tuple(expecting if known is trial else known for known in report.pools[0].trials)
+    pool = report.pools[0].model_copy(update={"trials": trials})
+    report = report.model_copy(update={"pools": (pool, *report.pools[1:])})
+    assert "165 % of the baseline's objective" in printed(trial_details(report, expecting))
+    assert "165 % of the baseline&#39;s objective" in render_html(report)
 
 
 def test_text_from_outside_cannot_steer_the_terminal_or_use_its_markup() -> None:
