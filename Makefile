@@ -37,13 +37,16 @@ envs: .venv/.ready .venvs/runner/.ready .venvs/serving/.ready  ## the three Pyth
 	$(UV) pip install --quiet --python .venvs/docs/bin/python --no-deps --require-hashes -r locks/docs.txt
 	@touch $@
 
+# HAQA_TEST_ISA=avx2 (avx512, avx512_vnni, avx512_bf16): as on a CPU with nothing wider (docs/development.md).
+AS_CPU := $(if $(HAQA_TEST_ISA),$(VENV)/python -m tests.older_cpu.run $(HAQA_TEST_ISA))
+
 demo: envs  ## make the demo model and tune it on this machine
-	$(VENV)/haqa model demo
-	$(VENV)/haqa tune examples/demo.yaml
+	$(AS_CPU) $(VENV)/haqa model demo
+	$(AS_CPU) $(VENV)/haqa tune examples/demo.yaml
 
 demo-pools: envs  ## the same model on two node types: this machine, and its instruction set capped
-	$(VENV)/haqa model demo
-	$(VENV)/haqa tune examples/demo-two-pools.yaml
+	$(AS_CPU) $(VENV)/haqa model demo
+	$(AS_CPU) $(VENV)/haqa tune examples/demo-two-pools.yaml
 
 unit: .venv/.ready  ## fast tests, no engine
 	$(VENV)/python -m pytest -n 2 tests/unit
@@ -52,16 +55,16 @@ INTEGRATION := tests/integration/test_settings_of_installed_vllm.py tests/integr
 	tests/integration/test_prometheus.py
 
 integration: envs .cache/chromium.ready .cache/prometheus.ready  ## the installed vLLM, a real browser, a real Prometheus
-	$(VENV)/python -m pytest $(INTEGRATION)
+	$(AS_CPU) $(VENV)/python -m pytest $(INTEGRATION)
 
 # They judge timings, so a busy machine fails them: on a quiet one, by hand.
 TIMED := tests/integration/test_measure_vllm.py tests/integration/test_measure_guidellm.py
 
 engines: envs  ## against real llm-compressor and real vLLM engines: about 10 minutes on 2 cores
-	$(VENV)/python -m pytest $(filter-out $(INTEGRATION) $(TIMED),$(wildcard tests/integration/test_*.py))
+	$(AS_CPU) $(VENV)/python -m pytest $(filter-out $(INTEGRATION) $(TIMED),$(wildcard tests/integration/test_*.py))
 
 timed: envs  ## the measuring of real engines, on a quiet machine; not part of `test`
-	$(VENV)/python -m pytest $(TIMED)
+	$(AS_CPU) $(VENV)/python -m pytest $(TIMED)
 
 cluster: .venv/.ready  ## a real Kubernetes on this machine, without Docker; needs root and Go
 	@$(VENV)/python -m tests.cluster.local_cluster start

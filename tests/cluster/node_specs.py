@@ -45,7 +45,7 @@ class NodeSpec(BaseModel):
     # Part of the path of a socket, which may have 107 characters in all.
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$")]
     labels: dict[str, str] = {}
-    cpuFeatures: Literal["machine"] | list[str] = []
+    cpuFeatures: Literal["machine", "machine-without-amx"] | list[str] = []
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
     cpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
     memoryGib: Annotated[int, Field(ge=1)] | None = None
@@ -85,8 +85,13 @@ class NodeSpec(BaseModel):
 
     def all_labels(self, cpuinfo: str) -> dict[str, str]:
         """The node's own labels and those of its CPU, where `cpuinfo` is the text of /proc/cpuinfo."""
-        features = machine_features(cpuinfo) if self.cpuFeatures == "machine" else self.cpuFeatures
-        return {f"{_NFD}cpu-cpuid.{name}": "true" for name in features} | self.labels
+        return {f"{_NFD}cpu-cpuid.{name}": "true" for name in self._features(cpuinfo)} | self.labels
+
+    def _features(self, cpuinfo: str) -> list[str]:
+        if isinstance(self.cpuFeatures, list):
+            return self.cpuFeatures
+        without = "AMX" if self.cpuFeatures == "machine-without-amx" else " "
+        return [name for name in machine_features(cpuinfo) if not name.startswith(without)]
 
 
 class _NodesFile(BaseModel):

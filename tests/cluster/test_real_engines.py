@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.cluster.kubectl import Kubectl, Manifest
+from tests.cluster.node_specs import machine_features
 from tests.cluster.operator_process import OperatorProcess, claim
 from tests.cluster.prometheus_pod import SCRAPE_INTERVAL_S, PrometheusPod
 from tests.cluster.real.environments import ROOT, NodeEnvironments
@@ -133,11 +134,14 @@ def test_every_pool_has_its_answer(tuned: Tuned, pool: str) -> None:
     assert deployment["status"]["availableReplicas"] == 1
 
 
-def test_the_pools_really_differ(tuned: Tuned) -> None:
-    """The unquantized model is served far slower without tiles and wide registers."""
-    speeds = {pool: tuned.trials_of(pool)[0]["status"]["metrics"]["throughput"] for pool in POOLS}
-    assert speeds["full"]["value"] > 1.3 * speeds["avx2"]["value"], speeds
-    assert tuned.pool("full")["hardware"] != tuned.pool("avx2")["hardware"]
+def test_the_pools_differ_by_what_the_cap_takes_from_this_cpu(tuned: Tuned) -> None:
+    """The unquantized model is served far slower without tiles and wide registers, where the CPU has them."""
+    speeds = {pool: tuned.trials_of(pool)[0]["status"]["metrics"]["throughput"]["value"] for pool in POOLS}
+    if "AVX512F" in machine_features(Path("/proc/cpuinfo").read_text()):
+        assert speeds["full"] > 1.3 * speeds["avx2"], speeds
+        assert tuned.pool("full")["hardware"] != tuned.pool("avx2")["hardware"]
+    else:
+        assert speeds["full"] == pytest.approx(speeds["avx2"], rel=0.3), "AVX2 is all that this CPU has"
 
 
 @pytest.mark.parametrize("pool", POOLS)

@@ -13,19 +13,14 @@ from pathlib import Path
 
 import pytest
 from tests.integration.quantize_bench import Bench
+from tests.integration.this_cpu import ruled_out_here, schemes_of_cpus
 
 from haqa_contract import Scheme
-from haqa_operator.hardware.this_machine import detect
-from haqa_operator.local.environments import engine_version, serving_environment
-from haqa_operator.search.requirements import parse_version, requirement, unmet
+from haqa_operator.local.environments import serving_environment
 
 pytestmark = pytest.mark.timeout(600)
 
-ON_SOME_CPU = [
-    scheme
-    for scheme in Scheme
-    if requirement(detect({}, None).platform, scheme, parse_version("0.32.0")).refused is None
-]
+ON_SOME_CPU = schemes_of_cpus()
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +44,5 @@ def _model(shared: Bench, scheme: Scheme) -> Path:
 def test_an_engine_serves_what_haqa_allows_and_nothing_that_it_rules_out(
     problems: dict[Scheme, str | None], scheme: Scheme
 ) -> None:
-    version = engine_version(serving_environment())
-    assert version is not None
-    ruled_out = unmet(detect(os.environ, None), scheme, parse_version(version))
-    problem = problems[scheme]
+    ruled_out, problem = ruled_out_here(scheme), problems[scheme]
     assert (problem is None) == (ruled_out is None), f"HAQA says {ruled_out or 'yes'}; the engine: {problem}"

@@ -13,21 +13,16 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.integration.this_cpu import two_quantized_schemes
 
-ROOT = Path(__file__).parents[2]
-HAQA = ROOT / ".venv" / "bin" / "haqa"
-RUNNER_PYTHON = Path(os.environ.get("HAQA_RUNNER_PYTHON", ROOT / ".venvs" / "runner" / "bin" / "python"))
+HAQA = Path(__file__).parents[2] / ".venv" / "bin" / "haqa"
 
 pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("faults") / "model"
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'runner'}"}
-    command = [RUNNER_PYTHON, ROOT / "tests" / "tiny_model.py", folder]
-    subprocess.run(command, env=environment, cwd=ROOT, check=True, timeout=240)
-    return folder
+def model(models: dict[str, Path]) -> Path:
+    return models["tiny"]
 
 
 def tuning_file(folder: Path, model: Path, **spec: object) -> Path:
@@ -41,7 +36,7 @@ def tuning_file(folder: Path, model: Path, **spec: object) -> Path:
             "workload": {"inputTokens": 16, "outputTokens": 8, "concurrency": [2], "requestsPerLevel": 8, "repeats": 2},
             "search": {
                 "strategy": "grid",
-                "schemes": ["W8A8-INT8", "W4A16"],
+                "schemes": [scheme.value for scheme in two_quantized_schemes()],
                 "algorithms": ["rtn"],
                 "fixedEngine": {"enforce-eager": True},
             },
@@ -58,8 +53,15 @@ def tuning_file(folder: Path, model: Path, **spec: object) -> Path:
 
 def start(file: Path, out: Path) -> subprocess.Popen[str]:
     log = (out.parent / "tune.log").open("a")
-    command = [HAQA, "tune", file, "--out", out, "--json"]
+    command = [str(HAQA), "tune", str(file), "--out", str(out), "--json"]
     return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def haqa(*words: str | Path) -> str:
+    """What a command of HAQA's prints that has to succeed."""
+    done = subprocess.run([HAQA, *words], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def entries(out: Path) -> list[dict[str, Any]]:
@@ -76,6 +78,10 @@ def entries(out: Path) -> list[dict[str, Any]]:
 
 def finished(out: Path) -> dict[int, dict[str, Any]]:
     return {entry["data"]["number"]: entry["data"] for entry in entries(out) if entry["kind"] == "finished"}
+
+
+def trials(out: Path) -> set[int]:
+    return {entry["data"]["number"] for entry in entries(out) if entry["kind"] == "proposed"}
 
 
 def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool], log: Path, limit_s: float = 240) -> None:
@@ -101,7 +107,10 @@ def processes_of(folder: Path) -> list[int]:
 
 
 def test_a_tuning_killed_at_every_stage_measures_nothing_twice(model: Path, tmp_path: Path) -> None:
-    """While the baseline loads, when it has just been recorded, while an artifact is made or served, and at the end."""
+    """While the baseline loads, when it has just been recorded, while an artifact is made or served, and at the end.
+
+    And what is recorded can be read, while the tuning runs as well as after it was killed.
+    """
     out, file = tmp_path / "results", tuning_file(tmp_path, model)
     log = tmp_path / "tune.log"
 
@@ -119,12 +128,15 @@ def test_a_tuning_killed_at_every_stage_measures_nothing_twice(model: Path, tmp_
     for reached in stages:
         tuning = start(file, out)
         wait_for(tuning, reached, log)
+        assert "still running or interrupted" in haqa("show", file, "0", "--out", out)
         os.kill(tuning.pid, signal.SIGKILL)
         tuning.wait(timeout=30)
         for number, trial in measured.items():
             assert finished(out)[number] == trial
         measured = finished(out)
         wait_until_gone(out)
+    counts = f"{len(trials(out))} trials recorded, {len(measured)} of them finished; go on with `haqa tune {file}`"
+    assert counts in haqa("report", file, "--out", out)
     tuning = start(file, out)
     assert tuning.wait(timeout=600) == 0, log.read_text()[-3000:]
     ends = [entry["data"]["number"] for entry in entries(out) if entry["kind"] == "finished"]
@@ -132,6 +144,7 @@ def test_a_tuning_killed_at_every_stage_measures_nothing_twice(model: Path, tmp_
     assert {number: finished(out)[number] for number in measured} == measured
     assert all(trial["status"]["phase"] == "Succeeded" for trial in finished(out).values())
     assert not list(out.glob("faults/store/partial/*"))
+    assert "interrupted" not in haqa("report", file, "--out", out)
 
 
 def wait_until_gone(out: Path, limit_s: float = 30) -> None:
