@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from threading import Thread
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -68,7 +68,8 @@ class Engine:
         def plain(environ: dict[str, object], start_response: Callable[..., object]) -> Iterable[bytes]:
             if not self._negotiates:
                 environ.pop("HTTP_ACCEPT", None)
-            return app(environ, start_response)
+            body: Iterable[bytes] = app(environ, start_response)
+            return body
 
         self._server = make_server("127.0.0.1", self.port, plain, handler_class=_Silent)
         self._thread = Thread(target=self._server.serve_forever)
@@ -88,11 +89,11 @@ class Engine:
 
     def collect(self) -> Iterable[Metric]:
         tokens = self._rate * (time.time() - self._started)
-        yield _counter("vllm:generation_tokens", ("engine",), {("0",): 0.25 * tokens, ("1",): 0.75 * tokens})
-        yield _counter("vllm:prompt_tokens", ("engine",), {("0",): 2 * tokens})
-        finished = {("stop",): 0.004 * tokens, ("length",): 0.006 * tokens, ("abort",): 0.01 * tokens}
-        yield _counter("vllm:request_success", ("finished_reason",), finished)
-        yield _counter("vllm:num_preemptions", ("engine",), {("0",): 0.0})
+        yield _counter("vllm:generation_tokens", "engine", {"0": 0.25 * tokens, "1": 0.75 * tokens})
+        yield _counter("vllm:prompt_tokens", "engine", {"0": 2 * tokens})
+        finished = {"stop": 0.004 * tokens, "length": 0.006 * tokens, "abort": 0.01 * tokens}
+        yield _counter("vllm:request_success", "finished_reason", finished)
+        yield _counter("vllm:num_preemptions", "engine", {"0": 0.0})
         for name, mean_s in (("time_to_first_token", 0.2), ("inter_token_latency", 0.01), ("e2e_request_latency", 1.5)):
             histogram = HistogramMetricFamily(f"vllm:{name}_seconds", name, labels=["model_name"])
             histogram.add_metric(["m"], [("+Inf", tokens)], sum_value=mean_s * tokens)
@@ -100,10 +101,10 @@ class Engine:
         yield GaugeMetricFamily("process_start_time_seconds", "of this engine", self._started)
 
 
-def _counter(name: str, labels: tuple[str, ...], values: dict[tuple[str, ...], float]) -> Metric:
-    family = CounterMetricFamily(name, name, labels=["model_name", *labels])
+def _counter(name: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(name, name, labels=["model_name", label])
     for given, value in values.items():
-        family.add_metric(["m", *given], value)
+        family.add_metric(["m", given], value)
     return family
 
 

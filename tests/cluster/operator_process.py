@@ -19,6 +19,9 @@ STUB = ROOT / "tests" / "cluster" / "stub"
 ENGINE_LOGS = ROOT / "tests" / "data" / "engine_logs"
 _END_S = 10.0
 
+Misbehaviours = Mapping[str, Mapping[str, str]]
+"""Step -> how it misbehaves, by scheme or setting."""
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -29,11 +32,11 @@ class Behaviour:
 
     folder: Path
 
-    def told(self, hold: Sequence[str] = (), **misbehaviours: Mapping[str, str]) -> None:
+    def told(self, hold: Sequence[str] = (), misbehaviours: Misbehaviours | None = None) -> None:
         """Steps that wait until told otherwise; and how the steps of some configurations misbehave."""
         self.folder.mkdir(exist_ok=True)
         written = self.folder / "behaviour.new"
-        written.write_text(json.dumps({"hold": list(hold), **misbehaviours}))
+        written.write_text(json.dumps({"hold": list(hold), **(misbehaviours or {})}))
         written.rename(self.folder / "behaviour.json")
 
 

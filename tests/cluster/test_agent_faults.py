@@ -82,7 +82,7 @@ def test_a_tuning_goes_on_without_its_llm_and_asks_again_when_it_is_back(place: 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with serving(port):
-        place.behaviour.told(**{f"max-num-seqs={size}": {"measure": "wait"} for size in (64, 128)})
+        place.behaviour.told(misbehaviours={f"max-num-seqs={size}": {"measure": "wait"} for size in (64, 128)})
         place.api.apply(asking(f"http://127.0.0.1:{port}/v1", trials=3))
         place.at_step("Evaluating", 1)
     # Down: the second choice has to be somebody else's.

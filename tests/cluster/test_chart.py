@@ -74,7 +74,8 @@ def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
 
 def pod_of(manifests: list[Manifest]) -> Manifest:
     (deployment,) = of_kind(manifests, "Deployment")
-    return deployment["spec"]["template"]
+    template: Manifest = deployment["spec"]["template"]
+    return template
 
 
 def lone_pod(manifests: list[Manifest]) -> Manifest:
@@ -84,7 +85,8 @@ def lone_pod(manifests: list[Manifest]) -> Manifest:
 
 
 def container_of(manifests: list[Manifest]) -> Manifest:
-    (container,) = pod_of(manifests)["spec"]["containers"]
+    containers: list[Manifest] = pod_of(manifests)["spec"]["containers"]
+    (container,) = containers
     return container
 
 

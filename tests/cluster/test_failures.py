@@ -82,7 +82,7 @@ def place(
 ) -> Iterator[Workplace]:
     """All failures of single configurations happen at once, in two tunings on two nodes."""
     with workplace(cluster, tmp_path_factory.mktemp("failures")) as found:
-        found.behaviour.told(**{f"max-num-seqs={case.setting}": case.misbehaviour for case in CASES})
+        found.behaviour.told(misbehaviours={f"max-num-seqs={case.setting}": case.misbehaviour for case in CASES})
         found.api.apply(DISK_LIMIT)
         found.api.apply(searching("quantizing", "full", "W8A8-INT8"), searching("serving", "avx2", "W4A16"))
         yield found

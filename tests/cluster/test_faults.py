@@ -7,6 +7,7 @@ itself are in `test_crashes.py`, lost and drained nodes in `test_disruptions.py`
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
@@ -131,8 +132,9 @@ def test_the_winners_deployment_comes_back_as_it_was_measured(place: Workplace) 
     place.in_phase("Succeeded")
 
     def container() -> Manifest:
-        (found,) = place.api.get("deployment", "demo-full")["spec"]["template"]["spec"]["containers"]
-        return found
+        found: list[Manifest] = place.api.get("deployment", "demo-full")["spec"]["template"]["spec"]["containers"]
+        (only,) = found
+        return only
 
     before = container()
     arguments = '[{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": ["--enforce-eager"]}]'
@@ -161,7 +163,7 @@ def test_the_winners_deployment_comes_back_as_it_was_measured(place: Workplace) 
 
 
 def test_a_changed_budget_takes_effect_and_what_was_measured_cannot_change(place: Workplace) -> None:
-    def edited(**spec: object) -> Manifest:
+    def edited(**spec: Any) -> Manifest:
         return tuning(pools=POOLS, output=MANIFEST, **spec)
 
     place.behaviour.told(hold=["measure"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,8 +91,11 @@ def test_an_operator_killed_again_and_again_measures_nothing_twice(operator: Ope
     def jobs() -> set[str]:
         return {job["metadata"]["uid"] for job in api.list("job")}
 
+    def reached(count: int) -> bool:
+        return len(jobs()) >= count
+
     for seen in range(1, 5):
-        wait_until(lambda seen=seen: len(jobs()) >= seen, 60, f"{seen} Jobs were made", operator.log.read_text)
+        wait_until(partial(reached, seen), 60, f"{seen} Jobs were made", operator.log.read_text)
         operator.kill()
         operator.start()
     in_phase(api, "Succeeded", operator.log)

@@ -119,11 +119,11 @@ def test_a_trial_that_does_not_end_is_a_timeout_and_the_limit_is_that_of_its_sta
     def slow(**more: Any) -> Manifest:
         return tuning("slow", pools=("full",), output=MANIFEST, search=search, **more)
 
-    place.behaviour.told(hold=["measure"], **endless)
+    place.behaviour.told(hold=["measure"], misbehaviours=endless)
     place.api.apply(slow())
     place.at_step("Evaluating", 0, "slow")
     place.api.apply(slow(suspend=True))
-    place.behaviour.told(**endless)
+    place.behaviour.told(misbehaviours=endless)
     place.at_step("Succeeded", 0, "slow")
     place.in_phase("Suspended", name="slow")
     assert len(place.trials("slow")) == 1, "suspended: the running trial ends and none starts"

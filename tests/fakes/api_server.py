@@ -156,7 +156,8 @@ class InMemoryApiServer:
             if stored and after.get("spec") != before.get("spec"):
                 after["metadata"]["generation"] = before["metadata"]["generation"] + 1
         self._stored[address] = _Stored(after, owned)
-        return _copied(after)
+        answer: Manifest = _copied(after)
+        return answer
 
     def _new(self, kind: Kind, metadata: Manifest) -> Manifest:
         number = next(self._versions)
@@ -219,6 +220,7 @@ def _merge(into: Manifest, body: Manifest) -> None:
         if isinstance(value, dict) and isinstance(present, dict):
             _merge(present, value)
         elif (key := _keyed(value)) is not None and _keyed(present) == key:
+            assert isinstance(present, list)
             by_key = {item[key]: item for item in present}
             for item in value:
                 if item[key] in by_key:

@@ -37,7 +37,7 @@ class HubServer:
     bytes_sent: Counter[str] = field(default_factory=Counter)
 
     def __enter__(self) -> Self:
-        outer = self
+        outer: HubServer = self
 
         class Handler(_Handler):
             hub = outer

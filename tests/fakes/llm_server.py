@@ -179,7 +179,7 @@ def huge(size_bytes: int = 64 * 2**20) -> Behaviour:
     def behave(handler: Handler, _: ChatRequest) -> None:
         handler.send_head(200, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
         chunk = b"10000\r\n" + b"a" * 65536 + b"\r\n"
-        for _ in range(size_bytes // 65536):
+        for _chunk in range(size_bytes // 65536):
             handler.wfile.write(chunk)
 
     return behave
@@ -256,7 +256,8 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def state(self) -> State:
-        return self.server.state  # type: ignore[attr-defined]
+        assert isinstance(self.server, _HTTPServer)
+        return self.server.state
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keeps test output quiet."""
@@ -341,12 +342,13 @@ class LLMServer:
             only_model: Refuse requests for any model but `MODEL`.
         """
         self.state = State(brain, list(script), api_key, only_model)
+        self._host = host
         self._http = _HTTPServer((host, port), self.state)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://{self._http.server_address[0]}:{self._http.server_address[1]}/v1"
+        return f"http://{self._host}:{self._http.server_port}/v1"
 
     @property
     def requests(self) -> list[ChatRequest]:

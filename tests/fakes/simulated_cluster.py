@@ -112,7 +112,7 @@ class SimulatedCluster:
         self.api.stand_in({**job, "status": status}, "job-controller")
 
     def _ended(self, pod: PodBuilder, request: TrialRequest, seconds: float) -> PodBuilder:
-        began = {"began": seconds - _TRIAL_S, "finished": seconds}
+        began: dict[str, Any] = {"began": seconds - _TRIAL_S, "finished": seconds}
         if request.trial == FETCH_TRIAL:
             return pod.ended("quantize", _fetched(), **began)
         planned = self.endings.get((request.pool, request.configuration.scheme.value), [])

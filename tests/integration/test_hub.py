@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.checkpoints import LLAMA_SHAPES, write_checkpoint, write_safetensors
@@ -36,11 +37,11 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def fetched(cache: Path, uri: str = "hf://org/tiny", **source: object) -> FetchedModel:
-    return fetch_model(ModelSource(uri=uri, **source), cache, no_progress)  # type: ignore[arg-type]
+def fetched(cache: Path, uri: str = "hf://org/tiny", **source: Any) -> FetchedModel:
+    return fetch_model(ModelSource(uri=uri, **source), cache, no_progress)
 
 
-def refusal(cache: Path, uri: str = "hf://org/tiny", **source: object) -> str:
+def refusal(cache: Path, uri: str = "hf://org/tiny", **source: Any) -> str:
     with pytest.raises(TrialFailure) as raised:
         fetched(cache, uri, **source)
     assert raised.value.reason is FailureReason.MODEL_FETCH
@@ -70,7 +71,7 @@ def test_code_is_fetched_only_if_it_is_trusted(server: HubServer, cache: Path) -
 
 @pytest.mark.parametrize("source", [{"uri": f"hf://org/tiny@{COMMIT}"}, {"revision": COMMIT}])
 def test_revision_may_be_part_of_the_uri(server: HubServer, cache: Path, source: dict[str, str]) -> None:
-    assert fetched(cache, **source).digest == f"commit-{COMMIT}"  # type: ignore[arg-type]
+    assert fetched(cache, **source).digest == f"commit-{COMMIT}"
 
 
 def test_token_comes_from_the_named_variable(server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

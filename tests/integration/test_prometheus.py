@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from tests.prometheus_server import PASSWORD, USER, Engine, PrometheusServer, un
 from haqa_contract import Latency, LoadReport, TrialReport, Window
 from haqa_operator.metrics.prometheus import PrometheusReading, PrometheusSource, read_serving_metrics
 from haqa_operator.metrics.prometheus_http import Connection
-from haqa_operator.metrics.prometheus_series import Pod
+from haqa_operator.metrics.prometheus_series import ScrapedPod
 
 RATE = 1000.0
 LATENCY = Latency(mean=1, p50=1, p90=2, p95=3, p99=4)
@@ -54,9 +55,11 @@ class Measured:
     first: PrometheusReading
     """Of the steady engine, asked for in the very moment that its last window ended"""
 
-    def read(self, pod: str, *, patience_s: float = 0.5, **connection: object) -> PrometheusReading:
+    def read(self, pod: str, *, patience_s: float = 0.5, **connection: Any) -> PrometheusReading:
         source = PrometheusSource(Connection(**{"url": self.prometheus.url, **connection}))
-        return read_serving_metrics(source, Pod("haqa", pod, "m"), self.report, time.time() + patience_s, pause_s=0.2)
+        return read_serving_metrics(
+            source, ScrapedPod("haqa", pod, "m"), self.report, time.time() + patience_s, pause_s=0.2
+        )
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
             trial="t", load=LoadReport(windows=(window(began, began + 5), window(began + 0.37, began + 8)))
         )
         source = PrometheusSource(Connection(prometheus.url))
-        first = read_serving_metrics(source, Pod("haqa", "steady", "m"), report, time.time() + 10, pause_s=0.2)
+        first = read_serving_metrics(source, ScrapedPod("haqa", "steady", "m"), report, time.time() + 10, pause_s=0.2)
         until(lambda: time.time() > began + 10.5, 10, "two more scrapes")
         yield Measured(prometheus, report, engines, first)
     finally:
@@ -177,7 +180,9 @@ def test_a_killed_prometheus_is_waited_for_and_its_samples_are_still_there(measu
         measured.prometheus.start()
 
     source = PrometheusSource(Connection(measured.prometheus.url))
-    back = read_serving_metrics(source, Pod("haqa", "steady", "m"), measured.report, time.time() + 60, sleep=come_back)
+    back = read_serving_metrics(
+        source, ScrapedPod("haqa", "steady", "m"), measured.report, time.time() + 60, sleep=come_back
+    )
     assert len(pauses) == 1
     assert (back.source, back.note) == ("prometheus", None)
 

@@ -85,7 +85,8 @@ def _kl(p_ids: Ids, p_log: Floats, q_ids: Ids, q_log: Floats) -> tuple[Doubles, 
 def _left_to_one(listed: Doubles, logprobs: Floats) -> Doubles:
     """The most that `listed` can leave to 1: its rounding counts as left, or the bound on the divergence were none."""
     rounding = _ROUNDING * np.abs(listed * np.where(listed > 0, logprobs, 0.0)).sum(axis=-1)
-    return np.maximum(1.0 - listed.sum(axis=-1), 0.0) + np.maximum(rounding, _SMALLEST_REST)
+    left: Doubles = np.maximum(1.0 - listed.sum(axis=-1), 0.0) + np.maximum(rounding, _SMALLEST_REST)
+    return left
 
 
 def _nearest(p: Doubles, p_rest: Doubles, cap: Doubles, unlisted: Doubles, others: Doubles) -> Doubles:

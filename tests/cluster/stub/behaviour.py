@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 FILE = Path("/behaviour/behaviour.json")
 ENGINE_LOGS = Path("/engine-logs")
@@ -16,9 +17,10 @@ _CHUNK_BYTES = 16 * 2**20
 _FILLED_BYTES = 480 * 2**20
 
 
-def told() -> dict:
+def told() -> dict[str, Any]:
     try:
-        return json.loads(FILE.read_text())
+        behaviour: dict[str, Any] = json.loads(FILE.read_text())
+        return behaviour
     except (FileNotFoundError, ValueError):  # a file that is being replaced
         return {}
 
@@ -28,16 +30,16 @@ def hold(step: str) -> None:
         time.sleep(0.1)
 
 
-def wait(configuration: dict, step: str) -> None:
+def wait(configuration: dict[str, Any], step: str) -> None:
     """Like `hold`, of some configurations alone: a misbehaviour that is called `wait`."""
     while misbehaviour(configuration, step) == "wait":
         time.sleep(0.1)
 
 
-def misbehaviour(configuration: dict, step: str) -> str:
+def misbehaviour(configuration: dict[str, Any], step: str) -> str:
     names = {configuration["scheme"], *(f"{name}={value}" for name, value in configuration.get("engine", []))}
     chosen = told()
-    return next((chosen[name][step] for name in sorted(names & chosen.keys()) if step in chosen[name]), "")
+    return str(next((chosen[name][step] for name in sorted(names & chosen.keys()) if step in chosen[name]), ""))
 
 
 def run_out_of_memory() -> None:

@@ -21,7 +21,7 @@ MADE_BY = "made-by"
 """File of an artifact that names the pod which made it."""
 
 
-def compress(job: SimpleNamespace, folder: Path, progress) -> None:
+def compress(job: SimpleNamespace, folder: Path, progress: object) -> None:
     print("compressing", flush=True)
     behaviour.hold("quantize")
     shutil.copytree(job.model, folder, dirs_exist_ok=True)
@@ -32,7 +32,7 @@ def job(model: Path, *others: object) -> SimpleNamespace:
     return SimpleNamespace(model=model)
 
 
-def measure(request: TrialRequest, phases, progress) -> TrialReport:
+def measure(request: TrialRequest, phases: object, progress: object) -> TrialReport:
     measured = runner.measure(request.model_dump(mode="json"))
     return TrialReport.model_validate({"trial": request.trial, **measured})
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import behaviour
 import traffic
@@ -43,7 +44,7 @@ EVALUATIONS = {
 }
 
 
-def quantize(request: dict) -> dict:
+def quantize(request: dict[str, Any]) -> dict[str, Any]:
     fetching = request["trial"] == "fetch"
     behaviour.hold("fetch" if fetching else "quantize")
     model = Path(request["model"]["uri"].replace("pvc://models", request["model"]["mount"]))
@@ -75,7 +76,7 @@ def quantize(request: dict) -> dict:
     return {"artifact": artifact}
 
 
-def measure(request: dict) -> dict:
+def measure(request: dict[str, Any]) -> dict[str, Any]:
     behaviour.hold("measure")
     behaviour.wait(request["configuration"], "measure")
     scheme = request["configuration"]["scheme"]
@@ -97,7 +98,7 @@ def measure(request: dict) -> dict:
     return {"load": {"windows": windows}, "accuracy": {"metrics": {"perplexity": exact}, "tokens": 1000}}
 
 
-def table_windows(request: dict, rate: float) -> list[dict]:
+def table_windows(request: dict[str, Any], rate: float) -> list[dict[str, Any]]:
     time.sleep(float(os.environ.get("STUB_SECONDS", "0.2")))
     now = time.time()
     return [
@@ -120,7 +121,7 @@ def table_windows(request: dict, rate: float) -> list[dict]:
     ]
 
 
-def measured_windows(request: dict, rate: float) -> list[dict]:
+def measured_windows(request: dict[str, Any], rate: float) -> list[dict[str, Any]]:
     workload, url = request["workload"], f"http://127.0.0.1:{request['engine']['port']}"
     wanted = workload["output_tokens"]
     asked = {"prompt_tokens": workload["input_tokens"], "max_tokens": wanted, "seconds": wanted / rate}
@@ -139,17 +140,17 @@ def measured_windows(request: dict, rate: float) -> list[dict]:
     return found
 
 
-def common(rate: float) -> dict:
+def common(rate: float) -> dict[str, Any]:
     latency = {name: 1000 / rate for name in ("mean", "p50", "p90", "p95", "p99")}
     return {"ttft_ms": latency, "itl_ms": latency, "tpot_ms": latency, "e2e_ms": latency, "source": "engine-metrics"}
 
 
-def failure(reason: str, message: str) -> dict:
+def failure(reason: str, message: str) -> dict[str, Any]:
     return {"failure": {"reason": reason, "message": message}}
 
 
 def hash_of(text: str) -> int:
-    return sum(ord(letter) * 31**place for place, letter in enumerate(text)) % 2**32
+    return sum(ord(letter) * pow(31, place, 2**32) for place, letter in enumerate(text)) % 2**32
 
 
 def main() -> None:

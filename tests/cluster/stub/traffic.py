@@ -5,6 +5,7 @@ import threading
 import time
 import urllib.request
 from dataclasses import dataclass, field
+from typing import Any
 
 WINDOW_S = 4.0
 _LIMIT_S = 30.0
@@ -16,11 +17,11 @@ class Streams:
 
     url: str
     streams: int
-    request: dict
-    sent: list = field(default_factory=list)
+    request: dict[str, Any]
+    sent: list[tuple[float, float]] = field(default_factory=list)
     """(began, ended) of every answered request"""
     _over: threading.Event = field(default_factory=threading.Event)
-    _threads: list = field(default_factory=list)
+    _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
         self._threads = [threading.Thread(target=self._send) for _ in range(self.streams)]
@@ -37,7 +38,7 @@ class Streams:
 
     def tokens_between(self, started: float, ended: float) -> float:
         shares = ((min(end, ended) - max(began, started)) / (end - began) for began, end in self.sent)
-        return self.request["max_tokens"] * sum(share for share in shares if share > 0)
+        return float(self.request["max_tokens"] * sum(share for share in shares if share > 0))
 
     def _send(self) -> None:
         while not self._over.is_set():
@@ -46,7 +47,7 @@ class Streams:
             self.sent.append((began, time.time()))
 
 
-def post(url: str, body: dict) -> None:
+def post(url: str, body: dict[str, Any]) -> None:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=_LIMIT_S) as answer:
         answer.read()
@@ -66,7 +67,9 @@ def counters(url: str) -> tuple[float, dict[str, float]]:
     return at, found
 
 
-def windows(url: str, level: int, repeats: int, request: dict, seconds: float, margin_s: float, restart: bool) -> list:
+def windows(
+    url: str, level: int, repeats: int, request: dict[str, Any], seconds: float, margin_s: float, restart: bool
+) -> list[dict[str, Any]]:
     """Windows of one level, one after the other under the same streams.
 
     `margin_s` of traffic before the first and after the last, so that scrapes on both sides of an edge see the same
@@ -88,7 +91,9 @@ def windows(url: str, level: int, repeats: int, request: dict, seconds: float, m
     return [figures(streams, *one) | {"concurrency": level} for one in seen]
 
 
-def figures(streams: Streams, repeat: int, started: float, before: dict, ended: float, after: dict) -> dict:
+def figures(
+    streams: Streams, repeat: int, started: float, before: dict[str, float], ended: float, after: dict[str, float]
+) -> dict[str, Any]:
     took = ended - started
     client = streams.tokens_between(started, ended) / took
     rate = {name: (value - before.get(name, 0.0)) / took for name, value in after.items()}

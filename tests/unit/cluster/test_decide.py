@@ -11,9 +11,7 @@ from haqa_contract import Configuration, Failure, FailureReason, TrialReport
 from haqa_operator.api import Trial, TrialPhase
 from haqa_operator.cluster.decide import (
     JOB_ATTEMPTS,
-    AskStrategy,
     Attempt,
-    Conclude,
     PoolObservation,
     Propose,
     Record,
@@ -25,7 +23,7 @@ from haqa_operator.cluster.decide import (
 )
 from haqa_operator.cluster.observe.attempts import LogWanted, TrialObservation
 from haqa_operator.decision.results import Verdict
-from haqa_operator.tuning.plan import PoolState
+from haqa_operator.tuning.plan import AskStrategy, Conclude, PoolState
 
 
 def with_spec(known: PoolState, **changes: object) -> PoolState:

@@ -28,7 +28,7 @@ from haqa_operator.cluster.edges.api_server import (
 )
 
 DENIED = 'admission webhook "policy.example" denied the request: image is not from the allowed registry'
-ONE_POOL = {
+ONE_POOL: dict[str, Any] = {
     "nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}}],
     "search": {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8"], "algorithms": ["rtn"]},
 }
@@ -159,7 +159,7 @@ def reference(**spec: Any) -> tuple[dict[str, Any], int]:
 
 def once_at(position: int, error: Exception) -> Fault:
     counted = iter(range(10**6))
-    return lambda _: error if next(counted) == position else None  # type: ignore[return-value]
+    return lambda _: error if next(counted) == position else None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from tests.builders import TrialBuilder, make_baseline, make_trial
@@ -198,9 +199,10 @@ def test_of_three_tied_the_simplest_wins() -> None:
 
 def test_ties_are_counted_from_the_best_and_not_along_a_chain() -> None:
     """160 ties with 166 and 166 with 172, but 160 does not tie with 172."""
+    engines: list[dict[str, Any]] = [{}, {"max_num_seqs": 8}, {"max_num_seqs": 16}]
     low, middle, high = (
-        measured(make_trial(number).tried("W8A8-INT8", **({"max_num_seqs": seqs} if seqs else {})), value, noise=0)
-        for number, value, seqs in [(1, 160, 0), (2, 166, 8), (3, 172, 16)]
+        measured(make_trial(number).tried("W8A8-INT8", **engine), value, noise=0)
+        for number, value, engine in zip((1, 2, 3), (160, 166, 172), engines, strict=True)
     )
     tied = measured(make_trial(4).tried("W8A8-INT8", max_num_seqs=32), 168, noise=0)
     assert choose(BASELINE, low, middle, high, tied, percent=4).winner == high.obj().name

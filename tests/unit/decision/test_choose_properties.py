@@ -32,7 +32,8 @@ def trials(draw: st.DrawFn, number: int) -> Trial:
     if number:
         scheme = draw(st.sampled_from(list(Scheme)))
         seqs = draw(st.sampled_from([None, 32, 64]))
-        builder = builder.tried(scheme, **({"max_num_seqs": seqs} if seqs else {}))
+        engine: dict[str, Any] = {"max_num_seqs": seqs} if seqs else {}
+        builder = builder.tried(scheme, **engine)
     if draw(st.integers(0, 9)) == 0:
         return builder.failed(draw(st.sampled_from(["EngineOOM", "Timeout"]))).obj()
     builder = builder.metric("perplexity", draw(st.sampled_from([10.0, 10.05, 10.1, 10.2, 13.0])))

@@ -3,7 +3,7 @@
 import pytest
 
 from haqa_operator.hardware.accelerators import Accelerator, Platform, Vendor
-from haqa_operator.hardware.catalogue import PRODUCTS, completed, find
+from haqa_operator.hardware.catalogue import PRODUCTS, Product, completed, find
 
 
 @pytest.mark.parametrize(
@@ -48,31 +48,35 @@ from haqa_operator.hardware.catalogue import PRODUCTS, completed, find
         ("A100-80GB", "A100 80GB"),
     ],
 )
-def test_product_is_found_by_the_name_its_tool_writes(label, name):
+def test_product_is_found_by_the_name_its_tool_writes(label: str, name: str) -> None:
     found = find(label)
     assert found is not None
     assert found.name == name
 
 
-def test_memory_decides_where_the_name_leaves_the_size_open():
-    assert find("nvidia-tesla-v100", 31.7).name == "Tesla V100 32GB"
-    assert find("nvidia-tesla-v100", 15.9).name == "Tesla V100 16GB"
-    assert find("nvidia-tesla-a100", 79.3).name == "A100 80GB"
+def test_memory_decides_where_the_name_leaves_the_size_open() -> None:
+    def found(label: str, memory_gib: float) -> str | None:
+        product = find(label, memory_gib)
+        return product.name if product else None
+
+    assert found("nvidia-tesla-v100", 31.7) == "Tesla V100 32GB"
+    assert found("nvidia-tesla-v100", 15.9) == "Tesla V100 16GB"
+    assert found("nvidia-tesla-a100", 79.3) == "A100 80GB"
 
 
-def test_unknown_product_is_not_guessed():
+def test_unknown_product_is_not_guessed() -> None:
     assert find("Quadro-P2000") is None
     assert find("Intel(R) Xeon(R) Platinum 8480+") is None
 
 
-def test_every_entry_is_found_by_its_own_words_and_no_two_are_the_same():
+def test_every_entry_is_found_by_its_own_words_and_no_two_are_the_same() -> None:
     for entry in PRODUCTS:
         assert find(" ".join(sorted(entry.words))) == entry
     assert len({entry.words for entry in PRODUCTS}) == len(PRODUCTS)
 
 
 @pytest.mark.parametrize("entry", PRODUCTS, ids=lambda entry: entry.name)
-def test_figures_are_plausible(entry):
+def test_figures_are_plausible(entry: Product) -> None:
     """Narrower arithmetic is never slower, bandwidth is that of some memory, and NVIDIA has a compute capability."""
     rates = [r for r in (entry.bf16_tflops, entry.fp8_tflops, entry.fp4_tflops) if r is not None]
     assert rates == sorted(rates)
@@ -81,7 +85,7 @@ def test_figures_are_plausible(entry):
     assert (entry.compute_capability is not None) == (entry.vendor is Vendor.NVIDIA)
 
 
-def test_accelerator_is_completed_without_overruling_what_was_read():
+def test_accelerator_is_completed_without_overruling_what_was_read() -> None:
     read = Accelerator(Vendor.NVIDIA, "NVIDIA-L40S", count=2, memory_gib=44.7)
     accelerator = completed(read)
     assert accelerator.memory_gib == 44.7
@@ -91,7 +95,7 @@ def test_accelerator_is_completed_without_overruling_what_was_read():
     assert accelerator.count == 2
 
 
-def test_mig_slice_has_its_share_of_the_bandwidth():
+def test_mig_slice_has_its_share_of_the_bandwidth() -> None:
     whole = completed(Accelerator(Vendor.NVIDIA, "NVIDIA-A100-SXM4-40GB", memory_gib=40))
     slice_ = completed(Accelerator(Vendor.NVIDIA, "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", memory_gib=5))
     assert whole.bandwidth_gb_s == 1555
@@ -109,5 +113,5 @@ def test_mig_slice_has_its_share_of_the_bandwidth():
         (Vendor.CPU, "Xeon", Platform.CPU),
     ],
 )
-def test_vendor_and_product_say_which_platform_vllm_runs_as(vendor, product, platform):
+def test_vendor_and_product_say_which_platform_vllm_runs_as(vendor: Vendor, product: str, platform: Platform) -> None:
     assert completed(Accelerator(vendor, product)).platform is platform

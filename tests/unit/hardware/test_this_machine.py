@@ -41,8 +41,8 @@ class FakeMachine:
         return "x86_64"
 
 
-def machine(gpus: tuple[str, ...] | None = None, cores: int = 16, **files: str) -> FakeMachine:
-    paths = {"/proc/cpuinfo": CPUINFO, "/proc/meminfo": MEMINFO, **files}
+def machine(files: dict[str, str] | None = None, gpus: tuple[str, ...] | None = None, cores: int = 16) -> FakeMachine:
+    paths = {"/proc/cpuinfo": CPUINFO, "/proc/meminfo": MEMINFO, **(files or {})}
     return FakeMachine(paths, gpus, cores)
 
 
@@ -62,7 +62,7 @@ def test_cap_of_the_pool_makes_another_node_type() -> None:
 
 def test_cgroup_limits_count_where_they_are_narrower() -> None:
     limited = machine(
-        **{
+        {
             "/proc/self/cgroup": "0::/kubepods/pod1\n",
             "/sys/fs/cgroup/kubepods/pod1/memory.max": "max\n",
             "/sys/fs/cgroup/kubepods/memory.max": f"{8 * 2**30}\n",
@@ -77,7 +77,7 @@ def test_cgroup_limits_count_where_they_are_narrower() -> None:
 
 def test_cgroup_of_the_first_version_is_read_too() -> None:
     limited = machine(
-        **{
+        {
             "/proc/self/cgroup": "5:cpu,cpuacct:/job\n4:memory:/job\n",
             "/sys/fs/cgroup/memory/job/memory.limit_in_bytes": f"{4 * 2**30}\n",
             "/sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",

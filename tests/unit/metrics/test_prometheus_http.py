@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def served(give: Answer, tls: Path | None = None) -> Iterator[str]:
         thread.join(10)
 
 
-def asked(url: str, **settings: object) -> object:
+def asked(url: str, **settings: Any) -> object:
     return PrometheusHttp(Connection(**{"url": url, "timeout_s": 5.0, **settings})).query("up")
 
 
@@ -165,7 +166,16 @@ def test_a_server_with_its_own_ca_is_trusted_by_that_ca_alone(tmp_path: Path) ->
         "-days",
         "2",
     ]
-    command += ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    command += [
+        "-subj",
+        "/CN=test",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=30)
     both = tmp_path / "both.pem"
     both.write_bytes(key.read_bytes() + certificate.read_bytes())
@@ -195,7 +205,7 @@ def test_a_ca_or_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"url": "http://p", "timeout_s": 0}, "time limit is 0 s"),
     ],
 )
-def test_settings_that_contradict_themselves_are_refused(settings: dict[str, object], says: str) -> None:
+def test_settings_that_contradict_themselves_are_refused(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says) as caught:
         Connection(**settings)
     assert "u:p" not in str(caught.value)

@@ -52,7 +52,7 @@ def silent(progress: TrialProgress) -> None:
 def tried(table: Table, *configurations: Configuration, executor: TableExecutor | None = None) -> list[Trial]:
     """The baseline and then these, answered by the table."""
     executor = executor or TableExecutor(table, SPEC)
-    trials = []
+    trials: list[Trial] = []
     for number, configuration in enumerate((table.baseline, *configurations)):
         proposer = Proposer.RANDOM if number else Proposer.BASELINE
         proposal = Proposal(configuration=configuration, proposer=proposer, reasoning="because")

@@ -1,6 +1,7 @@
 """The report says how long a request the winner takes, where the trial says it."""
 
 import io
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
@@ -24,18 +25,18 @@ def taking(report: TuningReport, length: int | None) -> TuningReport:
 
 
 @pytest.mark.parametrize("sample", [sample_results.winner, sample_results.baseline_best])
-def test_the_answer_says_how_long_a_request_may_be(sample):
+def test_the_answer_says_how_long_a_request_may_be(sample: Callable[[], TuningReport]) -> None:
     report = taking(sample(), 131072)
     assert SENTENCE in build_answer(report, report.pools[0]).sentences
 
 
-def test_nothing_is_said_where_nothing_is_known():
+def test_nothing_is_said_where_nothing_is_known() -> None:
     report = taking(sample_results.winner(), None)
     assert not [text for text in build_answer(report, report.pools[0]).sentences if "requests of up to" in text]
 
 
-def test_one_trial_says_what_its_engine_took():
+def test_one_trial_says_what_its_engine_took() -> None:
     report = taking(sample_results.winner(), 4096)
-    console = Console(file=io.StringIO(), width=120)
-    console.print(trial_details(report, report.pools[0].trials[0]))
-    assert "4,096 tokens, prompt and answer together" in console.file.getvalue()
+    terminal = io.StringIO()
+    Console(file=terminal, width=120).print(trial_details(report, report.pools[0].trials[0]))
+    assert "4,096 tokens, prompt and answer together" in terminal.getvalue()

@@ -11,7 +11,7 @@ from haqa_operator.report.phases import BETWEEN, CONFIRMATION, TITLES, measuring
 from haqa_operator.report.trials import Column, Outcome, TrialRow, build_columns, build_rows
 
 
-def rows_of(report: TuningReport) -> tuple[tuple[TrialRow, ...], tuple[Column, ...]]:
+def rows_of(report: TuningReport) -> tuple[tuple[Column, ...], tuple[TrialRow, ...]]:
     (result,) = report.pools
     columns = build_columns(report.tuning.spec, result.trials)
     return columns, build_rows(report.tuning.spec, result, report.evidence(result), columns)
@@ -111,6 +111,8 @@ def test_shares_of_time_add_up(name: str) -> None:
     for result in sample_results.SAMPLES[name]().pools:
         times = pool_times(result)
         assert sum(phase.share for phase in times) == pytest.approx(1)
+        assert result.started is not None
+        assert result.finished is not None
         assert sum(phase.seconds for phase in times) == pytest.approx(result.finished - result.started, abs=2)
 
 

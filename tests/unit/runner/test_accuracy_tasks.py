@@ -40,11 +40,8 @@ def test_normalized_accuracy_counts_before_plain_and_plain_before_others(result:
 
 def test_the_interval_comes_from_lm_eval_s_standard_error() -> None:
     found = accuracy_of("task", {"acc,none": 0.5, "acc_stderr,none": 0.1}, {"effective": 21})
-    assert (found.low, found.high, found.n) == (
-        pytest.approx(0.5 - 0.2086, abs=1e-4),
-        pytest.approx(0.7086, abs=1e-4),
-        21,
-    )
+    assert (found.low, found.high) == pytest.approx((0.5 - 0.2086, 0.7086), abs=1e-4)
+    assert found.n == 21
 
 
 def test_a_share_has_no_interval_outside_nothing_and_everything() -> None:

@@ -133,5 +133,5 @@ def test_an_engine_that_restarts_inside_a_window_or_between_two_is_reported_as_s
 
 def test_datasets_are_drawn_without_repeating_before_the_end() -> None:
     source = prompts(dataset=((1,), (2,), (3,)))
-    first = list(islice(source.window(1, 0, 1), 6))
+    first = [tuple(prompt) for prompt in islice(source.window(1, 0, 1), 6)]
     assert sorted(first[:3]) == sorted(first[3:]) == [(1,), (2,), (3,)]

@@ -46,7 +46,12 @@ def test_weights_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     source = ModelSource(uri=f"file://{folder}")
     first = fetch_model(source, tmp_path / "cache", no_progress)
     read: list[Path] = []
-    monkeypatch.setattr(checksums, "sha256_of", lambda file, counted=None: read.append(file) or "f" * 64)
+
+    def sha256_of(file: Path, counted: object = None) -> str:
+        read.append(file)
+        return "f" * 64
+
+    monkeypatch.setattr(checksums, "sha256_of", sha256_of)
     assert fetch_model(source, tmp_path / "cache", no_progress) == first
     assert not read
     os.utime(folder / "model.safetensors")

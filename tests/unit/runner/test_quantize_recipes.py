@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,8 +31,8 @@ LLAMA = CheckpointFacts(
 )
 
 
-def facts(**changes: object) -> CheckpointFacts:
-    return CheckpointFacts(**{**{name: getattr(LLAMA, name) for name in LLAMA.__dataclass_fields__}, **changes})  # type: ignore[arg-type]
+def facts(**changes: Any) -> CheckpointFacts:
+    return replace(LLAMA, **changes)
 
 
 def made(scheme: Scheme, algorithm: Algorithm, group_size: int | None = None, **engine: str) -> list[ModifierPlan]:
@@ -100,6 +103,11 @@ def test_awq_without_an_accelerator_is_refused_with_another_way() -> None:
 def test_autoround_compiles_only_where_that_pays(accelerator: bool) -> None:
     (plan,) = recipe(Configuration.of("W4A16", "autoround"), LLAMA, accelerator=accelerator)
     assert plan.options["enable_torch_compile"] is accelerator
+
+
+def test_autoround_does_not_compile_without_a_compiler() -> None:
+    (plan,) = recipe(Configuration.of("W4A16", "autoround"), LLAMA, accelerator=True, compiles=False)
+    assert plan.options["enable_torch_compile"] is False
 
 
 @pytest.mark.parametrize(

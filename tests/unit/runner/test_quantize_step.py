@@ -8,6 +8,7 @@ import pytest
 
 from haqa_contract import Algorithm, Calibration, Configuration, FailureReason
 from haqa_contract.failures import TrialFailure
+from haqa_runner.quantize import step
 from haqa_runner.quantize.step import artifact_key, link_model, tool_versions
 
 VERSIONS = {"llmcompressor": "0.14"}
@@ -54,3 +55,35 @@ def test_missing_tool_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(TrialFailure, match=r"no-such-tool is not installed .* `runner` extra") as raised:
         tool_versions(Algorithm.RTN)
     assert raised.value.reason is FailureReason.QUANTIZATION_FAILED
+
+
+NO_COMPILER = "there is no C compiler (CC, gcc or clang)"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "problem", "warned"),
+    [(True, NO_COMPILER, True), (True, None, False), (False, NO_COMPILER, False)],
+)
+def test_a_slower_way_for_want_of_a_compiler_is_said_where_there_is_an_accelerator(
+    monkeypatch: pytest.MonkeyPatch, accelerator: bool, problem: str | None, warned: bool
+) -> None:
+    monkeypatch.setattr(step, "_has_accelerator", lambda: accelerator)
+    monkeypatch.setattr(step, "compiler_problem", lambda: problem)
+    warnings = step._without_triton()
+    assert bool(warnings) is warned
+    assert all(text.startswith(NO_COMPILER) and "install gcc, libc6-dev" in text for text in warnings)
+
+
+def test_what_fails_for_want_of_a_compiler_says_so_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "compiler_problem", lambda: NO_COMPILER)
+    error = RuntimeError("Failed to find C compiler. Please specify via CC environment variable")
+    failure = step._failure(Configuration.of("W4A16", "gptq"), error)
+    assert failure.reason is FailureReason.QUANTIZATION_FAILED
+    assert NO_COMPILER in failure.failure.message
+    assert "install gcc, libc6-dev and the headers of this Python" in failure.failure.message
+
+
+def test_a_failure_that_names_a_compiler_which_works_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "compiler_problem", lambda: None)
+    failure = step._failure(Configuration.of("W4A16", "gptq"), RuntimeError("gcc was terminated"))
+    assert "llm-compressor could not make it" in failure.failure.message

@@ -160,9 +160,13 @@ def test_two_threads_make_it_once(store: LocalStore) -> None:
     built: list[Path] = []
     both = threading.Barrier(2)
 
+    def build(folder: Path) -> None:
+        built.append(folder)
+        write_model(folder)
+
     def ask(_: int) -> Artifact:
         both.wait(10)
-        return obtain(store, lambda folder: (built.append(folder), write_model(folder))[0])
+        return obtain(store, build)
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(ask, range(2))

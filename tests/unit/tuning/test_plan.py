@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.unit.contract.endings import ENDINGS, Ending
@@ -48,7 +49,7 @@ def state(*trials: Trial, **more: object) -> PoolState:
     return replace(known, **more)  # type: ignore[arg-type]
 
 
-def failed(reason: FailureReason) -> dict[str, object]:
+def failed(reason: FailureReason) -> dict[str, Any]:
     return {"phase": TrialPhase.FAILED, "failure": Failure(reason=reason, message="it did not work")}
 
 

@@ -8,8 +8,10 @@ from tests.unit.cluster.observe.pods import T0, make_job, make_pod
 
 from haqa_contract import FailureReason
 from haqa_operator.api import TrialPhase
+from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.act.attempt_logs import LOG_PATIENCE_S, observe_with_logs
 from haqa_operator.cluster.edges.api_server import ApiError, ApiServer
+from haqa_operator.cluster.observe.attempts import TrialObservation
 from haqa_operator.cluster.observe.snapshot import Work
 
 MEASURED_AT = 300.0
@@ -30,10 +32,10 @@ class Node:
         return self._warning
 
 
-def look(node: Node, seconds: float, *pods: object) -> object:
+def look(node: Node, seconds: float, *pods: Manifest) -> TrialObservation:
     job = make_job().obj()
     job["metadata"]["uid"] = "job-1"
-    return observe_with_logs(cast(ApiServer, node), "team", Work(job, cast(tuple, pods), 1), T0 + seconds)
+    return observe_with_logs(cast(ApiServer, node), "team", Work(job, pods, 1), T0 + seconds)
 
 
 def test_a_report_in_the_log_of_a_node_that_does_not_answer_is_waited_for() -> None:
@@ -42,6 +44,7 @@ def test_a_report_in_the_log_of_a_node_that_does_not_answer_is_waited_for() -> N
     assert seen.logs_wanted
     assert not seen.phase.finished
     late = look(Node(), MEASURED_AT + LOG_PATIENCE_S, pod)
+    assert late.failure
     assert late.failure.reason is FailureReason.METRICS_MISSING
 
 
@@ -50,6 +53,7 @@ def test_the_engines_log_is_done_without_once_its_node_is_silent_for_long() -> N
     assert look(Node(), 210, pod).logs_wanted
     late = look(Node(), 200 + LOG_PATIENCE_S + 1, pod)
     assert not late.logs_wanted
+    assert late.failure
     assert late.failure.reason is FailureReason.ENGINE_OOM
 
 
@@ -58,6 +62,7 @@ def test_the_log_is_that_of_the_run_that_ended_though_the_engine_was_restarted_m
     ended = whole.splitlines()[1]
     pod = make_pod().quantized().ended("vllm", ended, exit_code=1, began=101, finished=140).obj()
     seen = look(Node("INFO starting again", previous=whole), 141, pod)
+    assert seen.failure
     assert "ValueError: the cause" in "\n".join(seen.failure.log_tail)
 
 

@@ -46,7 +46,8 @@ TOKEN = SecretVariable("HF_TOKEN", "hub", "token")
 
 
 def pod_of(job: Manifest) -> dict[str, Any]:
-    return job["spec"]["template"]["spec"]
+    spec: dict[str, Any] = job["spec"]["template"]["spec"]
+    return spec
 
 
 def containers_of(job: Manifest) -> dict[str, dict[str, Any]]:

@@ -72,9 +72,9 @@ def test_a_wrong_spec_is_a_warning_once() -> None:
 
 
 def test_the_same_news_has_the_same_name_and_other_news_another() -> None:
-    def name(*said: str, generation: int = 2) -> str:
+    def name(reason: str, message: str, generation: int = 2) -> str:
         about = {**TUNING, "metadata": {**TUNING["metadata"], "generation": generation}}  # type: ignore[dict-item]
-        return str(event_manifest(about, Event(*said), NOW, "host")["metadata"]["name"])
+        return str(event_manifest(about, Event(reason, message), NOW, "host")["metadata"]["name"])
 
     assert name("Waiting", "a") == name("Waiting", "a")
     assert (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_a_model_is_not_waited_for_and_says_when_it_has_answered(proposals: Back
 def test_the_same_question_is_asked_once(proposals: BackgroundProposals) -> None:
     asked: list[int] = []
     for number in range(3):
-        proposals.ask(QUESTION, lambda n=number: asked.append(n), lambda: None)
+        proposals.ask(QUESTION, partial(asked.append, number), lambda: None)
     assert asked == [0]
 
 
