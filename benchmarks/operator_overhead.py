@@ -142,7 +142,7 @@ def measure_tunings(api: Kubectl, tunings: int) -> None:
 
     def all_seen() -> bool:
         found = api.list("quantizationtuning")
-        return sum(one.get("status", {}).get("phase") == "Pending" for one in found) >= tunings
+        return len([one for one in found if one.get("status", {}).get("phase") == "Pending"]) >= tunings
 
     wait_until(all_seen, 10.0 * tunings, f"{tunings} tunings are looked at")
     before, began = metric("haqa_reconcile_seconds_count"), time.monotonic()

@@ -24,7 +24,7 @@ from tests.unit.agent.builders import (
     observe_all,
 )
 
-from haqa_contract import Configuration
+from haqa_contract import Configuration, Scalar
 from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.strategy import AgentStrategy
 from haqa_operator.api.trial import Proposal, Proposer, Trial
@@ -41,7 +41,8 @@ BEST = Configuration.of("W8A8-INT8", "smoothquant-gptq", max_num_seqs=128)
 def machine(configuration: Configuration) -> dict[str, float]:
     """A made-up machine on which INT8 with 128 sequences is best, within all limits."""
     scheme = {"W4A16": 0.7, "W8A8-INT8": 1.6, "FP8-DYNAMIC": 0.4}[configuration.scheme.value]
-    seqs = {None: 1.0, 32: 0.9, 64: 1.0, 128: 1.2, 256: 1.1}[configuration.settings.get("max-num-seqs")]
+    by_seqs: dict[Scalar | None, float] = {None: 1.0, 32: 0.9, 64: 1.0, 128: 1.2, 256: 1.1}
+    seqs = by_seqs[configuration.settings.get("max-num-seqs")]
     ratio = scheme * seqs
     return measured(100 * ratio, 30 * scheme, 203 * ratio, perplexity=12.05, e2e=900 / max(ratio, 1.3))
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from haqa_contract import Scalar
 from haqa_operator.agent.quoting import labelled, plain, prompt_line, quoted, value_text
 
 
@@ -49,7 +50,7 @@ def test_newlines_stay_where_they_are_asked_for() -> None:
     ("value", "text"),
     [(None, "default"), (True, "true"), (False, "false"), (64, "64"), (0.9, "0.9"), (1.0, "1"), ("fp8", "fp8")],
 )
-def test_values_read_as_they_are_written_on_a_command_line(value: object, text: str) -> None:
+def test_values_read_as_they_are_written_on_a_command_line(value: Scalar | None, text: str) -> None:
     assert value_text(value) == text
 
 

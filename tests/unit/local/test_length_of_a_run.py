@@ -74,7 +74,7 @@ def tuning(**serving: int) -> QuantizationTuning:
 
 def tune(out: Path, **serving: int) -> tuple[PoolResult, list[str]]:
     notes = Notes()
-    (result,) = local.LocalTuning(tuning(**serving), out, notes).run(lambda result: None)  # type: ignore[arg-type]
+    (result,) = local.LocalTuning(tuning(**serving), out, notes).run(lambda result: None)
     return result, notes.said
 
 
