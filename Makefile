@@ -123,7 +123,7 @@ docs: .venvs/docs/.ready  ## the documentation as a site in site/, its links and
 lint: .venv/.ready  ## style, types and layers
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	$(VENV)/mypy operator runner/haqa_contract
+	$(VENV)/mypy operator runner tests benchmarks
 	$(VENV)/lint-imports
 
 format: .venv/.ready  ## apply the style

@@ -3,6 +3,7 @@
 import base64
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests import sample_results
@@ -12,13 +13,13 @@ from haqa_operator.report.html import render_html
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser() -> Iterator[Browser]:
     with Browser() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Sample name -> file of its report."""
     folder = tmp_path_factory.mktemp("reports")
     files = {}
@@ -29,14 +30,14 @@ def pages(tmp_path_factory):
 
 
 @pytest.fixture
-def tab(browser) -> Iterator[Tab]:
+def tab(browser: Browser) -> Iterator[Tab]:
     tab = browser.tab()
     yield tab
     tab.close()
 
 
 @pytest.mark.parametrize("name", sample_results.SAMPLES)
-def test_every_plot_is_drawn_without_a_complaint_or_a_request(tab, pages, name):
+def test_every_plot_is_drawn_without_a_complaint_or_a_request(tab: Tab, pages: dict[str, Path], name: str) -> None:
     tab.emulate()
     tab.open(pages[name])
     plots = "[...document.querySelectorAll('.plot[role=img]')]"
@@ -47,7 +48,7 @@ def test_every_plot_is_drawn_without_a_complaint_or_a_request(tab, pages, name):
     assert tab.requests == [pages[name].as_uri()]
 
 
-def test_text_from_outside_runs_nothing(tab, pages):
+def test_text_from_outside_runs_nothing(tab: Tab, pages: dict[str, Path]) -> None:
     tab.emulate()
     tab.open(pages["hostile"])
     assert tab.evaluate("document.getElementById('injected') === null")
@@ -58,7 +59,7 @@ def test_text_from_outside_runs_nothing(tab, pages):
 
 @pytest.mark.parametrize("name", ["winner", "hostile"])
 @pytest.mark.parametrize("width", [320, 400, 1280])
-def test_page_never_scrolls_sideways(tab, pages, name, width):
+def test_page_never_scrolls_sideways(tab: Tab, pages: dict[str, Path], name: str, width: int) -> None:
     tab.emulate(width=width)
     tab.open(pages[name])
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -67,7 +68,7 @@ def test_page_never_scrolls_sideways(tab, pages, name, width):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_text_has_enough_contrast_in_light_and_in_dark(tab, pages, dark):
+def test_text_has_enough_contrast_in_light_and_in_dark(tab: Tab, pages: dict[str, Path], dark: bool) -> None:
     tab.emulate(dark=dark)
     tab.open(pages["winner"])
     assert tab.evaluate(CONTRAST) >= 4.5
@@ -94,7 +95,7 @@ CONTRAST = """
 """
 
 
-def test_button_turns_page_and_plots_dark_and_light_again(tab, pages):
+def test_button_turns_page_and_plots_dark_and_light_again(tab: Tab, pages: dict[str, Path]) -> None:
     tab.emulate()
     tab.open(pages["winner"])
     text = "document.querySelector('.plot')._fullLayout.font.color"
@@ -109,7 +110,7 @@ def test_button_turns_page_and_plots_dark_and_light_again(tab, pages):
     assert tab.evaluate(colours) == light
 
 
-def test_table_sorts_by_a_press_on_its_heading(tab, pages):
+def test_table_sorts_by_a_press_on_its_heading(tab: Tab, pages: dict[str, Path]) -> None:
     tab.emulate()
     tab.open(pages["winner"])
     order = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => Number(row.cells[0].textContent))"
@@ -122,14 +123,14 @@ def test_table_sorts_by_a_press_on_its_heading(tab, pages):
     assert tab.evaluate(order) == [4, 0, 1, 3, 5, 7, 2, 6], "trials without a value stay last"
 
 
-def test_link_to_a_trial_opens_it(tab, pages):
+def test_link_to_a_trial_opens_it(tab: Tab, pages: dict[str, Path]) -> None:
     tab.emulate()
     tab.open(pages["winner"])
     tab.evaluate("document.querySelector('a[href=\"#pool-this-machine-trial-2\"]').click()")
     tab.wait("document.getElementById('pool-this-machine-trial-2').open")
 
 
-def test_printed_page_shows_everything_in_black_on_white(tab, pages):
+def test_printed_page_shows_everything_in_black_on_white(tab: Tab, pages: dict[str, Path]) -> None:
     tab.emulate(dark=True)
     tab.open(pages["winner"])
     tab.emulate(dark=True, media="print")
@@ -143,7 +144,7 @@ def test_printed_page_shows_everything_in_black_on_white(tab, pages):
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 29)"
 
 
-def test_marks_answer_to_the_pointer_with_plain_text(tab, pages):
+def test_marks_answer_to_the_pointer_with_plain_text(tab: Tab, pages: dict[str, Path]) -> None:
     tab.emulate()
     tab.open(pages["hostile"])
     hover = "Plotly.Fx.hover('pool-this-machine-trade-off', [{ curveNumber: 1, pointNumber: 0 }])"
@@ -153,7 +154,7 @@ def test_marks_answer_to_the_pointer_with_plain_text(tab, pages):
     assert tab.complaints == []
 
 
-def test_page_can_be_photographed_whole(tab, pages):
+def test_page_can_be_photographed_whole(tab: Tab, pages: dict[str, Path]) -> None:
     tab.emulate()
     tab.open(pages["winner"])
     picture = base64.b64decode(tab.screenshot())

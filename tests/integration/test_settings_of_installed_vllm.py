@@ -3,10 +3,11 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from haqa_contract import Configuration
+from haqa_contract import Configuration, Scalar
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving import settings
 from haqa_operator.serving.launch import engine_launch
@@ -29,7 +30,7 @@ def parse(command):
 print(json.dumps({"catalogue": catalogue, "parsed": [parse(command) for command in json.load(sys.stdin)]}))
 """
 
-SETTINGS = [
+SETTINGS: list[dict[str, Scalar]] = [
     {"max-num-seqs": 64, "enforce-eager": True, "enable-prefix-caching": False},
     {"max-num-batched-tokens": "2k", "kv-cache-dtype": "fp8", "linear-backend": "flashinfer-trtllm"},
     {"compilation-config": '{"cudagraph_mode": "NONE"}', "optimization-level": 0, "performance-mode": "throughput"},
@@ -39,7 +40,7 @@ SETTINGS = [
 
 
 @pytest.fixture(scope="module")
-def vllm():
+def vllm() -> dict[str, Any]:
     cpu = Accelerator(vendor=Vendor.CPU, product="a CPU", memory_gib=8)
     commands = [
         engine_launch(
@@ -57,16 +58,17 @@ def vllm():
         cwd="/",
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
 
 
-def test_generated_catalogue_is_up_to_date(vllm):
+def test_generated_catalogue_is_up_to_date(vllm: dict[str, Any]) -> None:
     """If not: run extract_settings.py as its docstring says, and read the difference."""
     assert vllm["catalogue"] == json.loads((SERVING / "vllm_settings.json").read_text())
 
 
 @pytest.mark.parametrize("case", range(len(SETTINGS)))
-def test_vllm_takes_the_command_of_every_allowed_kind_of_setting(vllm, case):
+def test_vllm_takes_the_command_of_every_allowed_kind_of_setting(vllm: dict[str, Any], case: int) -> None:
     assert settings.check_settings(SETTINGS[case]) == []
     parsed = vllm["parsed"][case]
     assert "error" not in parsed
@@ -74,7 +76,7 @@ def test_vllm_takes_the_command_of_every_allowed_kind_of_setting(vllm, case):
     assert parsed["shutdown_timeout"] == "60"
 
 
-def test_values_arrive_as_meant(vllm):
+def test_values_arrive_as_meant(vllm: dict[str, Any]) -> None:
     switches, counts, *_ = vllm["parsed"]
     assert (switches["enforce_eager"], switches["enable_prefix_caching"]) == ("True", "False")
     assert counts["max_num_batched_tokens"] == "2000"

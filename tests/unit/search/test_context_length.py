@@ -1,5 +1,7 @@
 """The longest sequence of a model, as vLLM reads it from config.json."""
 
+from typing import Any
+
 import pytest
 
 from haqa_operator.search.context_length import context_length
@@ -43,5 +45,5 @@ from haqa_operator.search.context_length import context_length
         ),
     ],
 )
-def test_the_limit_is_the_one_that_vllm_derives(config, tokens):
+def test_the_limit_is_the_one_that_vllm_derives(config: dict[str, Any], tokens: int | None) -> None:
     assert context_length(config) == tokens

@@ -1,11 +1,14 @@
 """Engine settings: what vLLM refuses to start with, and what does not fit the memory."""
 
 from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
+from tests.optional import present
 from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, case, cpu, gaudi, gpu_of, model, nvidia
 
 from haqa_contract import Workload
+from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.cases import first_violation
 from haqa_operator.search.engine_policies import ENGINE_POLICIES
 from haqa_operator.search.feasibility import infeasibility
@@ -19,7 +22,7 @@ LLAMA_70B = LLAMA_8B | {
 }
 
 
-def reason(accelerator, *args, **kwargs):
+def reason(accelerator: Accelerator, *args: Any, **kwargs: Any) -> str | None:
     violation = first_violation(case(accelerator, *args, **kwargs), ENGINE_POLICIES)
     return violation.reason if violation else None
 
@@ -34,7 +37,7 @@ def reason(accelerator, *args, **kwargs):
         ("NVIDIA-L40S", "BF16", True),
     ],
 )
-def test_llama_8b_fits_by_scheme(gpu, scheme, fits):
+def test_llama_8b_fits_by_scheme(gpu: str, scheme: str, fits: bool) -> None:
     assert (reason(nvidia(gpu), scheme, profile=model()) is None) == fits
 
 
@@ -47,29 +50,31 @@ def test_llama_8b_fits_by_scheme(gpu, scheme, fits):
         (2, "BF16", True),
     ],
 )
-def test_llama_70b_on_h100s_fits_by_scheme_and_number(count, scheme, fits):
+def test_llama_70b_on_h100s_fits_by_scheme_and_number(count: int, scheme: str, fits: bool) -> None:
     accelerator = nvidia("NVIDIA-H100-80GB-HBM3", count=count)
     assert (reason(accelerator, scheme, profile=model(LLAMA_70B)) is None) == fits
 
 
-def test_weights_that_do_not_fit_are_told_with_the_numbers():
+def test_weights_that_do_not_fit_are_told_with_the_numbers() -> None:
     assert reason(nvidia("Tesla-T4"), profile=model()) == (
         "weights under BF16 take 15.0 GiB, more than the 13.8 GiB that gpu-memory-utilization 0.92 leaves of "
         "Tesla-T4's 15 GiB; use a scheme with fewer bits, more accelerators or more memory"
     )
 
 
-def test_utilization_is_the_share_that_counts():
+def test_utilization_is_the_share_that_counts() -> None:
     tight = reason(nvidia("NVIDIA-L4"), profile=model(), gpu_memory_utilization=0.6)
-    assert "gpu-memory-utilization 0.6 leaves of NVIDIA-L4" in tight
+    assert "gpu-memory-utilization 0.6 leaves of NVIDIA-L4" in present(tight)
 
 
-def test_model_length_needs_its_cache_before_anything_runs():
+def test_model_length_needs_its_cache_before_anything_runs() -> None:
     """vLLM does not start when the KV cache is smaller than one sequence of max-model-len."""
     accelerator, profile = nvidia("NVIDIA-L4"), model()
     assert reason(accelerator, profile=profile, max_model_len=8192) is None
     found = reason(accelerator, profile=profile, max_model_len=131072)
-    assert found.startswith("one sequence of 131072 tokens need 16.0 GiB of KV cache; weights under BF16 leave")
+    assert present(found).startswith(
+        "one sequence of 131072 tokens need 16.0 GiB of KV cache; weights under BF16 leave"
+    )
     assert reason(accelerator, "W4A16", profile=profile, max_model_len=65536) is None
     assert reason(accelerator, "W4A16", profile=profile, max_model_len=131072, kv_cache_dtype="fp8") is None
 
@@ -87,63 +92,69 @@ def test_model_length_needs_its_cache_before_anything_runs():
         (200_000, "serving.maxModelLen 200000 is more than the 131072 tokens that the model takes (config.json)"),
     ],
 )
-def test_one_request_of_the_served_length_has_to_fit(length, sentence):
+def test_one_request_of_the_served_length_has_to_fit(
+    length: int | Literal["auto"] | None, sentence: str | None
+) -> None:
     violation = first_violation(
         replace(case(nvidia("NVIDIA-L4"), profile=model()), max_model_len=length), ENGINE_POLICIES
     )
-    assert violation is None if sentence is None else sentence in violation.reason
+    assert violation is None if sentence is None else sentence in present(violation).reason
 
 
-def test_a_length_of_the_configuration_goes_before_the_pool_s():
+def test_a_length_of_the_configuration_goes_before_the_pool_s() -> None:
     served = replace(case(nvidia("NVIDIA-L4"), profile=model(), max_model_len=8192), max_model_len=131072)
     assert first_violation(served, ENGINE_POLICIES) is None
 
 
-def test_with_the_automatic_length_a_workload_that_memory_does_not_hold_is_infeasible():
+def test_with_the_automatic_length_a_workload_that_memory_does_not_hold_is_infeasible() -> None:
     workload = Workload(input_tokens=100_000, output_tokens=1000, concurrency=(1,))
     found = reason(nvidia("NVIDIA-L4"), profile=model(), workload=workload)
-    assert found.startswith("one sequence of 101000 tokens need 12.3 GiB of KV cache; weights under BF16 leave")
+    assert present(found).startswith(
+        "one sequence of 101000 tokens need 12.3 GiB of KV cache; weights under BF16 leave"
+    )
 
 
-def test_without_chunked_prefill_a_step_of_the_longest_sequence_takes_memory():
+def test_without_chunked_prefill_a_step_of_the_longest_sequence_takes_memory() -> None:
     chunked = memory_of(case(nvidia(), profile=model()))
     whole = memory_of(case(nvidia(), profile=model(), enable_chunked_prefill=False))
     short = memory_of(case(nvidia(), profile=model(), enable_chunked_prefill=False, max_model_len=2048))
-    assert whole.reserve_gib > 4 * chunked.reserve_gib
-    assert short.reserve_gib == chunked.reserve_gib
+    assert present(whole).reserve_gib > 4 * present(chunked).reserve_gib
+    assert present(short).reserve_gib == present(chunked).reserve_gib
 
 
-def test_lightest_load_has_to_fit_and_the_heaviest_may_wait():
+def test_lightest_load_has_to_fit_and_the_heaviest_may_wait() -> None:
     profile, accelerator = model(), nvidia("NVIDIA-L4")
     light = Workload(input_tokens=4000, output_tokens=96, concurrency=(1, 256))
     heavy = Workload(input_tokens=4000, output_tokens=96, concurrency=(256,))
     assert reason(accelerator, profile=profile, workload=light) is None
-    assert "256 concurrent requests of 4096 tokens need 128.0 GiB" in reason(
-        accelerator, profile=profile, workload=heavy
+    assert "256 concurrent requests of 4096 tokens need 128.0 GiB" in present(
+        reason(accelerator, profile=profile, workload=heavy)
     )
 
 
-def test_cache_shrinks_with_its_type_and_the_window():
+def test_cache_shrinks_with_its_type_and_the_window() -> None:
     memory = memory_of(case(nvidia("NVIDIA-L40S"), profile=model()))
     narrow = memory_of(case(nvidia("NVIDIA-L40S"), profile=model(), kv_cache_dtype="fp8"))
-    assert narrow.sequences(1024) == pytest.approx(2 * memory.sequences(1024))
+    assert present(narrow).sequences(1024) == pytest.approx(2 * present(memory).sequences(1024))
 
 
-def test_cpu_keeps_the_cache_that_its_variable_says():
+def test_cpu_keeps_the_cache_that_its_variable_says() -> None:
     profile = model(LLAMA_SMALL)
-    assert memory_of(case(cpu(memory_gib=64), profile=profile)).kv_gib == 16
-    assert memory_of(case(cpu(memory_gib=64), profile=profile, VLLM_CPU_KVCACHE_SPACE=4)).kv_gib == 4
-    assert memory_of(case(cpu(memory_gib=64), profile=profile, env={"VLLM_CPU_KVCACHE_SPACE": "8"})).kv_gib == 8
+    assert present(memory_of(case(cpu(memory_gib=64), profile=profile))).kv_gib == 16
+    assert present(memory_of(case(cpu(memory_gib=64), profile=profile, VLLM_CPU_KVCACHE_SPACE=4))).kv_gib == 4
+    assert (
+        present(memory_of(case(cpu(memory_gib=64), profile=profile, env={"VLLM_CPU_KVCACHE_SPACE": "8"}))).kv_gib == 8
+    )
 
 
-def test_cache_that_is_set_too_small_says_so():
+def test_cache_that_is_set_too_small_says_so() -> None:
     found = reason(cpu(), profile=model(), max_model_len=131072, VLLM_CPU_KVCACHE_SPACE=4)
-    assert "need 16.0 GiB of KV cache; it is set to 4.0 GiB" in found
+    assert "need 16.0 GiB of KV cache; it is set to 4.0 GiB" in present(found)
 
 
-def test_weights_and_cache_share_the_memory_of_a_cpu_machine():
-    assert "more than the 12.0 GiB that Xeon has beside 4 GiB of KV cache" in reason(
-        cpu(memory_gib=16), profile=model()
+def test_weights_and_cache_share_the_memory_of_a_cpu_machine() -> None:
+    assert "more than the 12.0 GiB that Xeon has beside 4 GiB of KV cache" in present(
+        reason(cpu(memory_gib=16), profile=model())
     )
     assert reason(cpu(memory_gib=32), profile=model()) is None
 
@@ -171,15 +182,15 @@ def test_weights_and_cache_share_the_memory_of_a_cpu_machine():
         ({"enable_chunked_prefill": False, "max_num_batched_tokens": 2048, "max_model_len": 2048}, None),
     ],
 )
-def test_settings_go_together(engine, sentence):
+def test_settings_go_together(engine: dict[str, Any], sentence: str | None) -> None:
     found = reason(nvidia(), profile=model(), **engine)
-    assert found is None if sentence is None else sentence in found
+    assert found is None if sentence is None else sentence in present(found)
 
 
-def test_workload_longer_than_the_model_takes():
+def test_workload_longer_than_the_model_takes() -> None:
     workload = Workload(input_tokens=2000, output_tokens=100)
     found = reason(nvidia(), profile=model(LLAMA_SMALL), workload=workload)
-    assert found.startswith(
+    assert present(found).startswith(
         "the model takes 2048 tokens, less than the 2100 tokens of one request (input 2000 + output"
     )
 
@@ -195,23 +206,23 @@ def test_workload_longer_than_the_model_takes():
         (16, {}, None),
     ],
 )
-def test_parallelism_fits_the_replica_and_the_heads(count, engine, sentence):
+def test_parallelism_fits_the_replica_and_the_heads(count: int, engine: dict[str, Any], sentence: str | None) -> None:
     found = reason(nvidia("NVIDIA-H100-80GB-HBM3", count=count), profile=model(), **engine)
-    assert found is None if sentence is None else sentence in found
+    assert found is None if sentence is None else sentence in present(found)
 
 
-def test_group_may_not_lie_on_both_sides_of_a_cut():
+def test_group_may_not_lie_on_both_sides_of_a_cut() -> None:
     profile = model(LLAMA_SMALL, intermediate_size=2816)
     accelerator = nvidia("NVIDIA-H100-80GB-HBM3", count=4)
     found = reason(accelerator, "W4A16", "gptq", 128, profile=profile)
-    assert "group size 128 does not divide the 2816/4 columns of down_proj" in found
+    assert "group size 128 does not divide the 2816/4 columns of down_proj" in present(found)
     assert reason(accelerator, "W4A16", "gptq", 64, profile=profile) is None
 
 
-def test_block_may_not_lie_on_both_sides_of_a_cut():
+def test_block_may_not_lie_on_both_sides_of_a_cut() -> None:
     profile = model(LLAMA_SMALL, num_key_value_heads=4, intermediate_size=4096)
     found = reason(nvidia("NVIDIA-H100-80GB-HBM3", count=4), "FP8-BLOCK", profile=profile)
-    assert "blocks of 128 rows do not divide the 256/4 rows of k_proj" in found
+    assert "blocks of 128 rows do not divide the 256/4 rows of k_proj" in present(found)
 
 
 @pytest.mark.parametrize(
@@ -226,23 +237,23 @@ def test_block_may_not_lie_on_both_sides_of_a_cut():
         (nvidia("NVIDIA-B200"), "nvfp4", None),
     ],
 )
-def test_cache_type_has_a_kernel(accelerator, dtype, sentence):
+def test_cache_type_has_a_kernel(accelerator: Accelerator, dtype: str, sentence: str | None) -> None:
     found = reason(accelerator, profile=model(LLAMA_SMALL), kv_cache_dtype=dtype)
-    assert found is None if sentence is None else sentence in found
+    assert found is None if sentence is None else sentence in present(found)
 
 
-def test_head_size_has_a_kernel_on_cpu():
+def test_head_size_has_a_kernel_on_cpu() -> None:
     odd = model(LLAMA_SMALL, head_dim=48)
-    assert "the model's is 48" in reason(cpu(), profile=odd)
+    assert "the model's is 48" in present(reason(cpu(), profile=odd))
     assert reason(nvidia(), profile=odd) is None
 
 
-def test_unknown_memory_and_unknown_model_rule_nothing_out():
+def test_unknown_memory_and_unknown_model_rule_nothing_out() -> None:
     assert reason(cpu(memory_gib=None), profile=model()) is None
     assert reason(gpu_of(8, 0, memory_gib=1)) is None
 
 
-def test_all_policies_together_give_one_reason():
-    assert infeasibility(case(nvidia("Tesla-T4"), profile=model())).startswith("weights under BF16")
-    assert "compute capability" in infeasibility(case(nvidia("Tesla-V100-SXM2-16GB"), profile=model()))
+def test_all_policies_together_give_one_reason() -> None:
+    assert present(infeasibility(case(nvidia("Tesla-T4"), profile=model()))).startswith("weights under BF16")
+    assert "compute capability" in present(infeasibility(case(nvidia("Tesla-V100-SXM2-16GB"), profile=model())))
     assert infeasibility(case(nvidia("NVIDIA-L4"), "W4A16", "gptq", profile=model())) is None

@@ -1,5 +1,7 @@
 """Sizes of real models, from their config.json alone."""
 
+from typing import Any
+
 import pytest
 from tests.unit.search.builders import LLAMA_8B, model
 
@@ -101,11 +103,11 @@ DEEPSEEK_V2_LITE = {
     ],
     ids=lambda value: value["architectures"][0] if isinstance(value, dict) else None,
 )
-def test_parameters_are_those_of_the_published_checkpoint(config, parameters):
+def test_parameters_are_those_of_the_published_checkpoint(config: dict[str, Any], parameters: int) -> None:
     assert ModelProfile.from_config(config).parameters == pytest.approx(parameters, rel=5e-4)
 
 
-def test_checkpoint_size_sharpens_the_count():
+def test_checkpoint_size_sharpens_the_count() -> None:
     profile = ModelProfile.from_config(QWEN25_7B, weight_bytes=2 * 7_615_616_512)
     assert profile.parameters == 7_615_616_512
 
@@ -114,13 +116,13 @@ def test_checkpoint_size_sharpens_the_count():
     ("config", "bytes_per_token"),
     [(LLAMA_8B, 131_072), (QWEN25_7B, 57_344), (DEEPSEEK_V2_LITE, 27 * (512 + 64) * 2)],
 )
-def test_kv_cache_of_a_token(config, bytes_per_token):
+def test_kv_cache_of_a_token(config: dict[str, Any], bytes_per_token: int) -> None:
     profile = ModelProfile.from_config(config)
     assert profile.kv_bytes_per_token() == bytes_per_token
     assert profile.kv_bytes_per_token("fp8") == bytes_per_token / 2
 
 
-def test_layers_with_a_sliding_window_stop_growing():
+def test_layers_with_a_sliding_window_stop_growing() -> None:
     profile = ModelProfile.from_config(GEMMA2_9B)
     per_layer = 2 * 8 * 256 * 2
     assert profile.kv_bytes(1000) == 42 * 1000 * per_layer
@@ -131,29 +133,29 @@ def test_layers_with_a_sliding_window_stop_growing():
     ("scheme", "gib"),
     [("BF16", 14.96), ("W8A8-INT8", 8.46), ("FP8-DYNAMIC", 8.46), ("W4A16", 5.31), ("NVFP4", 5.61), ("MXFP4", 5.41)],
 )
-def test_weights_of_llama_8b_under_each_scheme(scheme, gib):
+def test_weights_of_llama_8b_under_each_scheme(scheme: str, gib: float) -> None:
     assert model().weight_bytes(Scheme(scheme)) / 2**30 == pytest.approx(gib, abs=0.01)
 
 
-def test_smaller_groups_have_more_scales():
+def test_smaller_groups_have_more_scales() -> None:
     sizes = [model().weight_bytes(Scheme.W4A16, group) for group in (-1, 128, 64, 32)]
     assert sizes == sorted(sizes)
     assert model().weight_bytes(Scheme.W4A16_ASYM) > model().weight_bytes(Scheme.W4A16)
 
 
-def test_float32_takes_twice_the_memory_and_a_float32_checkpoint_is_served_in_16_bit():
+def test_float32_takes_twice_the_memory_and_a_float32_checkpoint_is_served_in_16_bit() -> None:
     profile = model(torch_dtype="float32")
     sixteen = profile.configured_weight_bytes(Configuration.of())
     assert profile.configured_weight_bytes(Configuration.of(dtype="float32")) == 2 * sixteen
     assert sixteen == model().weight_bytes(Scheme.BF16)
 
 
-def test_token_passes_through_the_chosen_experts_only():
+def test_token_passes_through_the_chosen_experts_only() -> None:
     assert ModelProfile.from_config(QWEN3_30B_A3B).active_parameters == pytest.approx(3.35e9, rel=0.01)
     assert model().active_parameters == model().parameters
 
 
-def test_shapes_have_the_names_that_the_model_gives_them():
+def test_shapes_have_the_names_that_the_model_gives_them() -> None:
     shapes = {linear.name: (linear.rows, linear.columns) for linear in model().linears}
     assert shapes == {
         "q_proj": (4096, 4096),
@@ -170,17 +172,17 @@ def test_shapes_have_the_names_that_the_model_gives_them():
     assert plain == {"q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"}
 
 
-def test_config_of_a_multimodal_model_has_its_text_part_inside():
+def test_config_of_a_multimodal_model_has_its_text_part_inside() -> None:
     nested = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": GEMMA2_9B | {"architectures": None}}
     assert ModelProfile.from_config(nested).hidden_size == 3584
 
 
-def test_quantized_checkpoint_is_refused():
+def test_quantized_checkpoint_is_refused() -> None:
     with pytest.raises(ModelProfileError, match=r"already quantized \(quant_method gptq.*give the unquantized model"):
         model(quantization_config={"quant_method": "gptq", "bits": 4})
 
 
-def test_missing_field_is_named():
+def test_missing_field_is_named() -> None:
     with pytest.raises(ModelProfileError, match=r"config\.json: hidden_size is None"):
         ModelProfile.from_config({"architectures": ["LlamaForCausalLM"]})
 
@@ -188,7 +190,7 @@ def test_missing_field_is_named():
 HYBRID = LLAMA_8B | {"architectures": ["NewForCausalLM"], "layer_types": ["linear_attention", "full_attention"] * 16}
 
 
-def test_unknown_layers_need_the_size_of_the_checkpoint():
+def test_unknown_layers_need_the_size_of_the_checkpoint() -> None:
     with pytest.raises(ModelProfileError, match="NewForCausalLM: its layers are not known here"):
         ModelProfile.from_config(HYBRID)
     profile = ModelProfile.from_config(HYBRID, weight_bytes=16 * 10**9)

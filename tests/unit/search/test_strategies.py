@@ -3,14 +3,18 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.optional import present
 from tests.unit.search.builders import observed, space_of
 
 from haqa_contract import Configuration
 from haqa_operator.api.trial import Proposer
 from haqa_operator.api.tuning import SearchStrategy
+from haqa_operator.decision.observations import Observation
 from haqa_operator.search.factory import make_strategy
 from haqa_operator.search.grid import Grid
 from haqa_operator.search.random_search import RandomSearch
+from haqa_operator.search.space import SearchSpace
+from haqa_operator.search.strategies import Strategy
 
 STRATEGIES = [SearchStrategy.BAYESIAN, SearchStrategy.RANDOM, SearchStrategy.GRID]
 
@@ -28,6 +32,9 @@ configurations = st.builds(
     st.fixed_dictionaries({name: st.sampled_from(values) for name, values in VALUES.items()}),
 )
 spaces = st.lists(configurations, min_size=1, max_size=14, unique=True).map(lambda found: space_of(*found))
+Outcomes = list[tuple[float | None, float] | None]
+"""Score and violation, trial after trial; None is a failure."""
+
 outcomes = st.one_of(
     st.none(),
     st.tuples(st.floats(1, 1000), st.sampled_from([0.0, 0.0, 0.2, 1.5])),
@@ -35,10 +42,12 @@ outcomes = st.one_of(
 )
 
 
-def searched(strategy, space, results, steps=None):
+def searched(
+    strategy: Strategy, space: SearchSpace, results: Outcomes, steps: int | None = None
+) -> tuple[list[Configuration], list[Observation]]:
     """Proposes and observes until nothing is left; `results` answers the trials one after the other."""
     observations = [observed(0, space.baseline, 100.0)]
-    proposals = []
+    proposals: list[Configuration] = []
     while steps is None or len(proposals) < steps:
         proposal = strategy.propose(space, observations)
         if proposal is None:
@@ -52,7 +61,9 @@ def searched(strategy, space, results, steps=None):
 @pytest.mark.parametrize("name", STRATEGIES)
 @settings(max_examples=25, deadline=None)
 @given(space=spaces, results=st.lists(outcomes, min_size=1, max_size=8), seed=st.integers(0, 2**32))
-def test_every_candidate_once_and_nothing_else(name, space, results, seed):
+def test_every_candidate_once_and_nothing_else(
+    name: SearchStrategy, space: SearchSpace, results: Outcomes, seed: int
+) -> None:
     proposals, _ = searched(make_strategy(name, seed), space, results)
     assert len(proposals) == len(set(proposals)), "never a repeat"
     assert set(proposals) == set(space.candidates), "the space exactly"
@@ -61,7 +72,9 @@ def test_every_candidate_once_and_nothing_else(name, space, results, seed):
 @pytest.mark.parametrize("name", STRATEGIES)
 @settings(max_examples=15, deadline=None)
 @given(space=spaces, results=st.lists(outcomes, min_size=1, max_size=8), seed=st.integers(0, 1000))
-def test_same_seed_and_measurements_give_the_same_proposals(name, space, results, seed):
+def test_same_seed_and_measurements_give_the_same_proposals(
+    name: SearchStrategy, space: SearchSpace, results: Outcomes, seed: int
+) -> None:
     first, _ = searched(make_strategy(name, seed), space, results)
     again, _ = searched(make_strategy(name, seed), space, results)
     assert first == again
@@ -70,7 +83,9 @@ def test_same_seed_and_measurements_give_the_same_proposals(name, space, results
 @pytest.mark.parametrize("name", STRATEGIES)
 @settings(max_examples=15, deadline=None)
 @given(space=spaces, results=st.lists(outcomes, min_size=1, max_size=8), stop=st.integers(0, 14))
-def test_restart_goes_on_as_if_nothing_had_happened(name, space, results, stop):
+def test_restart_goes_on_as_if_nothing_had_happened(
+    name: SearchStrategy, space: SearchSpace, results: Outcomes, stop: int
+) -> None:
     whole, _ = searched(make_strategy(name, 3), space, results)
     before, observations = searched(make_strategy(name, 3), space, results, steps=stop)
     after = make_strategy(name, 3).propose(space, observations)
@@ -79,12 +94,12 @@ def test_restart_goes_on_as_if_nothing_had_happened(name, space, results, stop):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_empty_space_has_nothing_to_propose(name):
+def test_empty_space_has_nothing_to_propose(name: SearchStrategy) -> None:
     assert make_strategy(name, 0).propose(space_of(), []) is None
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_single_candidate_is_proposed_and_then_nothing(name):
+def test_single_candidate_is_proposed_and_then_nothing(name: SearchStrategy) -> None:
     only = Configuration.of("W4A16", "gptq")
     strategy, space = make_strategy(name, 0), space_of(only)
     proposal = strategy.propose(space, [])
@@ -94,27 +109,27 @@ def test_single_candidate_is_proposed_and_then_nothing(name):
     assert strategy.propose(space, [observed(1, only, 5.0)]) is None
 
 
-def test_observations_of_configurations_outside_the_space_do_no_harm():
+def test_observations_of_configurations_outside_the_space_do_no_harm() -> None:
     space = space_of(*(Configuration.of("W4A16", "gptq", max_num_seqs=n) for n in range(1, 12)))
     outside = [observed(n, Configuration.of("NVFP4", "rtn", block_size=n), 10.0) for n in range(8)]
     for name in STRATEGIES:
-        assert make_strategy(name, 0).propose(space, outside).configuration in space
+        assert present(make_strategy(name, 0).propose(space, outside)).configuration in space
 
 
-def test_random_seeds_differ():
+def test_random_seeds_differ() -> None:
     space = space_of(*(Configuration.of("W4A16", "gptq", max_num_seqs=n) for n in range(100)))
-    assert len({RandomSearch(seed).propose(space, []).configuration for seed in range(20)}) > 10
+    assert len({present(RandomSearch(seed).propose(space, [])).configuration for seed in range(20)}) > 10
 
 
-def test_grid_keeps_the_order_of_the_candidates():
+def test_grid_keeps_the_order_of_the_candidates() -> None:
     candidates = [Configuration.of("W4A16", "gptq", max_num_seqs=n) for n in (5, 1, 9)]
     proposals, _ = searched(Grid(), space_of(*candidates), [(1.0, 0.0)])
     assert proposals == candidates
 
 
-def test_proposals_say_who_made_them():
+def test_proposals_say_who_made_them() -> None:
     space = space_of(Configuration.of("W4A16", "gptq"))
-    assert make_strategy(SearchStrategy.GRID, 0).propose(space, []).proposer is Proposer.GRID
-    assert make_strategy(SearchStrategy.RANDOM, 0).propose(space, []).proposer is Proposer.RANDOM
-    assert make_strategy(SearchStrategy.BAYESIAN, 0).propose(space, []).proposer is Proposer.BAYESIAN
-    assert make_strategy(SearchStrategy.AGENT, 0).propose(space, []).proposer is Proposer.BAYESIAN
+    assert present(make_strategy(SearchStrategy.GRID, 0).propose(space, [])).proposer is Proposer.GRID
+    assert present(make_strategy(SearchStrategy.RANDOM, 0).propose(space, [])).proposer is Proposer.RANDOM
+    assert present(make_strategy(SearchStrategy.BAYESIAN, 0).propose(space, [])).proposer is Proposer.BAYESIAN
+    assert present(make_strategy(SearchStrategy.AGENT, 0).propose(space, [])).proposer is Proposer.BAYESIAN

@@ -1,11 +1,12 @@
 """Whether a manifest has only fields that Kubernetes has, of the types that it gives them."""
 
 import re
+from typing import Any
 
 import kubernetes.client
 
 
-def assert_fits(value, type_name, path=""):
+def assert_fits(value: Any, type_name: str, path: str = "") -> None:
     """Unknown and mistyped fields, by the models that are generated from Kubernetes' OpenAPI document."""
     if inner := re.fullmatch(r"[Ll]ist\[(.*)\]", type_name):
         assert isinstance(value, list), path

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.serving.kubernetes_fields import assert_fits
 
 from haqa_contract import Configuration, Estimate
+from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.tuning import Toleration
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.deployment import (
@@ -31,6 +33,7 @@ from haqa_operator.serving.volumes import (
     Fetching,
     HostPathVolume,
     LinkedVolume,
+    ModelVolume,
     SecretVariable,
     artifact_volume,
     served_volume,
@@ -44,7 +47,7 @@ MI300X = Accelerator(vendor=Vendor.AMD, product="MI300X", memory_gib=192)
 ARC = Accelerator(vendor=Vendor.INTEL, product="Arc Pro B70", memory_gib=32)
 GAUDI = Accelerator(vendor=Vendor.INTEL, product="Gaudi3", memory_gib=128)
 
-VOLUMES = {
+VOLUMES: dict[str, ModelVolume] = {
     "claim": ClaimVolume("artifacts", "sha256/3fa1"),
     "host": HostPathVolume("/var/models/demo"),
     "linked": LinkedVolume("artifacts", target="/store/cache/hub/snapshots/1"),
@@ -59,13 +62,19 @@ VOLUMES = {
 }
 
 
-def make_pod(accelerator=CPU, configuration=None, model=VOLUMES["claim"], image=None, **more) -> EnginePod:
+def make_pod(
+    accelerator: Accelerator = CPU,
+    configuration: Configuration | None = None,
+    model: ModelVolume = VOLUMES["claim"],
+    image: str | None = None,
+    **more: Any,
+) -> EnginePod:
     configuration = configuration or Configuration.of("W8A8-INT8", "smoothquant-gptq", max_num_seqs=64)
     launch = engine_launch(configuration, accelerator, model_path=MODEL_MOUNT, served_model_name="demo")
     return EnginePod(launch, accelerator, image or engine_image(accelerator), model, **more)
 
 
-def provenance(**more) -> Provenance:
+def provenance(**more: Any) -> Provenance:
     configuration = Configuration.of("W8A8-INT8", "smoothquant-gptq", max_num_seqs=64)
     return Provenance("demo", "demo-here-003", "here", configuration, **more)
 
@@ -80,7 +89,7 @@ MEASURED = provenance(
 )
 
 
-def manifests(pod, source=MEASURED, namespace=None):
+def manifests(pod: EnginePod, source: Provenance = MEASURED, namespace: str | None = None) -> list[Manifest]:
     return [
         build_deployment(pod, source, name="demo-here", namespace=namespace),
         build_service(pod, source, name="demo-here", namespace=namespace),
@@ -105,7 +114,7 @@ def manifests(pod, source=MEASURED, namespace=None):
         ),
     ],
 )
-def test_manifest_is_the_reviewed_one(name, pod, namespace):
+def test_manifest_is_the_reviewed_one(name: str, pod: EnginePod, namespace: str | None) -> None:
     """After an intended change: write the new text to the golden file and read the difference."""
     text = render_yaml(manifests(pod, namespace=namespace), comment="Made by HAQA.")
     assert text == (GOLDEN / f"{name}.yaml").read_text()
@@ -134,7 +143,7 @@ def as_kubernetes_passes_it(text: str) -> str:
 
 @run(deadline=None)
 @given(configuration=CONFIGURATIONS)
-def test_deployment_runs_exactly_the_command_that_the_trial_measured(configuration):
+def test_deployment_runs_exactly_the_command_that_the_trial_measured(configuration: Configuration) -> None:
     pod = make_pod(configuration=configuration)
     trial = engine_container(pod, sidecar=True)
     (winner,) = build_deployment(pod, MEASURED, name="demo-here")["spec"]["template"]["spec"]["containers"]
@@ -148,14 +157,14 @@ def test_deployment_runs_exactly_the_command_that_the_trial_measured(configurati
 
 @run(max_examples=20, deadline=None)
 @given(configuration=CONFIGURATIONS)
-def test_yaml_gives_the_manifests_back(configuration):
+def test_yaml_gives_the_manifests_back(configuration: Configuration) -> None:
     documents = manifests(make_pod(configuration=configuration))
     assert list(yaml.safe_load_all(render_yaml(documents, comment="two\nlines"))) == documents
 
 
 @pytest.mark.parametrize("accelerator", [CPU, L40S, MI300X, ARC, GAUDI], ids=lambda a: a.product)
 @pytest.mark.parametrize("model", VOLUMES.values(), ids=VOLUMES)
-def test_every_field_is_one_that_kubernetes_has(accelerator, model):
+def test_every_field_is_one_that_kubernetes_has(accelerator: Accelerator, model: ModelVolume) -> None:
     pod = make_pod(
         accelerator,
         model=model,
@@ -171,7 +180,7 @@ def test_every_field_is_one_that_kubernetes_has(accelerator, model):
 
 @pytest.mark.parametrize("accelerator", [CPU, L40S, MI300X], ids=lambda a: a.product)
 @pytest.mark.parametrize("model", VOLUMES.values(), ids=VOLUMES)
-def test_pod_keeps_the_restricted_standard_and_gets_no_token(accelerator, model):
+def test_pod_keeps_the_restricted_standard_and_gets_no_token(accelerator: Accelerator, model: ModelVolume) -> None:
     spec = pod_spec(make_pod(accelerator, model=model))
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
@@ -183,7 +192,7 @@ def test_pod_keeps_the_restricted_standard_and_gets_no_token(accelerator, model)
         assert security["readOnlyRootFilesystem"] is True
 
 
-def test_secrets_are_references_only():
+def test_secrets_are_references_only() -> None:
     pod = make_pod(model=VOLUMES["fetched"], secrets=(SecretVariable("HF_TOKEN", "hub", "token"),))
     entries = [*engine_container(pod)["env"], *init_containers(pod)[0]["env"]]
     secret = {e["name"]: e for e in entries if e["name"] in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY")}
@@ -195,19 +204,21 @@ def test_secrets_are_references_only():
     ("accelerator", "resource", "count"),
     [(L40S, "nvidia.com/gpu", "2"), (MI300X, "amd.com/gpu", "1"), (GAUDI, "habana.ai/gaudi", "1")],
 )
-def test_accelerators_are_whole_and_equal_in_requests_and_limits(accelerator, resource, count):
+def test_accelerators_are_whole_and_equal_in_requests_and_limits(
+    accelerator: Accelerator, resource: str, count: str
+) -> None:
     resources = engine_container(make_pod(accelerator, image="x"))["resources"]
     assert resources["requests"][resource] == resources["limits"][resource] == count
     assert int(resources["requests"]["cpu"]) > 0
 
 
-def test_cpu_engine_leaves_room_on_its_node_and_is_never_throttled():
+def test_cpu_engine_leaves_room_on_its_node_and_is_never_throttled() -> None:
     resources = engine_container(make_pod(CPU))["resources"]
     assert resources["requests"] == {"cpu": "1500m", "memory": "18432Mi"}
     assert resources["limits"] == {"memory": "18432Mi"}
 
 
-def test_engine_may_take_its_whole_deadline_to_start():
+def test_engine_may_take_its_whole_deadline_to_start() -> None:
     pod = make_pod()
     slow = replace(pod, launch=pod.launch.model_copy(update={"startup_timeout_s": 3600.0}))
     probe = engine_container(slow)["startupProbe"]
@@ -215,24 +226,24 @@ def test_engine_may_take_its_whole_deadline_to_start():
     assert build_deployment(slow, MEASURED, name="n")["spec"]["progressDeadlineSeconds"] > 3600
 
 
-def test_requests_in_flight_outlive_the_stop_signal():
+def test_requests_in_flight_outlive_the_stop_signal() -> None:
     spec = pod_spec(make_pod(configuration=Configuration.of(shutdown_timeout=300)))
     stop = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert spec["terminationGracePeriodSeconds"] > 300 + stop
 
 
-def test_engine_is_not_restarted_in_the_middle_of_a_measurement():
+def test_engine_is_not_restarted_in_the_middle_of_a_measurement() -> None:
     sidecar = engine_container(make_pod(), sidecar=True)
     assert sidecar["restartPolicy"] == "Always"
     assert "livenessProbe" not in sidecar
 
 
-def test_user_id_is_left_to_a_cluster_that_assigns_it():
+def test_user_id_is_left_to_a_cluster_that_assigns_it() -> None:
     security = pod_spec(make_pod(user_id=None))["securityContext"]
     assert security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def test_selector_is_in_the_labels_of_the_pods_and_of_nothing_that_changes():
+def test_selector_is_in_the_labels_of_the_pods_and_of_nothing_that_changes() -> None:
     deployment, service = manifests(make_pod())
     selector = deployment["spec"]["selector"]["matchLabels"]
     assert selector == service["spec"]["selector"]
@@ -240,12 +251,12 @@ def test_selector_is_in_the_labels_of_the_pods_and_of_nothing_that_changes():
     assert set(selector) == {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
 
 
-def test_unmeasured_facts_are_left_out_of_the_annotations():
+def test_unmeasured_facts_are_left_out_of_the_annotations() -> None:
     annotations = build_deployment(make_pod(), provenance(), name="n")["metadata"]["annotations"]
     assert set(annotations) == {"haqa.dev/tuning", "haqa.dev/trial", "haqa.dev/pool", "haqa.dev/configuration"}
 
 
-def test_deployment_is_named_after_tuning_and_pool():
+def test_deployment_is_named_after_tuning_and_pool() -> None:
     assert deployment_name("llama", "l40s") == "llama-l40s"
 
 
@@ -259,15 +270,15 @@ def test_deployment_is_named_after_tuning_and_pool():
         ("/somewhere/else", None),
     ],
 )
-def test_winner_is_served_from_where_its_trial_had_it(path, volume):
+def test_winner_is_served_from_where_its_trial_had_it(path: str, volume: ModelVolume | None) -> None:
     assert served_volume(path, store="artifacts", model_claim="weights") == volume
 
 
-def test_what_lay_in_the_trials_own_pod_has_to_be_fetched_again():
+def test_what_lay_in_the_trials_own_pod_has_to_be_fetched_again() -> None:
     assert served_volume("/store/cache/store/artifacts/3fa1/model", store=None) is None
 
 
-def test_linked_model_is_at_the_same_path():
+def test_linked_model_is_at_the_same_path() -> None:
     pod = make_pod(model=VOLUMES["linked"])
     (link,) = init_containers(pod)
     assert link["command"] == ["ln", "-sfn", "/store/cache/hub/snapshots/1", MODEL_MOUNT]
@@ -275,7 +286,7 @@ def test_linked_model_is_at_the_same_path():
     assert mounts["/haqa"]["readOnly"] is mounts["/store"]["readOnly"] is True
 
 
-def test_extra_folder_of_an_installation_is_mounted_read_only():
+def test_extra_folder_of_an_installation_is_mounted_read_only() -> None:
     extra = ExtraVolume("vllm", "/opt/vllm", {"hostPath": {"path": "/opt/vllm"}})
     spec = pod_spec(make_pod(extra=(extra,)))
     assert {"name": "vllm", "mountPath": "/opt/vllm", "readOnly": True} in spec["containers"][0]["volumeMounts"]

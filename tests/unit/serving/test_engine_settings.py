@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import settings as run
 from hypothesis import strategies as st
 
+from haqa_contract import Scalar
 from haqa_operator.api.tuning import NodePool, Search
 from haqa_operator.serving.reserved import reserved_settings, why_variable_is_reserved
 from haqa_operator.serving.settings import SettingKind, catalogue, check_pool_env, check_search, check_settings
 
 
-def test_catalogue_is_that_of_the_pinned_vllm():
+def test_catalogue_is_that_of_the_pinned_vllm() -> None:
     assert catalogue().version == "0.32.0"
     assert catalogue().settings["max-num-seqs"].kind is SettingKind.INT
     assert catalogue().settings["enforce-eager"].kind is SettingKind.SWITCH
@@ -41,7 +42,7 @@ def test_catalogue_is_that_of_the_pinned_vllm():
         ("LD_PRELOAD", "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4:/opt/venv/lib/libiomp5.so"),
     ],
 )
-def test_setting_that_vllm_takes_is_allowed(name, value):
+def test_setting_that_vllm_takes_is_allowed(name: str, value: Scalar) -> None:
     assert check_settings({name: value}) == []
 
 
@@ -79,13 +80,13 @@ def test_setting_that_vllm_takes_is_allowed(name, value):
         ("LD_PRELOAD", "/opt/x.so; rm -rf /", "not the absolute path of a shared object"),
     ],
 )
-def test_refusal_names_the_setting_and_what_to_do(name, value, sentence):
+def test_refusal_names_the_setting_and_what_to_do(name: str, value: Scalar, sentence: str) -> None:
     (problem,) = check_settings({name: value})
     assert problem.startswith(name)
     assert sentence in problem
 
 
-def test_search_names_the_field_once_for_a_wrong_name_and_each_wrong_value():
+def test_search_names_the_field_once_for_a_wrong_name_and_each_wrong_value() -> None:
     search = Search(
         engine={"max_num_seqs": (1, 2, 3), "block-size": (16, "a", "b")}, fixed_engine={"model": "somebody/else"}
     )
@@ -98,23 +99,23 @@ def test_search_names_the_field_once_for_a_wrong_name_and_each_wrong_value():
     ]
 
 
-def test_pool_environment_is_checked_with_the_pool_in_the_sentence():
+def test_pool_environment_is_checked_with_the_pool_in_the_sentence() -> None:
     pool = NodePool(name="cpu", env={"ONEDNN_MAX_CPU_ISA": "AVX2", "AWS_SECRET_ACCESS_KEY": "x"})
     (problem,) = check_pool_env(pool)
     assert problem.startswith('nodePools "cpu".env.AWS_SECRET_ACCESS_KEY cannot be set here')
 
 
-def test_every_reserved_setting_exists_in_this_vllm():
+def test_every_reserved_setting_exists_in_this_vllm() -> None:
     assert set(reserved_settings()) <= set(catalogue().settings)
 
 
-def test_of_vllms_own_variables_only_the_api_key_looks_like_a_secret():
+def test_of_vllms_own_variables_only_the_api_key_looks_like_a_secret() -> None:
     secret = [name for name in catalogue().variables if "secret" in (why_variable_is_reserved(name) or "")]
     assert secret == ["VLLM_API_KEY"]
 
 
 @run(deadline=None)
 @given(name=st.text(min_size=1), value=st.one_of(st.booleans(), st.integers(), st.floats(), st.text()))
-def test_checking_never_fails_and_only_known_names_pass(name, value):
+def test_checking_never_fails_and_only_known_names_pass(name: str, value: Scalar) -> None:
     problems = check_settings({name: value})
     assert problems or name in catalogue().settings

@@ -1,15 +1,17 @@
 """How long a request may be follows from the spec, the model and what was measured, and never from the benchmark."""
 
+from typing import Any
+
 import pytest
 from tests.builders import make_baseline, make_trial
 
-from haqa_operator.api import Serving
-from haqa_operator.serving.model_length import length_sentence, outdated_length, served_length
+from haqa_operator.api import Serving, Trial
+from haqa_operator.serving.model_length import MaxModelLen, length_sentence, outdated_length, served_length
 
 VLLM = (0, 32, 0)
 
 
-def measured(*args: str, **engine):
+def measured(*args: str, **engine: Any) -> Trial:
     """A finished trial whose engine had these arguments."""
     trial = make_trial().tried(**engine).obj()
     return trial.model_copy(update={"status": trial.status.model_copy(update={"engine_args": ("--model=/m", *args)})})
@@ -27,7 +29,9 @@ def measured(*args: str, **engine):
         (None, VLLM, None, None),
     ],
 )
-def test_the_spec_says_it_else_the_model_and_the_memory_do(named, version, model_limit, length):
+def test_the_spec_says_it_else_the_model_and_the_memory_do(
+    named: int | None, version: tuple[int, int, int], model_limit: int | None, length: MaxModelLen
+) -> None:
     assert served_length(Serving(max_model_len=named), version, model_limit) == length
 
 
@@ -41,22 +45,24 @@ def test_the_spec_says_it_else_the_model_and_the_memory_do(named, version, model
         (("--seed=0",), None),
     ],
 )
-def test_a_run_goes_on_with_the_length_that_its_trials_were_measured_with(args, length):
+def test_a_run_goes_on_with_the_length_that_its_trials_were_measured_with(
+    args: tuple[str, ...], length: MaxModelLen
+) -> None:
     assert served_length(Serving(), VLLM, 4096, [measured(*args)]) == length
 
 
-def test_a_length_of_a_configuration_says_nothing_about_the_run():
+def test_a_length_of_a_configuration_says_nothing_about_the_run() -> None:
     own = measured("--max-model-len=1024", max_model_len=1024)
     assert served_length(Serving(), VLLM, 4096, [own]) == "auto"
     assert served_length(Serving(), VLLM, 4096, [own, measured("--max-model-len=256")]) == 256
 
 
-def test_a_trial_that_never_had_an_engine_says_nothing_about_the_run():
+def test_a_trial_that_never_had_an_engine_says_nothing_about_the_run() -> None:
     waiting, failed = make_trial(1).pending().obj(), make_baseline().failed("QuantizationOOM").obj()
     assert served_length(Serving(), VLLM, 4096, [failed, waiting]) == "auto"
 
 
-def test_a_length_in_the_spec_goes_before_what_was_measured():
+def test_a_length_in_the_spec_goes_before_what_was_measured() -> None:
     assert served_length(Serving(max_model_len=4096), VLLM, 4096, [measured("--max-model-len=256")]) == 4096
 
 
@@ -71,11 +77,11 @@ def test_a_length_in_the_spec_goes_before_what_was_measured():
         (None, "requests as long as the model can take are served"),
     ],
 )
-def test_the_length_is_one_sentence_for_who_chooses_configurations(length, sentence):
+def test_the_length_is_one_sentence_for_who_chooses_configurations(length: MaxModelLen, sentence: str) -> None:
     assert length_sentence(length).startswith(sentence)
 
 
-def test_a_run_that_keeps_a_short_length_says_what_that_means_and_how_to_leave_it():
+def test_a_run_that_keeps_a_short_length_says_what_that_means_and_how_to_leave_it() -> None:
     sentence = outdated_length(256)
     assert "with max-model-len 256" in sentence
     assert "its Deployment refuses longer requests" in sentence
