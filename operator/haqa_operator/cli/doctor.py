@@ -26,7 +26,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` says what to do where it is not ok."""
+    """One thing that was checked; `remedy` says what to do where it is not ok."""
 
     what: str
     level: Level
@@ -41,6 +41,7 @@ def examine(directory: Path) -> list[Finding]:
         lambda: _environment(runner_environment(), "quantizing and measuring"),
         lambda: _environment(serving_environment(), "serving"),
         _engine,
+        _compiler,
         lambda: _disk(directory),
         _allocator,
         _agent_key,
@@ -78,6 +79,34 @@ def _engine() -> Iterator[Finding]:
             f"{version}; HAQA was checked with {TESTED_ENGINE}",
             "expect settings and log messages that HAQA does not know; `make envs` installs the checked version",
         )
+
+
+def _compiler() -> Iterator[Finding]:
+    """Triton builds a module against Python's headers before its first kernel on an accelerator."""
+    try:
+        accelerator = detect(os.environ, None)
+    except (OSError, SpecError, ValueError):
+        return  # said already
+    if accelerator.is_cpu:
+        return
+    what = "C compiler (for Triton, on the accelerator)"
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        yield Finding(
+            what,
+            Level.MISSING,
+            "neither gcc nor clang is on the PATH, and CC names none",
+            "apt-get install gcc libc6-dev; until then vLLM may not start and quantizing is slower",
+        )
+    elif without := [e.role for e in (runner_environment(), serving_environment()) if not e.has_headers()]:
+        yield Finding(
+            what,
+            Level.MISSING,
+            f"{compiler}, but Python.h is missing for the Python of the environments {' and '.join(without)}",
+            "apt-get install python3-dev; until then vLLM may not start and quantizing is slower",
+        )
+    else:
+        yield Finding(what, Level.OK, compiler)
 
 
 def _disk(directory: Path) -> Iterator[Finding]:

@@ -52,6 +52,13 @@ class Environment:
         versions = self.versions() if self.exists else {}
         return tuple(names[0] for names in self.distributions if not any(name in versions for name in names))
 
+    def has_headers(self) -> bool:
+        """Whether C modules for its Python can be built; True where nothing says which Python that is."""
+        settings = self.python.parent.parent / "pyvenv.cfg"
+        lines = settings.read_text().splitlines() if settings.is_file() else []
+        homes = [value.strip() for name, _, value in (line.partition("=") for line in lines) if name.strip() == "home"]
+        return not homes or any(Path(homes[0]).parent.glob("include/python3*/Python.h"))
+
     def site_packages(self) -> tuple[Path, ...]:
         # Not resolved: a virtual environment's interpreter is a link to the system's.
         return tuple((self.python.parent.parent / "lib").glob("python3*/site-packages"))

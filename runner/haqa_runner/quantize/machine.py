@@ -11,6 +11,8 @@ from pathlib import Path
 _CGROUP = Path("/sys/fs/cgroup")
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 """As Linux names them, on x86 and on Arm."""
+_DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/dri", "/dev/accel")
+"""One of these is there wherever a GPU or an NPU is: NVIDIA, AMD, WSL, Intel, and the kernel's accelerator class."""
 _UNLIMITED = 2**60
 """cgroup v1 says "no limit" with a number that no machine has."""
 
@@ -38,6 +40,11 @@ def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether the processor has instructions for bfloat16 products; without them they are emulated, slowly."""
     flags = next((line for line in _read(cpuinfo).splitlines() if line.lower().startswith(("flags", "features"))), "")
     return not _BFLOAT16_FLAGS.isdisjoint(flags.split())
+
+
+def has_device_file() -> bool:
+    """Whether there may be a device other than the CPU."""
+    return any(Path(name).exists() for name in _DEVICE_FILES)
 
 
 def reset_peak_rss() -> None:

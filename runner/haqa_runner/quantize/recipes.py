@@ -124,13 +124,16 @@ _CALIBRATED_KV_CACHES = ("fp8", "fp8_e4m3")
 """vLLM takes scales from a checkpoint for these; it refuses a checkpoint with scales for fp8_e5m2."""
 
 
-def recipe(configuration: Configuration, facts: CheckpointFacts, *, accelerator: bool) -> tuple[ModifierPlan, ...]:
+def recipe(
+    configuration: Configuration, facts: CheckpointFacts, *, accelerator: bool, compiles: bool = True
+) -> tuple[ModifierPlan, ...]:
     """The modifiers for a quantized configuration, in the order in which they are applied.
 
     Args:
         configuration: What is wanted; not the unquantized model.
         facts: Of the model that it is wanted for.
         accelerator: Whether this machine has a device other than the CPU.
+        compiles: Whether kernels for it can be compiled here.
 
     Raises:
         TrialFailure: QuantizationFailed, for a combination that cannot work.
@@ -158,7 +161,9 @@ def recipe(configuration: Configuration, facts: CheckpointFacts, *, accelerator:
             return (ModifierPlan(Modifier.AWQ, ignore=ignore), rounding(Modifier.QUANTIZATION))
         case Algorithm.AUTOROUND:
             # Compiling pays on an accelerator; on a CPU it takes longer than the tuning that it speeds up.
-            return (rounding(Modifier.AUTOROUND, iters=_AUTOROUND_STEPS, enable_torch_compile=accelerator),)
+            return (
+                rounding(Modifier.AUTOROUND, iters=_AUTOROUND_STEPS, enable_torch_compile=accelerator and compiles),
+            )
         case _:
             raise _impossible(configuration, "the algorithm rounds nothing; name rtn, gptq or another one")
 

@@ -25,8 +25,9 @@ from haqa_runner.disk import is_disk_full, size_text
 from haqa_runner.models import FetchedModel, fetch_model
 from haqa_runner.models.checkpoint import CheckpointFacts, model_facts, read_config
 from haqa_runner.progress import Phases, ProgressSink
+from haqa_runner.quantize.compiler import EAGER, REMEDY, compiler_problem
 from haqa_runner.quantize.inspection import compact_config
-from haqa_runner.quantize.machine import memory_limit_bytes, peak_rss_bytes, reset_peak_rss
+from haqa_runner.quantize.machine import has_device_file, memory_limit_bytes, peak_rss_bytes, reset_peak_rss
 from haqa_runner.quantize.recipes import (
     RECIPE_VERSION,
     ModifierPlan,
@@ -43,8 +44,7 @@ MODEL_LINK = "model"
 _TOOLS = ("llmcompressor", "compressed-tensors", "transformers", "torch")
 _TEXTS_PER_SAMPLE = 64
 """Texts read for each calibration sample: rows of a dataset may be a few words long."""
-_DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/dri", "/dev/accel")
-"""One of these is there wherever a GPU or an NPU is: NVIDIA, AMD, WSL, Intel, and the kernel's accelerator class."""
+_COMPILER_WORDS = ("c compiler", "python.h", "gcc", "clang")
 _OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "defaultcpuallocator")
 
 
@@ -96,7 +96,8 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
         tool_versions=plan.key.tool_versions,
         peak_rss_bytes=peaks[0] if peaks else None,
     )
-    return TrialReport(trial=request.trial, artifact=report, warnings=plan.warnings)
+    slower = _without_triton() if peaks else ()
+    return TrialReport(trial=request.trial, artifact=report, warnings=(*plan.warnings, *slower))
 
 
 def artifact_key(
@@ -154,7 +155,9 @@ def _plan(request: TrialRequest, model: FetchedModel) -> _Plan:
     """Everything that can be decided, or refused, without loading a weight."""
     configuration = request.configuration
     facts = model_facts(model.path, request.model.uri)
-    modifiers = recipe(configuration, facts, accelerator=_has_accelerator())
+    accelerator = _has_accelerator()
+    compiles = not accelerator or compiler_problem() is None
+    modifiers = recipe(configuration, facts, accelerator=accelerator, compiles=compiles)
     calibration = request.calibration
     warnings: tuple[str, ...] = ()
     if reads_calibration(configuration):
@@ -197,15 +200,29 @@ def _failure(configuration: Configuration, error: Exception) -> TrialFailure:
             f"{configuration.describe()}: out of memory while quantizing ({cause_of(error)}); its peak was "
             f"{size_text(peak_rss_bytes())}. Give it more memory, or fewer or shorter calibration samples",
         )
+    problem = compiler_problem() if any(part in words for part in _COMPILER_WORDS) else None
+    if problem is not None:
+        return TrialFailure(
+            FailureReason.QUANTIZATION_FAILED,
+            f"{configuration.describe()}: Triton could not build its kernels, since {problem}; {REMEDY}",
+        )
     return TrialFailure(
         FailureReason.QUANTIZATION_FAILED,
         f"{configuration.describe()}: llm-compressor could not make it ({cause_of(error)}); its log has the traceback",
     )
 
 
+def _without_triton() -> tuple[str, ...]:
+    """What to know about an artifact that was made on an accelerator without its kernels."""
+    problem = compiler_problem() if _has_accelerator() else None
+    if problem is None:
+        return ()
+    return (f"{problem}, so torch's operations quantized in place of Triton's kernels, slower ({EAGER}); {REMEDY}",)
+
+
 def _has_accelerator() -> bool:
     """Whether there is a device other than the CPU. Torch is asked only where there may be one: it imports slowly."""
-    if not any(Path(name).exists() for name in _DEVICE_FILES):
+    if not has_device_file():
         return False
     import torch
 
