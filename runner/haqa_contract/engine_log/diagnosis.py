@@ -22,11 +22,12 @@ _QUOTE_LIMIT, _CAUSE_LIMIT = 420, 220
 _TERSE = 40
 """Characters of a message that say little without the place where it was raised, such as `KeyError: 'x'`."""
 
+_TRACEBACK_LINE = re.compile(r".*Traceback \(most recent call last\):|\s")
 _MORE_MEMORY = (
     ", most likely because the machine or its container ran out of memory; give it more, or set a smaller KV cache "
     "(VLLM_CPU_KVCACHE_SPACE, gpu-memory-utilization) or max-model-len"
 )
-_SIGNALS = {
+_SIGNALS: dict[int, str] = {
     signal.SIGILL: " (illegal instruction: this build of vLLM needs a newer CPU)",
     signal.SIGABRT: " (abort)",
     signal.SIGBUS: " (bus error: /dev/shm may be too small)",
@@ -59,7 +60,8 @@ def diagnose(log_text: str, exit_code: int | None, args: Sequence[str] = ()) -> 
         return _of_death(log, found.death)
     if found.remarks:
         return _quoted(log, found.remarks[0])
-    last = f"; the last line of its log: {log.lines[-1][:400]}" if log.lines else " before it wrote a line"
+    line = next((line for line in reversed(log.lines) if not _TRACEBACK_LINE.match(line)), None)
+    last = f"; the last line of its log: {line[:400]}" if line else " before it wrote a line"
     return _failure(FailureReason.ENGINE_LOAD_FAILED, f"the engine {_ended(log)} without saying why{last}", log)
 
 
@@ -146,5 +148,5 @@ def _ended(log: EngineLog) -> str:
         return "ended"
     number = -code if code < 0 else code - 128
     if code < 0 or 128 < code <= 128 + 64:
-        return f"died of signal {number}{_SIGNALS.get(number, '')}"  # type: ignore[call-overload]
+        return f"died of signal {number}{_SIGNALS.get(number, '')}"
     return f"ended with exit code {code}"

@@ -282,6 +282,9 @@ RULES: tuple[Rule, ...] = (
         "the engine may start no more threads or processes; raise the pod's limit of processes (pids), or lower "
         "OMP_NUM_THREADS",
     ),
+)
+
+CRASHES: tuple[Rule, ...] = (
     rule(
         r"Fatal Python error: Illegal instruction|\bIllegal instruction\b|\*\*\* SIGILL received",
         _LOAD,
@@ -295,10 +298,10 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         r"(?P<signal>Segmentation fault|Segfault|SIGSEGV|SIGFPE|Floating point exception|Aborted|SIGABRT"
-        r"|double free or "
-        r"corruption|corrupted [^\n]+|free\(\): [^\n]+|malloc\(\): [^\n]+|stack smashing)",
+        r"|double free or corruption|corrupted [^\n]+|free\(\): [^\n]+|malloc\(\): [^\n]+|stack smashing)",
         _LOAD,
         "a process of the engine crashed in native code ({signal}); leave this configuration out, or use another vLLM "
         "version",
     ),
 )
+"""For aborts of native code alone: their words are common ones in other messages."""

@@ -62,14 +62,6 @@ RULES: tuple[Rule, ...] = (
         _shared_memory,
     ),
     rule(
-        r"^Fatal Python error: Bus error.*$|^.*\*\*\* SIGBUS received.*$|^.*\bBus error\b.*$",
-        _LOAD,
-        lambda match, log: (
-            "the engine crashed with a bus error, as it does when /dev/shm is too small for its processes; give the "
-            "pod more (an emptyDir with medium: Memory mounted at /dev/shm) or the container --shm-size"
-        ),
-    ),
-    rule(
         r"^.*(?:No space left on device|Disk quota exceeded|[Nn]ot enough (?:free )?disk space).*$",
         _LOAD,
         _disk_full,
@@ -80,6 +72,12 @@ RULES: tuple[Rule, ...] = (
         "a Triton kernel does not fit this GPU ({what}); that is on-chip memory, which no memory setting changes: try "
         "another attention backend or block-size, or leave the scheme or setting that uses the kernel out of the "
         "search",
+    ),
+    rule(
+        r"\bibv_\w+ failed with error:? Cannot allocate memory",
+        _LOAD,
+        "the network card may lock too little memory for the engine's processes to reach other nodes; raise the limit "
+        "of locked memory (ulimit -l unlimited, or the capability IPC_LOCK) of the node's containers",
     ),
     rule(
         r"out of memory occurred when warming up (?P<what>sampler|pooler)\b.*? with (?P<requests>\d+) dummy requests",
@@ -143,9 +141,8 @@ RULES: tuple[Rule, ...] = (
     rule(
         r"\b(?:CUDA|HIP|XPU|NPU) out of memory\b.*"
         r"|\b(?:CUDA|CUDA driver|HIP|HIP runtime) error: out of memory|CUDA_ERROR_OUT_OF_MEMORY"
-        r"|cudaErrorMemoryAllocation"
-        r"|hipErrorOutOfMemory|hipErrorMemoryAllocation|(?:Cuda|CUDA|HIP|Triton) (?:failure|error"
-        r"|Error)\b.{0,80}?out of memory'?"
+        r"|cudaErrorMemoryAllocation|hipErrorOutOfMemory|hipErrorMemoryAllocation"
+        r"|(?:Cuda|CUDA|HIP|Triton) (?:failure|error|Error)\b.{0,80}?out of memory'?"
         r"|\b(?:CUBLAS|CUDNN|CUSOLVER|CUSPARSE|HIPBLAS|HIPSPARSE|CURAND)_STATUS_ALLOC(?:ATION)?_FAILED"
         r"|rocblas_status_memory_error|miopenStatusAllocFailed"
         r"|\b(?:UR|ZE|PI)_(?:RESULT_)?ERROR_OUT_OF_(?:DEVICE_MEMORY|RESOURCES)|\bPI_ERROR_MEM_OBJECT_ALLOCATION_FAILURE"
@@ -158,11 +155,21 @@ RULES: tuple[Rule, ...] = (
         r"|^(?:[\w.]+\.)?(?:_Array)?MemoryError\b"
         r"|[Cc]annot allocate memory|\bunable to mmap \d+ bytes|UR_RESULT_ERROR_OUT_OF_HOST_MEMORY"
         r"|ZE_RESULT_ERROR_OUT_OF_HOST_MEMORY|PI_ERROR_OUT_OF_HOST_MEMORY|node running low on memory"
-        r"|due to memory pressure"
-        r"|\bC10 Out of Memory\b",
+        r"|due to memory pressure|\bC10 Out of Memory\b",
         _MEMORY,
         "the engine could not allocate memory on the host; give it more, or lower VLLM_CPU_KVCACHE_SPACE or "
         "max-model-len",
+    ),
+)
+
+CRASHES: tuple[Rule, ...] = (
+    rule(
+        r"^Fatal Python error: Bus error.*$|^.*\*\*\* SIGBUS received.*$|^.*\bBus error\b.*$",
+        _LOAD,
+        lambda match, log: (
+            "the engine crashed with a bus error, as it does when /dev/shm is too small for its processes; give the "
+            "pod more (an emptyDir with medium: Memory mounted at /dev/shm) or the container --shm-size"
+        ),
     ),
     rule(
         r"^(?:\S+: (?:line )?\d+: +(?:\d+ )?)?Killed\b",
@@ -171,3 +178,4 @@ RULES: tuple[Rule, ...] = (
         "memory; give it more memory, or lower VLLM_CPU_KVCACHE_SPACE or max-model-len",
     ),
 )
+"""For aborts of native code alone."""

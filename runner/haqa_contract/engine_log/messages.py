@@ -172,7 +172,8 @@ def _of_record(block: Sequence[_Numbered]) -> Iterator[Message]:
     exceptions = list(_exceptions(block, raw=False))
     yield from exceptions
     if not exceptions:
-        text = "\n".join(line.text for _, line in block[:_MESSAGE_LINES])
+        whole = takewhile(lambda numbered: not _TRACEBACK.match(numbered[1].text), block[:_MESSAGE_LINES])
+        text = "\n".join(line.text for _, line in whole)
         kind = Kind.DEATH if _DEATH.search(head) else Kind.REMARK
         yield Message(kind, block[0][1].process, text, (), block[0][0], block[0][0])
 

@@ -15,6 +15,15 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+CRASHES: tuple[Rule, ...] = (*memory_rules.CRASHES, *machine_rules.CRASHES)
+
+
 def rules_for(message: Message) -> tuple[Rule, ...]:
     """The rules that can apply to a message of this kind."""
-    return settings_rules.REFUSALS if message.kind is Kind.USAGE else RULES
+    match message.kind:
+        case Kind.USAGE:
+            return settings_rules.REFUSALS
+        case Kind.ABORT:
+            return (*RULES, *CRASHES)
+        case _:
+            return RULES

@@ -149,3 +149,18 @@ def test_an_exception_is_quoted_whatever_it_is_called(module: list[str], name: s
     failure = diagnose(f'{text}\n\nTraceback (most recent call last):\n  File "a.py", line 1, in f\n{end}\n', 1)
     assert raised in failure.message
     assert "root cause above" not in failure.message
+
+
+@given(ending=st.sampled_from(ENDINGS), cut=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+@settings(deadline=None)
+def test_any_part_of_a_log_gives_a_sentence(ending: Ending, cut: tuple[float, float]) -> None:
+    first, last = sorted(round(share * len(ending.log)) for share in cut)
+    failure = diagnose(ending.log[first:last], ending.exit_code, ARGS)
+    assert failure.message
+    assert "Traceback (most recent call last)" not in failure.message
+
+
+@given(st.text(alphabet=st.sampled_from("()[]{}:|+-=' \\n\\r\\tABEeRrorx0159.*^"), max_size=300))
+@settings(deadline=None)
+def test_any_text_gives_a_sentence(text: str) -> None:
+    assert diagnose(text, 1, ARGS).message
