@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from haqa_contract import Scheme
 from haqa_operator.hardware.accelerators import Accelerator, Platform
-from haqa_operator.hardware.instruction_sets import at_least, onednn_isa
+from haqa_operator.hardware.instruction_sets import WIDENING, at_least, onednn_isa
 
 Version = tuple[int, int, int]
 Capability = tuple[int, int]
@@ -44,6 +44,8 @@ class Requirement:
         exactly: NVIDIA: the only compute capability.
         architectures: AMD: the only chips.
         isa: CPU: the instruction set that it needs, by which vLLM picks the build of its kernels.
+        onednn: CPU, x86: the instruction set that oneDNN needs, which `ONEDNN_MAX_CPU_ISA` caps.
+        tiles: CPU: where it has AMX, vLLM takes kernels that fail unless oneDNN may use AMX too.
         instead: CPU: what to use where the instruction set is narrower.
         refused: Never runs here: why not, and what to use instead.
         note: What is worth knowing where it does run.
@@ -59,6 +61,8 @@ class Requirement:
     exactly: Capability | None = None
     architectures: frozenset[str] | None = None
     isa: str | None = None
+    onednn: str | None = None
+    tiles: bool = False
     instead: str | None = None
     refused: str | None = None
     note: str | None = None
@@ -110,14 +114,23 @@ TABLE: dict[Platform, dict[Scheme, tuple[Requirement, ...]]] = {
     },
     Platform.CPU: {
         Scheme.BF16: (Requirement("tried"),),
-        Scheme.W8A8_INT8: (Requirement("tried", note="fast with VNNI; without it slower than BF16 on one stream"),),
+        Scheme.W8A8_INT8: (
+            Requirement("tried", tiles=True, note="fast with VNNI; without it slower than BF16 on one stream"),
+        ),
         # cpu_gemm_wna16 is in every build but those for AVX2 and for Arm.
-        Scheme.W4A16: (Requirement("tried, builds", isa="avx512", instead="W8A8-INT8 or W4A8"),),
-        Scheme.W4A16_ASYM: (Requirement("tried, builds", since=(0, 18, 0), isa="avx512", instead="W8A8-INT8 or W4A8"),),
+        Scheme.W4A16: (Requirement("tried, builds", isa="avx512", tiles=True, instead="W8A8-INT8 or W4A8"),),
+        Scheme.W4A16_ASYM: (
+            Requirement("tried, builds", since=(0, 18, 0), isa="avx512", tiles=True, instead="W8A8-INT8 or W4A8"),
+        ),
         Scheme.W4A8: (Requirement("tried", since=(0, 32, 0)),),
-        Scheme.FP8_DYNAMIC: (Requirement("tried, kernels", since=(0, 18, 0), note="slow without AMX-FP8"),),
+        # torch._scaled_mm: oneDNN multiplies FP8 from AVX512-FP16 on, which came with AMX.
+        Scheme.FP8_DYNAMIC: (
+            Requirement(
+                "tried, kernels", since=(0, 18, 0), onednn="amx", instead="W8A8-INT8", note="slow without AMX-FP8"
+            ),
+        ),
         Scheme.FP8_BLOCK: (
-            Requirement("tried, kernels", since=(0, 22, 0), isa="amx", instead="FP8-DYNAMIC or W8A8-INT8"),
+            Requirement("tried, kernels", since=(0, 22, 0), isa="amx", onednn="amx", instead="W8A8-INT8"),
         ),
         Scheme.W8A16: (
             Requirement(
@@ -234,10 +247,26 @@ def unmet(accelerator: Accelerator, scheme: Scheme, version: Version) -> str | N
     if needed.architectures is not None and accelerator.architecture not in needed.architectures:
         known = accelerator.architecture or "of an architecture that the catalogue does not know"
         return f"{scheme.value} needs {', '.join(sorted(needed.architectures))}; {device} is {known}"
-    if needed.isa is not None and accelerator.isa is not None and not at_least(accelerator.isa, needed.isa):
+    return _unmet_instruction_set(needed, accelerator, scheme)
+
+
+def _unmet_instruction_set(needed: Requirement, accelerator: Accelerator, scheme: Scheme) -> str | None:
+    """Nothing is ruled out where nobody knows what the CPU has."""
+    isa, left = accelerator.isa, onednn_isa(accelerator)
+    if isa is None:
+        return None
+    of_onednn = needed.onednn if isa in WIDENING else None
+    for instructions in filter(None, (needed.isa, of_onednn)):
+        if not at_least(isa, instructions):
+            return (
+                f"{scheme.value} needs {instructions.upper()} on a CPU; {accelerator.product} has {isa}, "
+                f"for which vLLM has no kernel; use {needed.instead}"
+            )
+    takes_tiles = needed.tiles and at_least(isa, "amx")
+    if (of_onednn or takes_tiles) and not at_least(left, "amx"):
         return (
-            f"{scheme.value} needs {needed.isa.upper()} on a CPU; {device} has {accelerator.isa}, "
-            f"for which vLLM has no kernel; use {needed.instead}"
+            f"vLLM serves {scheme.value} on a CPU with AMX by kernels that fail where oneDNN may not use it, "
+            f"and ONEDNN_MAX_CPU_ISA leaves it {left}; raise the cap to AVX512_CORE_AMX, or use BF16"
         )
     return None
 

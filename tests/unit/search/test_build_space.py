@@ -38,7 +38,7 @@ def schemes(found: SearchSpace) -> set[str]:
 @pytest.mark.parametrize(
     ("accelerator", "expected"),
     [
-        (cpu(), {"W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8", "FP8-DYNAMIC"}),
+        (cpu(), {"W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8"}),
         (cpu("amx"), {"W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8", "FP8-DYNAMIC", "FP8-BLOCK"}),
         (nvidia("Tesla-T4"), {"W8A8-INT8", "W4A16"}),
         (nvidia("NVIDIA-A100-SXM4-80GB"), {"W8A8-INT8", "W4A16"}),
@@ -141,8 +141,8 @@ def test_baseline_that_does_not_fit_says_so_and_the_quantized_go_on() -> None:
 
 def test_every_scheme_is_seen_before_any_is_seen_twice() -> None:
     found = space(cpu(), engine={"max-num-seqs": ("default", 2, 4, 8)})
-    first = [candidate.scheme for candidate in found.candidates[:6]]
-    assert len(set(first)) == 6
+    first = [candidate.scheme for candidate in found.candidates[:5]]
+    assert len(set(first)) == 5
     assert first[0] is Scheme.W8A8_INT8, "the fastest on a CPU with VNNI"
 
 
@@ -152,7 +152,7 @@ def test_without_vnni_four_bits_come_first() -> None:
 
 def test_without_avx512_four_bits_are_ruled_out_with_what_to_use_instead() -> None:
     found = space(cpu("avx2"))
-    assert schemes(found) == {"W8A8-INT8", "W4A8", "FP8-DYNAMIC"}
+    assert schemes(found) == {"W8A8-INT8", "W4A8"}
     assert any(
         exclusion.parameters == {"scheme": "W4A16"} and "use W8A8-INT8 or W4A8" in exclusion.reason
         for exclusion in found.exclusions

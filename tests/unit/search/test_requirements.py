@@ -100,7 +100,7 @@ def test_release_that_is_too_old_is_named_with_the_one_that_will_do() -> None:
     assert reason == ("MXFP8 is known to run on CUDA from vLLM 0.22.0 on; the engine is 0.20.0, so use a newer image")
 
 
-TRIED_ON_CPU = {"BF16", "W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8", "FP8-DYNAMIC"}
+TRIED_ON_CPU = {"BF16", "W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8"}
 
 
 @pytest.mark.parametrize("scheme", [scheme.value for scheme in Scheme])
@@ -115,7 +115,7 @@ VLLM_0_32_ON_CPU = {
     "W4A16": "-yyyy",
     "W4A16-ASYM": "-yyyy",
     "W4A8": "yyyyy",
-    "FP8-DYNAMIC": "yyyyy",
+    "FP8-DYNAMIC": "----y",
     "FP8-BLOCK": "----y",
 }
 
@@ -135,8 +135,21 @@ def test_a_cap_of_onednn_takes_nothing_from_vllms_own_kernels(scheme: str) -> No
     assert unmet(cpu("avx512_vnni", onednn_cap="avx2"), Scheme(scheme), (0, 32, 0)) is None
 
 
-def test_amx_adds_fp8_blocks() -> None:
+@pytest.mark.parametrize("scheme", ["W8A8-INT8", "W4A16", "W4A16-ASYM", "FP8-DYNAMIC", "FP8-BLOCK"])
+def test_a_cap_below_amx_on_a_cpu_that_has_it_leaves_vllms_kernels_without_their_tiles(scheme: str) -> None:
+    reason = unmet(cpu("amx", onednn_cap="avx2"), Scheme(scheme), (0, 32, 0))
+    assert reason is not None
+    assert "ONEDNN_MAX_CPU_ISA leaves it avx2; raise the cap to AVX512_CORE_AMX, or use BF16" in reason
+
+
+@pytest.mark.parametrize("scheme", ["BF16", "W4A8"])
+def test_what_needs_no_tiles_is_served_under_such_a_cap(scheme: str) -> None:
+    assert unmet(cpu("amx", onednn_cap="avx2"), Scheme(scheme), (0, 32, 0)) is None
+
+
+def test_amx_adds_fp8() -> None:
     assert unmet(cpu("amx"), Scheme.FP8_BLOCK, (0, 32, 0)) is None
+    assert unmet(cpu("amx"), Scheme.FP8_DYNAMIC, (0, 32, 0)) is None
 
 
 @pytest.mark.parametrize(
