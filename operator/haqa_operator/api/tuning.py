@@ -69,7 +69,7 @@ class HardwareOverride(ResourceModel):
     compute_capability: Annotated[str | None, Field(pattern=r"^\d+\.\d+$", max_length=8)] = None
     """NVIDIA: for example 8.9"""
     isa: Literal["avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "neon"] | None = None
-    """CPU: the widest instruction set that the engine may use"""
+    """CPU: the widest instruction set that it has; env ONEDNN_MAX_CPU_ISA caps what oneDNN uses of it"""
 
 
 class NodePool(ResourceModel):
