@@ -17,7 +17,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        server: RecordingServer = self.server.recording  # type: ignore[attr-defined]
+        assert isinstance(self.server, _Http)
+        server = self.server.recording
         server.requests.append(f"{self.requestline}\n{self.headers}\n{body.decode(errors='replace')}")
         self.send_response(server.status)
         for name, value in {"Content-Type": "application/json", **server.headers}.items():
@@ -27,6 +28,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(server.body)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = _answer
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, recording: RecordingServer) -> None:
+        self.recording = recording
+        super().__init__(("127.0.0.1", 0), _Handler)
 
 
 class RecordingServer:
@@ -41,9 +50,7 @@ class RecordingServer:
         self.body = body
         self.headers = dict(headers or {})
         self.requests: list[str] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._http.daemon_threads = True
-        self._http.recording = self  # type: ignore[attr-defined]
+        self._http = _Http(self)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property

@@ -36,7 +36,7 @@ def run_in_virtual_time(work: Coroutine[Any, Any, Result]) -> Result:
     """Runs a coroutine whose sleeps take no time; `asyncio.get_running_loop().time()` is its clock."""
     selector = _JumpingSelector()
     loop = asyncio.SelectorEventLoop(selector)
-    loop.time = lambda: selector.now  # type: ignore[method-assign]
+    loop.time = lambda: selector.now  # type: ignore[method-assign]  # a clock cannot be passed in
     try:
         return loop.run_until_complete(work)
     finally:

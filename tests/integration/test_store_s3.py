@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 from tests.checkpoints import write_checkpoint
 from tests.unit.cluster.observe.pods import measured
-from tests.unit.runner.test_steps import trial_request
+from tests.unit.runner.requests import trial_request
 
 from haqa_contract import Algorithm, FailureReason, ModelSource, Scheme, TrialReport
 from haqa_contract.failures import TrialFailure

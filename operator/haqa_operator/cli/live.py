@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -69,7 +69,7 @@ class LiveTable:
     def _render(self) -> RenderableType:
         table = Table(title=f"pool {self._pool}" if self._pool else None, title_justify="left", expand=False)
         for heading, justify in _COLUMNS:
-            table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+            table.add_column(heading, justify=justify)
         for trial in self._trials:
             number, configuration, phase, *numbers = _cells(trial, self._trials, self.spec)
             progress = self._progress.get(trial.number)
@@ -87,7 +87,7 @@ class LiveTable:
         return f"{running.name}: {took}{self._progress[running.number].message}"
 
 
-_COLUMNS = (
+_COLUMNS: tuple[tuple[str, JustifyMethod], ...] = (
     ("#", "right"),
     ("configuration", "left"),
     ("phase", "left"),

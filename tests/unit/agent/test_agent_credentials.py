@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from haqa_operator.agent.credentials import Credentials, EnvironmentCredentials, SecretCredentials
@@ -42,9 +44,11 @@ def test_in_a_cluster_a_missing_key_is_looked_for_nowhere_else(
 @pytest.mark.parametrize(
     "make", [lambda key: EnvironmentCredentials({"HAQA_PROMETHEUS_PASSWORD": key}), SecretCredentials]
 )
-def test_a_key_that_no_header_can_carry_is_refused_without_being_repeated(key: str, make: type[Credentials]) -> None:
+def test_a_key_that_no_header_can_carry_is_refused_without_being_repeated(
+    key: str, make: Callable[[str], Credentials]
+) -> None:
     with pytest.raises(LLMError, match="store the key alone") as caught:
-        make(key).api_key(SECRET)  # type: ignore[call-arg]
+        make(key).api_key(SECRET)
     assert key not in str(caught.value)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from tests.unit.tuning.test_plan import BASELINE, INT4, INT8, failed, state, trial
+from tests.unit.tuning.pool_states import BASELINE, INT4, INT8, failed, state, trial
 
 from haqa_contract import Configuration, Failure, FailureReason, TrialReport
 from haqa_operator.api import Trial, TrialPhase
@@ -34,11 +35,11 @@ def running(phase: TrialPhase = TrialPhase.LOADING, attempt: int = 1) -> Attempt
     return Attempt(attempt, TrialObservation(phase, "at work"))
 
 
-def ended(reason: FailureReason | None = None, attempt: int = 1, **more: object) -> Attempt:
+def ended(reason: FailureReason | None = None, attempt: int = 1, **more: Any) -> Attempt:
     failure = Failure(reason=reason, message="it did not work") if reason else None
     phase = TrialPhase.FAILED if reason else TrialPhase.SUCCEEDED
     observation = TrialObservation(phase, "over", TrialReport(trial="t", failure=failure))
-    return Attempt(attempt, replace(observation, **more))  # type: ignore[arg-type]
+    return Attempt(attempt, replace(observation, **more))
 
 
 def actions(known: PoolState, asking: bool = False, leaving: tuple[str, ...] = (), **attempts: Attempt) -> list[object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.unit.tuning.test_plan import BASELINE, INT8, failed, state, trial
+from tests.unit.tuning.pool_states import BASELINE, INT8, failed, state, trial
 
 from haqa_contract import Configuration, FailureReason
 from haqa_operator.api import Proposer, Trial

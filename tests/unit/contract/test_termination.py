@@ -17,7 +17,7 @@ from hypothesis import settings as run
 from hypothesis import strategies as st
 from tests.checkpoints import write_checkpoint
 from tests.unit.cluster.observe.pods import measured
-from tests.unit.runner.test_steps import trial_request
+from tests.unit.runner.requests import trial_request
 from tests.unit.search.builders import LLAMA_8B
 
 from haqa_contract import FETCH_TRIAL, Failure, FailureReason, ModelSource, Phase, TrialReport, TrialRequest

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import make_baseline, make_trial
+from tests.builders import TrialBuilder, make_baseline, make_trial
 
 from haqa_contract import Configuration
 from haqa_operator.api import Trial
@@ -53,6 +53,6 @@ def test_equally_simple_trials_are_ordered_by_the_better_value() -> None:
 
 
 @given(st.permutations(IN_ORDER))
-def test_no_two_trials_share_a_place(builders: list) -> None:  # type: ignore[type-arg]
+def test_no_two_trials_share_a_place(builders: list[TrialBuilder]) -> None:
     keys = [simplicity(builder.obj(), None, 1.0) for builder in builders]
     assert len(set(keys)) == len(keys)

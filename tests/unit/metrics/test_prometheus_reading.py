@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from tests.unit.metrics.test_prometheus_edges import EVERY_2_S, T0, scraped, steady, window
+from tests.unit.metrics.scrapes import EVERY_2_S, T0, scraped, steady, window
 
 from haqa_contract import LoadReport, TrialReport
 from haqa_operator.metrics.prometheus import PrometheusReading, read_once, read_serving_metrics

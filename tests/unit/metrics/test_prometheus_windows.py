@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.metrics.test_summary import window
+from tests.unit.metrics.windows import window
 
 from haqa_contract import Window
 from haqa_operator.metrics.prometheus_series import Labels, ScrapedPod, Series, samples_query

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.cluster.observe.pods import ARTIFACT, failed, measured
-from tests.unit.runner.test_steps import trial_request
+from tests.unit.runner.requests import trial_request
 
 from haqa_contract import FailureReason, TrialReport, TrialRequest
 from haqa_contract.termination import TERMINATION_LOG_VARIABLE, decode_termination

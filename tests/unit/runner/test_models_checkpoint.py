@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.checkpoints import LLAMA_SHAPES, write_checkpoint, write_safetensors
@@ -15,9 +16,9 @@ from haqa_runner.models.checkpoint import LinearShape, belongs, check_model, mod
 URI = "file:///models/x"
 
 
-def refusal(folder: Path, **options: object) -> str:
+def refusal(folder: Path, **options: Any) -> str:
     with pytest.raises(TrialFailure) as raised:
-        check_model(folder, URI, **options)  # type: ignore[arg-type]
+        check_model(folder, URI, **options)
     assert raised.value.reason is FailureReason.MODEL_FETCH
     assert raised.value.message.startswith(f"model {URI}: ")
     return raised.value.message

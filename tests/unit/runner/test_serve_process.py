@@ -4,45 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.fakes.vllm_server import Behaviour, fake_vllm
+from tests.unit.runner.engines import ENVIRONMENT, ROOT, engine, free_port, spawn_fake
 
 from haqa_contract import EngineLaunch, FailureReason
 from haqa_contract.failures import TrialFailure
 from haqa_runner.serve.engine import EngineProcess
-from haqa_runner.serve.launching import EngineChild, guarded
-
-ROOT = Path(__file__).parents[3]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'runner'}"}
-
-
-def spawn_fake(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> EngineChild:
-    return guarded(Path(sys.executable))(["tests.fakes.engine_process", *argv[1:]], env, cwd, log)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def engine(folder: Path, order: str = "", *, timeout_s: float = 30, port: int = 0, **env: str) -> EngineProcess:
-    launch = EngineLaunch(
-        args=("--model", "/models/tiny", "--served-model-name", "tiny"),
-        env={"FAKE_ENGINE": order, **env},
-        served_model_name="tiny",
-        port=port or free_port(),
-        startup_timeout_s=timeout_s,
-    )
-    return EngineProcess(launch, folder, spawn_fake, inherit=ENVIRONMENT)
 
 
 def wait_for(condition: Callable[[], bool], limit_s: float = 15) -> None:
@@ -177,7 +152,7 @@ def test_an_engine_dies_with_whoever_started_it(tmp_path: Path) -> None:
     program = f"""
         import os, signal
         from pathlib import Path
-        from tests.unit.runner.test_serve_process import engine
+        from tests.unit.runner.engines import engine
         process = engine(Path({str(tmp_path)!r}), "child", FAKE_CHILD={str(noted)!r})
         print(process.start().pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -13,18 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.unit.runner.requests import trial_request
 
-from haqa_contract import (
-    PROGRESS_PREFIX,
-    Configuration,
-    EngineLaunch,
-    FailureReason,
-    ModelSource,
-    Phase,
-    Progress,
-    TrialReport,
-    TrialRequest,
-)
+from haqa_contract import PROGRESS_PREFIX, FailureReason, Phase, Progress, TrialReport, TrialRequest
 from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.progress import Phases, ProgressLines, ProgressSink
 from haqa_runner.steps import RequestError, Step, failure_of_death, perform, read_request, report_path
@@ -33,20 +24,6 @@ from haqa_runner.steps import RequestError, Step, failure_of_death, perform, rea
 @pytest.fixture
 def request_(tmp_path: Path) -> TrialRequest:
     return trial_request(tmp_path / "trial")
-
-
-def trial_request(directory: Path, **changes: object) -> TrialRequest:
-    return TrialRequest(
-        tuning="demo",
-        trial="demo-1",
-        pool="here",
-        model=ModelSource(uri="file:///none"),
-        configuration=Configuration(),
-        engine=EngineLaunch(args=(), served_model_name="demo", port=8000),
-        store=str(directory / "store"),
-        directory=str(directory),
-        cache=str(directory / "cache"),
-    ).model_copy(update=changes)
 
 
 def left(request: TrialRequest, step: Step = Step.QUANTIZE) -> TrialReport:

@@ -2,55 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import pytest
 from tests.unit.contract.endings import ENDINGS, Ending
+from tests.unit.tuning.pool_states import BASELINE, INT4, INT8, exact, failed, spec, state, trial
 
-from haqa_contract import Configuration, Estimate, Failure, FailureReason
+from haqa_contract import FailureReason
 from haqa_contract.engine_log.diagnosis import diagnose
-from haqa_operator.api import Proposal, Proposer, Trial, TrialPhase, TrialStatus, TuningSpec
 from haqa_operator.decision.results import Confirmation, Verdict
-from haqa_operator.search.space import SearchSpace
-from haqa_operator.tuning.plan import AskStrategy, Conclude, Confirm, Measure, PoolState, plan
-
-BASELINE = Configuration()
-INT8 = Configuration.of("W8A8-INT8", "rtn")
-INT4 = Configuration.of("W4A16", "rtn")
-
-
-def exact(value: float) -> Estimate:
-    return Estimate(value=value, low=value, high=value, n=3)
-
-
-def spec(**more: object) -> TuningSpec:
-    return TuningSpec.model_validate({"model": {"uri": "file:///m"}, "nodePools": [{"name": "a"}], **more})
-
-
-def trial(number: int, configuration: Configuration, throughput: float | None = None, **status: object) -> Trial:
-    proposer = Proposer.BASELINE if number == 0 else Proposer.GRID
-    if throughput is not None:
-        metrics = {"throughput": exact(throughput)}
-        status = {"phase": TrialPhase.SUCCEEDED, "metrics": metrics, **status}
-    return Trial(
-        name=f"t-a-{number:03d}",
-        tuning="t",
-        pool="a",
-        number=number,
-        proposal=Proposal(configuration=configuration, proposer=proposer),
-        status=TrialStatus.model_validate(status),
-    )
-
-
-def state(*trials: Trial, **more: object) -> PoolState:
-    space = SearchSpace(BASELINE, (INT8, INT4))
-    known = PoolState(tuning="t", pool="a", spec=spec(), space=space, trials=trials, started=0, now=1)
-    return replace(known, **more)  # type: ignore[arg-type]
-
-
-def failed(reason: FailureReason) -> dict[str, Any]:
-    return {"phase": TrialPhase.FAILED, "failure": Failure(reason=reason, message="it did not work")}
+from haqa_operator.tuning.plan import AskStrategy, Conclude, Confirm, Measure, plan
 
 
 def test_the_baseline_comes_first() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.metrics.test_prometheus_edges import window
+from tests.unit.metrics.scrapes import window
 
 from haqa_contract import LoadReport, TrialReport, Window, Workload
 from haqa_operator.api import TrialPhase, TrialStatus

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.unit.tuning.test_plan import BASELINE, INT8, trial
+from tests.unit.tuning.pool_states import BASELINE, INT8, trial
 
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.labels import REQUEST_ANNOTATION

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from tests.unit.tuning.test_plan import BASELINE, INT8, failed, state, trial
+from tests.unit.tuning.pool_states import BASELINE, INT8, failed, state, trial
 
 from haqa_contract import FailureReason
 from haqa_operator.api.status import PoolPhase, TuningPhase, TuningStatus
@@ -14,8 +15,8 @@ from haqa_operator.decision.choose import decide
 SEARCHING = PoolView("a", PoolPhase.SEARCHING, "trial 1", "a GPU", state(trial(0, BASELINE, 100), trial(1, INT8)))
 
 
-def view(*pools: PoolView, **more: object) -> TuningView:
-    return replace(TuningView(generation=3, suspended=False, pools=pools), **more)  # type: ignore[arg-type]
+def view(*pools: PoolView, **more: Any) -> TuningView:
+    return replace(TuningView(generation=3, suspended=False, pools=pools), **more)
 
 
 def condition(status: TuningStatus, kind: str) -> tuple[str, str]:

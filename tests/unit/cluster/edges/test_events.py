@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import cast
 
+from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import Condition, PoolPhase, PoolStatus, TuningStatus
-from haqa_operator.cluster.edges.api_server import ApiError
+from haqa_operator.cluster.edges.api_server import ApiError, ApiServer
 from haqa_operator.cluster.edges.events import Event, EventRecorder, event_manifest, events_of
 
-TUNING = {
+TUNING: Manifest = {
     "apiVersion": "haqa.dev/v1alpha1",
     "kind": "QuantizationTuning",
     "metadata": {"name": "demo", "namespace": "team", "uid": "u-1", "generation": 2},
@@ -73,7 +75,7 @@ def test_a_wrong_spec_is_a_warning_once() -> None:
 
 def test_the_same_news_has_the_same_name_and_other_news_another() -> None:
     def name(reason: str, message: str, generation: int = 2) -> str:
-        about = {**TUNING, "metadata": {**TUNING["metadata"], "generation": generation}}  # type: ignore[dict-item]
+        about = {**TUNING, "metadata": {**TUNING["metadata"], "generation": generation}}
         return str(event_manifest(about, Event(reason, message), NOW, "host")["metadata"]["name"])
 
     assert name("Waiting", "a") == name("Waiting", "a")
@@ -96,4 +98,4 @@ def test_an_event_that_cannot_be_written_stops_nothing() -> None:
         def create(self, manifest: object) -> None:
             raise ApiError("forbidden")
 
-    EventRecorder(Refusing()).record(TUNING, Event("Waiting", "a"))  # type: ignore[arg-type]
+    EventRecorder(cast(ApiServer, Refusing())).record(TUNING, Event("Waiting", "a"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from tests.unit.metrics.test_prometheus_edges import EVERY_2_S, T0, scraped, steady, window
+from tests.unit.metrics.scrapes import EVERY_2_S, T0, scraped, steady, window
 
 from haqa_contract import LoadReport, TrialReport
 from haqa_operator.cluster.edges.prometheus_readings import OUTAGE_PATIENCE_S, PrometheusReadings
