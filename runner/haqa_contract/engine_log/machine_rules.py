@@ -88,6 +88,17 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(r"Failed to find a kernel that can implement the (?P<layer>\S+) linear layer", _LOAD, _no_kernel),
     rule(
+        r"(?:NotImplementedError: )?(?P<what>No compressed-tensors compatible scheme was found)"
+        r"|Forced (?P<type>\S+) kernel \S+ is not supported: (?P<why>[^\n]*)"
+        r"|(?P<primitive>could not create a primitive(?: descriptor)? for the \w+ primitive)"
+        r"|(?P<brgemm>\w+ Brgemm is only supported [^\n]*)",
+        _LOAD,
+        lambda match, log: (
+            "this device has no kernel for the scheme "
+            f"({excerpt(match['what'] or match['why'] or match['primitive'] or match['brgemm'])}); {_TAKE_OUT}"
+        ),
+    ),
+    rule(
         r"(?P<method>\S+) quantization is currently not supported in (?P<device>[^.\n]+)\.",
         _LOAD,
         "vLLM cannot serve {method} quantization on {device}; " + _TAKE_OUT,
