@@ -41,10 +41,8 @@ from haqa_operator.api.trial import Proposal, Proposer
 from haqa_operator.api.tuning import AgentSpec, Budget
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
-from haqa_runner.serve.launching import guarded
+from haqa_runner.serve.launching import Spawn
 
-ROOT = Path(__file__).parents[2]
-SERVING_PYTHON = Path(os.environ.get("HAQA_SERVING_PYTHON", ROOT / ".venvs" / "serving" / "bin" / "python"))
 START_TIMEOUT_S = 240
 MAX_MODEL_LEN = 8192
 CHAT_TEMPLATE = (
@@ -53,10 +51,6 @@ CHAT_TEMPLATE = (
 )
 NO_BLANKS = {"backend": "xgrammar", "disable_any_whitespace": True}
 """JSON allows blanks without end between its tokens, and a model of noise writes nothing else once it has begun."""
-MAKE_MODEL = (
-    "import sys, pathlib; from tests.tiny_model import make_tiny_llama; "
-    f"make_tiny_llama(pathlib.Path(sys.argv[1]), positions={MAX_MODEL_LEN})"
-)
 
 
 @dataclass(frozen=True)
@@ -68,17 +62,15 @@ class Endpoint:
 
 
 @pytest.fixture(scope="module")
-def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+def vllm(engines: Spawn, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     folder = tmp_path_factory.mktemp("agent-on-vllm")
-    model = folder / "model"
-    subprocess.run([SERVING_PYTHON, "-c", MAKE_MODEL, model], cwd=ROOT, check=True, timeout=120, capture_output=True)
     (folder / "chat.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    with vllm_server(folder, model) as url:
+    with vllm_server(engines, folder, models["long"]) as url:
         yield Endpoint(url, "tiny")
 
 
 @contextmanager
-def vllm_server(folder: Path, model: Path) -> Iterator[str]:
+def vllm_server(engines: Spawn, folder: Path, model: Path) -> Iterator[str]:
     port = free_port()
     argv = ["vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "tiny"]
     argv += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--max-model-len", str(MAX_MODEL_LEN)]
@@ -86,7 +78,7 @@ def vllm_server(folder: Path, model: Path) -> Iterator[str]:
     argv += ["--structured-outputs-config", json.dumps(NO_BLANKS)]
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     log = folder / "vllm.log"
-    child = guarded(SERVING_PYTHON)(argv, env, folder, log)
+    child = engines(argv, env, folder, log)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not healthy(f"http://127.0.0.1:{port}/health"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 from pathlib import Path
@@ -13,10 +12,7 @@ import pytest
 from haqa_contract import EngineLaunch, FailureReason
 from haqa_contract.failures import TrialFailure
 from haqa_runner.serve.engine import EngineProcess
-from haqa_runner.serve.launching import guarded
-
-ROOT = Path(__file__).parents[2]
-SERVING_PYTHON = Path(os.environ.get("HAQA_SERVING_PYTHON", ROOT / ".venvs" / "serving" / "bin" / "python"))
+from haqa_runner.serve.launching import Spawn
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -40,7 +36,7 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def failure_of(folder: Path, model: Path, *args: str) -> TrialFailure:
+def failure_of(engines: Spawn, folder: Path, model: Path, *args: str) -> TrialFailure:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -52,31 +48,31 @@ def failure_of(folder: Path, model: Path, *args: str) -> TrialFailure:
         startup_timeout_s=240,
     )
     with pytest.raises(TrialFailure) as caught:
-        EngineProcess(launch, folder / "log", guarded(SERVING_PYTHON)).start()
+        EngineProcess(launch, folder / "log", engines).start()
     return caught.value
 
 
-def test_an_argument_that_vllm_does_not_know(tmp_path: Path, model: Path) -> None:
-    failure = failure_of(tmp_path, model, "--flux-capacitance=9")
+def test_an_argument_that_vllm_does_not_know(engines: Spawn, tmp_path: Path, model: Path) -> None:
+    failure = failure_of(engines, tmp_path, model, "--flux-capacitance=9")
     assert failure.reason is FailureReason.ENGINE_LOAD_FAILED
     assert "does not know the argument --flux-capacitance" in failure.message
 
 
-def test_an_architecture_that_vllm_does_not_know(tmp_path: Path, model: Path) -> None:
+def test_an_architecture_that_vllm_does_not_know(engines: Spawn, tmp_path: Path, model: Path) -> None:
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "architectures": ["FantasyForCausalLM"]}))
-    failure = failure_of(tmp_path, model)
+    failure = failure_of(engines, tmp_path, model)
     assert failure.reason is FailureReason.ENGINE_LOAD_FAILED
     assert "does not support the model's architecture 'FantasyForCausalLM'" in failure.message
 
 
-def test_a_context_that_the_model_was_not_made_for(tmp_path: Path, model: Path) -> None:
-    failure = failure_of(tmp_path, model, "--max-model-len=4096")
+def test_a_context_that_the_model_was_not_made_for(engines: Spawn, tmp_path: Path, model: Path) -> None:
+    failure = failure_of(engines, tmp_path, model, "--max-model-len=4096")
     assert "max-model-len 4096 is beyond what the model was made for (256 tokens)" in failure.message
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path, model: Path) -> None:
+def test_a_folder_that_is_not_there(engines: Spawn, tmp_path: Path, model: Path) -> None:
     shutil.rmtree(model)
-    failure = failure_of(tmp_path, model)
+    failure = failure_of(engines, tmp_path, model)
     assert failure.reason is FailureReason.ENGINE_LOAD_FAILED
     assert f"there is no model in {model}" in failure.message
