@@ -50,5 +50,5 @@ def _compiler() -> str | None:
 def _first_error(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return next(
-        (line.partition("error: ")[2] for line in lines if "error: " in line), lines[0] if lines else "no reason"
+        (line.partition("error: ")[2] for line in lines if "error: " in line), lines[0] if lines else "no error message"
     )
