@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes.api_server import InMemoryApiServer
+from tests.fakes.kinds import DEPLOYMENT
 from tests.unit.cluster.observe.pods import T0, PodBuilder, at
 
 from haqa_contract import (
@@ -28,7 +29,7 @@ from haqa_contract import (
 )
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.cluster.edges.api_server import DEPLOYMENT, JOB, POD
+from haqa_operator.cluster.edges.api_server import JOB, POD
 
 NAMESPACE = "team"
 SPEED = {

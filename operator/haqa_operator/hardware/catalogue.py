@@ -139,8 +139,6 @@ PRODUCTS: tuple[Product, ...] = (
 _RENAMED = {"mi300": "mi300x", "mi325": "mi325x", "mi350": "mi350x", "mi355": "mi355x"}
 """Words that the vendors' own tools write for a product, e.g. `AMD_Instinct_MI325_OAM`."""
 
-_GIGABYTES = re.compile(r"^(\d+)g$")
-
 
 @cache
 def find(product: str, memory_gib: float | None = None) -> Product | None:

@@ -71,11 +71,6 @@ class ReplayReport(ResourceModel):
     stopped: str
     agent_tokens: int
 
-    def fraction_after(self, trials: int) -> float | None:
-        """Share of the best possible value after this many trials, the baseline not counted."""
-        reached = [point.fraction for point in self.trials if point.number <= trials]
-        return reached[-1] if reached else None
-
 
 def best_possible(table: Table, spec: TuningSpec) -> Optimum | None:
     """The best configuration of the table that keeps every limit; None when there is none."""

@@ -1,4 +1,9 @@
-"""What a feasibility policy looks at, and what it says."""
+"""Which configurations cannot work, known before a machine is taken: pure policies, tried in order.
+
+Each policy looks at a case and answers with a violation or None; the first violation is the reason why a configuration
+is left out (the shape of cert-manager's issuing policies). A policy that lacks what it needs to know (no model profile,
+no memory size) lets the configuration pass: its trial finds out.
+"""
 
 from __future__ import annotations
 

@@ -66,11 +66,6 @@ class ModelProfile:
         return self.other_parameters + sum(linear.parameters for linear in self.linears)
 
     @property
-    def active_parameters(self) -> int:
-        """Parameters that one token passes through: all, or of a mixture's experts those that are chosen."""
-        return self.other_parameters + self.active_matrix_parameters
-
-    @property
     def active_matrix_parameters(self) -> int:
         """Parameters of Linear layers that one token is multiplied with; output layer and routers not counted."""
         share = self.experts_per_token / self.experts if self.experts else 1.0

@@ -63,8 +63,6 @@ def describe(action: argparse.Action) -> tuple[str, dict[str, Any]] | None:
     setting: dict[str, Any] = {"kind": _kind(action)}
     if choices := _choices(action):
         setting["choices"] = choices
-    if action.nargs == "+" or isinstance(action, argparse._AppendAction):
-        setting["list"] = True
     if aliases := [other for other in others if other != f"no-{name}"]:
         setting["aliases"] = aliases
     return name, setting

@@ -15,7 +15,7 @@ _CODE = "it makes the engine load Python code"
 _LAYOUT = "a HAQA replica is one engine on one node; scale with replicas"
 _API = "it changes the replies that accuracy is measured from"
 
-_REASONS: dict[str, str] = {
+RESERVED_SETTINGS: dict[str, str] = {
     "model": f"{_MODEL}; set spec.model.uri",
     "tokenizer": f"{_MODEL}, its tokenizer included",
     "revision": f"{_MODEL}; set spec.model.revision",
@@ -95,7 +95,9 @@ _SECRET_NAME = re.compile(r"SECRET|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|(^|_)(K
 
 def why_setting_is_reserved(name: str) -> str | None:
     """The reason why this command-line setting may not be set, or None when it may."""
-    return _REASONS.get(name) or next((reason for pattern, reason in _PATTERNS if re.fullmatch(pattern, name)), None)
+    return RESERVED_SETTINGS.get(name) or next(
+        (reason for pattern, reason in _PATTERNS if re.fullmatch(pattern, name)), None
+    )
 
 
 def why_variable_is_reserved(name: str) -> str | None:
@@ -103,8 +105,3 @@ def why_variable_is_reserved(name: str) -> str | None:
     if _SECRET_NAME.search(name):
         return f"its name says that it is a secret, and {_SECRET}"
     return _VARIABLES.get(name)
-
-
-def reserved_settings() -> dict[str, str]:
-    """All settings that are reserved by name, with their reasons; patterns excepted."""
-    return dict(_REASONS)

@@ -49,14 +49,12 @@ class Setting:
 
     Attributes:
         choices: The allowed values; empty where vLLM does not list them.
-        repeated: It takes a list; HAQA gives it one value.
         aliases: Other names that vLLM takes for it.
     """
 
     name: str
     kind: SettingKind
     choices: tuple[int | str, ...] = ()
-    repeated: bool = False
     aliases: tuple[str, ...] = ()
 
 
@@ -84,7 +82,6 @@ def _setting(name: str, fields: Mapping[str, Any]) -> Setting:
         name,
         SettingKind(fields["kind"]),
         choices=tuple(fields.get("choices", ())),
-        repeated=fields.get("list", False),
         aliases=tuple(fields.get("aliases", ())),
     )
 

@@ -15,7 +15,7 @@ from cachetools import LRUCache, cached
 from haqa_operator.agent.context import PromptModel, context_for, model_name
 from haqa_operator.agent.credentials import Credentials
 from haqa_operator.agent.strategy import SaveExchange, agent_or_fallback
-from haqa_operator.api import NodePool, SearchStrategy, Trial, TuningSpec
+from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.build import build_space
@@ -73,7 +73,7 @@ class PoolSetup:
     def _version(self) -> Version:
         return parse_version(self.engine_version)
 
-    # The operator asks at every look, and enumerating takes longer than all the rest of it.
+    # The operator asks at every reconciliation, and enumerating takes longer than all the rest of it.
     @cached(LRUCache(64), key=_inputs, lock=Lock())
     def space(self) -> SearchSpace:
         """Raises SpaceError: there are too many candidates."""
@@ -91,7 +91,6 @@ class PoolSetup:
     def strategy(self, credentials: Credentials, save: SaveExchange) -> tuple[Strategy, str | None]:
         """Who proposes, and one line where that is not who was asked for; as `agent_or_fallback`."""
         search, profile = self.spec.search, self.profile
-        asked = SearchStrategy.BAYESIAN if search.strategy is SearchStrategy.AGENT else search.strategy
         facts = PromptModel(
             name=model_name(self.spec.model.uri),
             architecture=profile.architecture,
@@ -109,5 +108,5 @@ class PoolSetup:
             model=facts,
             hidden_settings=() if self._searches_length else (length_sentence(self.max_model_len),),
         )
-        fallback = make_strategy(asked, search.seed)
+        fallback = make_strategy(search.strategy, search.seed)
         return agent_or_fallback(search, lambda: context, fallback, credentials, save)

@@ -100,7 +100,6 @@ _GROUP_SIZES = (16, 32, 64, 128, 256)
 _STATIC_ACTIVATIONS = ("NVFP4",)
 """Presets with a scale of the activations that calibration has to find, whatever rounds the weights."""
 
-_INT_WEIGHTS = (*_FREE_GROUP, Scheme.W8A8_INT8)
 _ALGORITHMS: dict[Algorithm, tuple[Scheme, ...]] = {
     Algorithm.RTN: tuple(_PRESETS),
     Algorithm.GPTQ: tuple(_PRESETS),

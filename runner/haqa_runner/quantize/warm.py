@@ -2,7 +2,7 @@
 
 Nearly all of a small model's quantization is importing. transformers and requests look for optional packages and import
 them for object detection losses, assisted generation and guessing encodings; nothing here needs those. A process that
-shall be forked into this step imports this module (`quantize.PRELOAD`) and does not pay again.
+shall be forked into this step imports this module and does not pay again.
 
 OpenMP's threads wait by spinning unless they are told otherwise when the library loads. GPTQ is tens of thousands of
 small operations; with a neighbour on one of two cores each of them waited for a whole time slice, and the same work

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.fakes.kinds import DEPLOYMENT
 from tests.fakes.simulated_cluster import NAMESPACE
 from tests.unit.cluster.tunings import Operated
 
 from haqa_operator.api.labels import REQUEST_ANNOTATION
-from haqa_operator.cluster.edges.api_server import DEPLOYMENT, JOB, TRIAL
+from haqa_operator.cluster.edges.api_server import JOB, TRIAL
 from haqa_operator.tuning import pool_setup
 
 POOL = {"name": "full", "nodeSelector": {"pool": "full"}}

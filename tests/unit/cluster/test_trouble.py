@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from tests.fakes.faulty_api import Call, Fault
+from tests.fakes.kinds import DEPLOYMENT
 from tests.fakes.simulated_cluster import NAMESPACE
 from tests.unit.cluster.tunings import Operated, tuning_manifest
 
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.act.reconciler import POLL_S, Key
 from haqa_operator.cluster.edges.api_server import (
-    DEPLOYMENT,
     JOB,
     NODE,
     TRIAL,

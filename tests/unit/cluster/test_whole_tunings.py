@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.fakes.kinds import DEPLOYMENT, SERVICE
 from tests.fakes.simulated_cluster import NAMESPACE, reporting
 from tests.unit.cluster.tunings import Operated
 
 from haqa_contract import FailureReason
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.cluster.edges.api_server import DEPLOYMENT, EVENT, JOB, SERVICE, TRIAL, TUNING
+from haqa_operator.cluster.edges.api_server import EVENT, JOB, TRIAL, TUNING
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes.faulty_api import FaultyApi
+from tests.fakes.kinds import DEPLOYMENT, SERVICE
 from tests.fakes.simulated_cluster import NAMESPACE, SimulatedCluster
 
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.act.dependencies import Dependencies
 from haqa_operator.cluster.act.reconciler import Key, Reconciler
-from haqa_operator.cluster.edges.api_server import DEPLOYMENT, JOB, POD, SERVICE, TRIAL, TUNING
+from haqa_operator.cluster.edges.api_server import JOB, POD, TRIAL, TUNING
 from haqa_operator.cluster.installation import Installation
 
 POOLS = ("full", "avx2")

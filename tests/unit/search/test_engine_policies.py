@@ -1,5 +1,6 @@
 """Engine settings: what vLLM refuses to start with, and what does not fit the memory."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -9,9 +10,9 @@ from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, case, cpu, gaudi, 
 
 from haqa_contract import Workload
 from haqa_operator.hardware.accelerators import Accelerator
-from haqa_operator.search.cases import first_violation
+from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES
+from haqa_operator.search.cases import Policy, first_violation
 from haqa_operator.search.engine_policies import ENGINE_POLICIES
-from haqa_operator.search.feasibility import infeasibility
 from haqa_operator.search.memory import memory_of
 
 LLAMA_70B = LLAMA_8B | {
@@ -22,8 +23,10 @@ LLAMA_70B = LLAMA_8B | {
 }
 
 
-def reason(accelerator: Accelerator, *args: Any, **kwargs: Any) -> str | None:
-    violation = first_violation(case(accelerator, *args, **kwargs), ENGINE_POLICIES)
+def reason(
+    accelerator: Accelerator, *args: Any, policies: Sequence[Policy] = ENGINE_POLICIES, **kwargs: Any
+) -> str | None:
+    violation = first_violation(case(accelerator, *args, **kwargs), policies)
     return violation.reason if violation else None
 
 
@@ -254,6 +257,9 @@ def test_unknown_memory_and_unknown_model_rule_nothing_out() -> None:
 
 
 def test_all_policies_together_give_one_reason() -> None:
-    assert present(infeasibility(case(nvidia("Tesla-T4"), profile=model()))).startswith("weights under BF16")
-    assert "compute capability" in present(infeasibility(case(nvidia("Tesla-V100-SXM2-16GB"), profile=model())))
-    assert infeasibility(case(nvidia("NVIDIA-L4"), "W4A16", "gptq", profile=model())) is None
+    def first(product: str, *args: Any) -> str | None:
+        return reason(nvidia(product), *args, policies=(*ARTIFACT_POLICIES, *ENGINE_POLICIES), profile=model())
+
+    assert present(first("Tesla-T4")).startswith("weights under BF16")
+    assert "compute capability" in present(first("Tesla-V100-SXM2-16GB"))
+    assert first("NVIDIA-L4", "W4A16", "gptq") is None

@@ -151,8 +151,9 @@ def test_float32_takes_twice_the_memory_and_a_float32_checkpoint_is_served_in_16
 
 
 def test_token_passes_through_the_chosen_experts_only() -> None:
-    assert ModelProfile.from_config(QWEN3_30B_A3B).active_parameters == pytest.approx(3.35e9, rel=0.01)
-    assert model().active_parameters == model().parameters
+    mixture, dense = ModelProfile.from_config(QWEN3_30B_A3B), model()
+    assert mixture.other_parameters + mixture.active_matrix_parameters == pytest.approx(3.35e9, rel=0.01)
+    assert dense.other_parameters + dense.active_matrix_parameters == dense.parameters
 
 
 def test_shapes_have_the_names_that_the_model_gives_them() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from haqa_contract import Scalar
 from haqa_operator.api.tuning import NodePool, Search
-from haqa_operator.serving.reserved import reserved_settings, why_variable_is_reserved
+from haqa_operator.serving.reserved import RESERVED_SETTINGS, why_variable_is_reserved
 from haqa_operator.serving.settings import SettingKind, catalogue, check_pool_env, check_search, check_settings
 
 
@@ -106,7 +106,7 @@ def test_pool_environment_is_checked_with_the_pool_in_the_sentence() -> None:
 
 
 def test_every_reserved_setting_exists_in_this_vllm() -> None:
-    assert set(reserved_settings()) <= set(catalogue().settings)
+    assert set(RESERVED_SETTINGS) <= set(catalogue().settings)
 
 
 def test_of_vllms_own_variables_only_the_api_key_looks_like_a_secret() -> None:

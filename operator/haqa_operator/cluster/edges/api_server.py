@@ -31,8 +31,6 @@ JOB = Kind("batch/v1", "Job")
 POD = Kind("v1", "Pod")
 NODE = Kind("v1", "Node")
 SECRET = Kind("v1", "Secret")
-DEPLOYMENT = Kind("apps/v1", "Deployment")
-SERVICE = Kind("v1", "Service")
 EVENT = Kind("v1", "Event")
 """The older of the two kinds: `kubectl describe` sorts by its times."""
 

@@ -46,7 +46,6 @@ class Container:
 
     Attributes:
         waiting: Reason of the waiting state, empty otherwise.
-        ready_to_go_on: A sidecar's startup probe has succeeded.
         ended: The present state, if it is an end.
         last: The run before this one, if it was restarted.
         memory_limit: As in the pod's spec.
@@ -58,7 +57,6 @@ class Container:
     waiting: str = ""
     waiting_message: str = ""
     running_since: float | None = None
-    ready_to_go_on: bool = False
     ended: Ended | None = None
     last: Ended | None = None
     restarts: int = 0
@@ -232,7 +230,6 @@ def _container(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Container:
         waiting=waiting.get("reason") or "",
         waiting_message=waiting.get("message") or "",
         running_since=unix((state.get("running") or {}).get("startedAt")),
-        ready_to_go_on=bool(status.get("started")),
         ended=_ended(state.get("terminated")),
         last=_ended(last.get("terminated")),
         restarts=int(status.get("restartCount") or 0),

@@ -23,9 +23,6 @@ def progress(spec: TuningSpec, evidence: Evidence, rows: Sequence[TrialRow]) -> 
     if len(drawn) < _FEWEST:
         return None
 
-    def measured_objective(trial: Trial) -> Estimate | None:
-        return trial.status.metrics.get(str(objective.key))
-
     feasible = {item.trial.name for item in evidence.feasible}
     best = best_so_far([row for row in drawn if row.trial.name in feasible], objective)
     found = f" The last improvement came with trial {best[-1][0]}." if best else ""
