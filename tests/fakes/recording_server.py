@@ -1,7 +1,8 @@
-"""An HTTP server that keeps every byte of what it is asked and answers all of it in the same way."""
+"""Servers that answer everything in the same way: one keeps every byte of what it is asked, one speaks no HTTP."""
 
 from __future__ import annotations
 
+import socketserver
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,3 +66,29 @@ class RecordingServer:
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
+
+
+class _RawHandler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, RawServer)
+        self.request.recv(65536)
+        self.request.sendall(self.server.answer)
+
+
+class RawServer(socketserver.ThreadingTCPServer):
+    """Sends these bytes to whoever asks, and hangs up. Use as a context manager."""
+
+    daemon_threads = True
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _RawHandler)
+        self.answer = answer
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __exit__(self, *exception: object) -> None:
+        self.shutdown()
+        self.server_close()

@@ -120,7 +120,7 @@ class LLMClient:
         try:
             return _Reply.of(call(request, timeout_s, state))
         except Exception as error:  # litellm's exceptions share no base class, and some are plain KeyErrors
-            return failure_of(error, timeout_s=timeout_s, secret=self._api_key, answered=state.status)
+            return failure_of(error, timeout_s=timeout_s, secret=self._api_key, answered=state.status, said=state.error)
 
     def _options(
         self, messages: list[dict[str, str]], schema: Mapping[str, Any] | None, max_tokens: int, timeout_s: float

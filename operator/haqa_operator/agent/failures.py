@@ -78,7 +78,12 @@ class CallFailure:
 
 
 def failure_of(
-    error: BaseException, *, timeout_s: float, secret: str | None, answered: int | None = None
+    error: BaseException,
+    *,
+    timeout_s: float,
+    secret: str | None,
+    answered: int | None = None,
+    said: str | None = None,
 ) -> CallFailure:
     """The failure behind an exception.
 
@@ -86,11 +91,12 @@ def failure_of(
         timeout_s: The time-out that applied, for the sentence.
         secret: The API key, which error texts of some servers repeat.
         answered: The HTTP status that the server answered with, as far as the transport saw it.
+        said: What an error of the server says, likewise; else litellm's own text is all there is.
     """
     chain = tuple(_chain(error))
     status = _status(error) if answered is None else answered
     kind = _kind(error, chain, status, made_up=answered is None)
-    words = quoted(redacted(_words(error, chain, kind), secret), 200)
+    words = quoted(redacted(_words(error, chain, kind, said), secret), 200)
     sentence = _SENTENCES[kind].format(timeout_s=timeout_s, status=status, words=words)
     return CallFailure(kind, sentence, _retry_after(error))
 
@@ -142,7 +148,7 @@ def _refusal(error: BaseException, status: int) -> Kind | None:
     return None
 
 
-def _words(error: BaseException, chain: tuple[BaseException, ...], kind: Kind) -> str:
+def _words(error: BaseException, chain: tuple[BaseException, ...], kind: Kind, said: str | None) -> str:
     """What the server (or the network) said, without litellm's prefixes and tracebacks."""
     causes = _TELLING.get(kind)
     if causes is not None:
@@ -150,6 +156,8 @@ def _words(error: BaseException, chain: tuple[BaseException, ...], kind: Kind) -
         return str(deepest[-1]) if deepest else type(chain[-1]).__name__
     if kind is Kind.NOT_A_COMPLETION:  # litellm quotes the body there
         return type(chain[-1]).__name__
+    if said is not None:
+        return said
     text = _PREFIX.sub("", str(error).partition("Traceback")[0]).strip()
     return _message_in(text) or text or type(error).__name__
 

@@ -57,11 +57,13 @@ class Call:
         endpoint: Where alone it may go; None where litellm decides.
         secret: The API key, which errors of some servers repeat.
         status: HTTP status of the answer, once there is one.
+        error: What the server said is wrong, as far as that is repeated; None where the answer is no error.
     """
 
     endpoint: Endpoint | None = None
     secret: str | None = None
     status: int | None = None
+    error: str | None = None
 
 
 _CALL: ContextVar[Call] = ContextVar("haqa_agent_call")
@@ -121,8 +123,9 @@ async def _guarded(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandle
     body = _BoundedBody(response.content, response.headers.get("Content-Encoding", "").lower())
     response.content = cast("aiohttp.StreamReader", body)
     if response.status >= 400:
-        left = json.dumps(structured_error(await _read(body), call_.secret)).encode()
-        response.content = cast("aiohttp.StreamReader", _ErrorBody(body, left))
+        left = structured_error(await _read(body), call_.secret)
+        call_.error = left["error"]["message"]
+        response.content = cast("aiohttp.StreamReader", _ErrorBody(body, json.dumps(left).encode()))
     return response
 
 

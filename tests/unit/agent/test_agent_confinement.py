@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.fakes.recording_server import RecordingServer
+from tests.fakes.recording_server import RawServer, RecordingServer
 from tests.unit.agent import asking_models
 
 from haqa_operator.agent.client import LLMClient
@@ -207,6 +207,23 @@ def test_nothing_but_an_errors_message_is_repeated(provider: str, body: str, cap
     assert HIDDEN not in caplog.text
 
 
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm", "anthropic"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"SSH-2.0-{HIDDEN}\r\n",
+        f"HTTP/1.1 200 {HIDDEN}\r\nContent-Length: 100\r\n\r\n{HIDDEN}",
+        f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{HIDDEN}\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\nno header {HIDDEN}\r\n\r\n",
+        f"HTTP/1.1 500 {HIDDEN}\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["ssh", "short", "chunks", "header", "reason"],
+)
+def test_nothing_of_an_answer_that_is_no_http_is_repeated(provider: str, answer: str) -> None:
+    with RawServer(answer.encode()) as server:
+        assert HIDDEN not in refusal(provider, server.url)
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500])
 def test_an_errors_message_is_repeated_short_without_the_key(provider: str, status: int) -> None:
@@ -214,7 +231,7 @@ def test_an_errors_message_is_repeated_short_without_the_key(provider: str, stat
     body = json.dumps({"error": {"message": message, "type": "overloaded_error"}}).encode()
     with RecordingServer(status, body) as server:
         sentence = refusal(provider, server.url)
-    assert "the model is busy with (key removed)" in sentence
+    assert '("the model is busy with (key removed)' in sentence.replace(f"HTTP {status}: ", "")
     assert KEY not in sentence
     assert sentence.isprintable()
     assert len(sentence) < 500
