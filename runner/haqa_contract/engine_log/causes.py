@@ -104,7 +104,7 @@ def core_is_dead(log: EngineLog) -> bool:
 
 
 def _after_start(log: EngineLog) -> list[Message]:
-    """Messages since the engine last became ready, before it was asked to stop."""
+    """Messages since the engine became ready, if it did, and before it was asked to stop."""
     ready = next((number for number, line in enumerate(log.lines) if _READY.match(line)), -1)
     stopped = next((number for number, line in enumerate(log.lines) if _ASKED_TO_STOP.match(line)), len(log.lines))
     return [message for message in messages(log) if ready < message.first < stopped]
