@@ -11,7 +11,7 @@ from tests.unit.tuning.pool_states import BASELINE, INT8, trial
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.status import ModelFacts
-from haqa_operator.cluster.build.pool_manifests import PoolManifests
+from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
 from haqa_operator.cluster.installation import Installation
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.model_length import MaxModelLen
@@ -110,5 +110,5 @@ def test_a_model_of_a_bucket_is_checked_against_what_was_measured() -> None:
 
 
 def test_an_unknown_artifact_is_not_served() -> None:
-    with pytest.raises(ValueError, match="no artifact"):
+    with pytest.raises(CannotDeploy, match="does not say which artifact it served"):
         winner(trial(1, INT8, 150), hub())
