@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -14,6 +15,7 @@ from haqa_operator.agent.context import AgentContext, PromptModel, model_name
 from haqa_operator.agent.credentials import EnvironmentCredentials
 from haqa_operator.agent.strategy import agent_or_fallback
 from haqa_operator.api import AgentSpec, QuantizationTuning, SearchStrategy, SpecError, load_tuning
+from haqa_operator.api.loading import sentences
 from haqa_operator.api.tuning import Budget
 from haqa_operator.replay.executor import TableExecutor
 from haqa_operator.replay.recorder import MemoryRecorder, SilentObserver
@@ -73,8 +75,7 @@ def _adjusted(
 ) -> QuantizationTuning:
     spec, search = tuning.spec, tuning.spec.search
     if agent_model is not None:
-        known = search.agent.model_dump() if search.agent else {}
-        agent = AgentSpec.model_validate({**known, "model": agent_model, "api_base": agent_api_base})
+        agent = _agent(search.agent, agent_model, agent_api_base)
         search = search.model_copy(update={"agent": agent, "strategy": SearchStrategy.AGENT})
     if strategy is not None:
         search = search.model_copy(update={"strategy": strategy})
@@ -82,6 +83,14 @@ def _adjusted(
     if budget is not None:
         limits = Budget.model_validate({**limits.model_dump(), "max_trials": budget})
     return tuning.model_copy(update={"spec": spec.model_copy(update={"search": search, "budget": limits})})
+
+
+def _agent(known: AgentSpec | None, model: str, api_base: str | None) -> AgentSpec:
+    fields = known.model_dump(by_alias=True) if known else {}
+    try:
+        return AgentSpec.model_validate({**fields, "model": model, "apiBase": api_base})
+    except ValidationError as error:
+        raise SpecError([f"--agent-model or --agent-api-base: {text}" for text in sentences(error, fields)]) from None
 
 
 def _run(tuning: QuantizationTuning, table: Table, seed: int, noise_percent: float, stderr: Console) -> ReplayReport:

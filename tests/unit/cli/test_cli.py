@@ -120,6 +120,17 @@ def test_a_replay_without_an_agent_says_so_in_one_line(tmp_path: Path) -> None:
     assert "no agent configured (search.agent), so bayesian search proposes every trial" in output
 
 
+@pytest.mark.parametrize("address", ["http://user:pass-word@host/v1", "host:8000/v1", "http://host/v1?x="])
+def test_an_address_of_an_llm_that_is_none_is_one_sentence(tmp_path: Path, address: str) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(TABLE)
+    options = ("--agent-model", "openai/x", "--agent-api-base", address)
+    code, output = run("replay", table, tuning(tmp_path), *options)
+    assert code == 2
+    assert output.startswith("error: --agent-model or --agent-api-base: apiBase: ")
+    assert "pass-word" not in output
+
+
 def test_doctor_names_a_missing_environment_and_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAQA_SERVING_PYTHON", str(tmp_path / "bin" / "python"))
     missing = [finding for finding in examine(tmp_path) if finding.level is Level.MISSING]
