@@ -66,7 +66,7 @@ def resume(file: TuningFile, out: Out = Path("results"), as_json: AsJson = False
 
 @app.command()
 def report(file: TuningFile, out: Out = Path("results"), as_json: AsJson = False) -> None:
-    """Print the answer of a tuning and write report.html again; measures nothing."""
+    """Print the answer of a tuning, or what it has so far, and write report.html again; measures nothing."""
     try:
         write_reports(file, out, as_json=as_json)
     except SpecError as error:
