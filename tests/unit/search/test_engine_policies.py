@@ -66,18 +66,16 @@ def test_weights_that_do_not_fit_are_told_with_the_numbers() -> None:
 
 
 def test_utilization_is_the_share_that_counts() -> None:
-    tight = reason(nvidia("NVIDIA-L4"), profile=model(), gpu_memory_utilization=0.6)
-    assert "gpu-memory-utilization 0.6 leaves of NVIDIA-L4" in present(tight)
+    tight = present(reason(nvidia("NVIDIA-L4"), profile=model(), gpu_memory_utilization=0.6))
+    assert "gpu-memory-utilization 0.6 leaves of NVIDIA-L4" in tight
 
 
 def test_model_length_needs_its_cache_before_anything_runs() -> None:
     """vLLM does not start when the KV cache is smaller than one sequence of max-model-len."""
     accelerator, profile = nvidia("NVIDIA-L4"), model()
     assert reason(accelerator, profile=profile, max_model_len=8192) is None
-    found = reason(accelerator, profile=profile, max_model_len=131072)
-    assert present(found).startswith(
-        "one sequence of 131072 tokens need 16.0 GiB of KV cache; weights under BF16 leave"
-    )
+    found = present(reason(accelerator, profile=profile, max_model_len=131072))
+    assert found.startswith("one sequence of 131072 tokens need 16.0 GiB of KV cache; weights under BF16 leave")
     assert reason(accelerator, "W4A16", profile=profile, max_model_len=65536) is None
     assert reason(accelerator, "W4A16", profile=profile, max_model_len=131072, kv_cache_dtype="fp8") is None
 
@@ -111,18 +109,16 @@ def test_a_length_of_the_configuration_goes_before_the_pool_s() -> None:
 
 def test_with_the_automatic_length_a_workload_that_memory_does_not_hold_is_infeasible() -> None:
     workload = Workload(input_tokens=100_000, output_tokens=1000, concurrency=(1,))
-    found = reason(nvidia("NVIDIA-L4"), profile=model(), workload=workload)
-    assert present(found).startswith(
-        "one sequence of 101000 tokens need 12.3 GiB of KV cache; weights under BF16 leave"
-    )
+    found = present(reason(nvidia("NVIDIA-L4"), profile=model(), workload=workload))
+    assert found.startswith("one sequence of 101000 tokens need 12.3 GiB of KV cache; weights under BF16 leave")
 
 
 def test_without_chunked_prefill_a_step_of_the_longest_sequence_takes_memory() -> None:
-    chunked = memory_of(case(nvidia(), profile=model()))
-    whole = memory_of(case(nvidia(), profile=model(), enable_chunked_prefill=False))
-    short = memory_of(case(nvidia(), profile=model(), enable_chunked_prefill=False, max_model_len=2048))
-    assert present(whole).reserve_gib > 4 * present(chunked).reserve_gib
-    assert present(short).reserve_gib == present(chunked).reserve_gib
+    chunked = present(memory_of(case(nvidia(), profile=model())))
+    whole = present(memory_of(case(nvidia(), profile=model(), enable_chunked_prefill=False)))
+    short = present(memory_of(case(nvidia(), profile=model(), enable_chunked_prefill=False, max_model_len=2048)))
+    assert whole.reserve_gib > 4 * chunked.reserve_gib
+    assert short.reserve_gib == chunked.reserve_gib
 
 
 def test_lightest_load_has_to_fit_and_the_heaviest_may_wait() -> None:
@@ -130,9 +126,8 @@ def test_lightest_load_has_to_fit_and_the_heaviest_may_wait() -> None:
     light = Workload(input_tokens=4000, output_tokens=96, concurrency=(1, 256))
     heavy = Workload(input_tokens=4000, output_tokens=96, concurrency=(256,))
     assert reason(accelerator, profile=profile, workload=light) is None
-    assert "256 concurrent requests of 4096 tokens need 128.0 GiB" in present(
-        reason(accelerator, profile=profile, workload=heavy)
-    )
+    found = present(reason(accelerator, profile=profile, workload=heavy))
+    assert "256 concurrent requests of 4096 tokens need 128.0 GiB" in found
 
 
 def test_cache_shrinks_with_its_type_and_the_window() -> None:
@@ -151,14 +146,13 @@ def test_cpu_keeps_the_cache_that_its_variable_says() -> None:
 
 
 def test_cache_that_is_set_too_small_says_so() -> None:
-    found = reason(cpu(), profile=model(), max_model_len=131072, VLLM_CPU_KVCACHE_SPACE=4)
-    assert "need 16.0 GiB of KV cache; it is set to 4.0 GiB" in present(found)
+    found = present(reason(cpu(), profile=model(), max_model_len=131072, VLLM_CPU_KVCACHE_SPACE=4))
+    assert "need 16.0 GiB of KV cache; it is set to 4.0 GiB" in found
 
 
 def test_weights_and_cache_share_the_memory_of_a_cpu_machine() -> None:
-    assert "more than the 12.0 GiB that Xeon has beside 4 GiB of KV cache" in present(
-        reason(cpu(memory_gib=16), profile=model())
-    )
+    found = present(reason(cpu(memory_gib=16), profile=model()))
+    assert "more than the 12.0 GiB that Xeon has beside 4 GiB of KV cache" in found
     assert reason(cpu(memory_gib=32), profile=model()) is None
 
 
@@ -192,8 +186,8 @@ def test_settings_go_together(engine: dict[str, Any], sentence: str | None) -> N
 
 def test_workload_longer_than_the_model_takes() -> None:
     workload = Workload(input_tokens=2000, output_tokens=100)
-    found = reason(nvidia(), profile=model(LLAMA_SMALL), workload=workload)
-    assert present(found).startswith(
+    found = present(reason(nvidia(), profile=model(LLAMA_SMALL), workload=workload))
+    assert found.startswith(
         "the model takes 2048 tokens, less than the 2100 tokens of one request (input 2000 + output"
     )
 
@@ -217,15 +211,15 @@ def test_parallelism_fits_the_replica_and_the_heads(count: int, engine: dict[str
 def test_group_may_not_lie_on_both_sides_of_a_cut() -> None:
     profile = model(LLAMA_SMALL, intermediate_size=2816)
     accelerator = nvidia("NVIDIA-H100-80GB-HBM3", count=4)
-    found = reason(accelerator, "W4A16", "gptq", 128, profile=profile)
-    assert "group size 128 does not divide the 2816/4 columns of down_proj" in present(found)
+    found = present(reason(accelerator, "W4A16", "gptq", 128, profile=profile))
+    assert "group size 128 does not divide the 2816/4 columns of down_proj" in found
     assert reason(accelerator, "W4A16", "gptq", 64, profile=profile) is None
 
 
 def test_block_may_not_lie_on_both_sides_of_a_cut() -> None:
     profile = model(LLAMA_SMALL, num_key_value_heads=4, intermediate_size=4096)
-    found = reason(nvidia("NVIDIA-H100-80GB-HBM3", count=4), "FP8-BLOCK", profile=profile)
-    assert "blocks of 128 rows do not divide the 256/4 rows of k_proj" in present(found)
+    found = present(reason(nvidia("NVIDIA-H100-80GB-HBM3", count=4), "FP8-BLOCK", profile=profile))
+    assert "blocks of 128 rows do not divide the 256/4 rows of k_proj" in found
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,9 @@ def test_search_goes_on_while_no_limit_is_reached() -> None:
 
 def test_baseline_is_no_trial_of_the_budget() -> None:
     assert stopped(*trials(100, 110), max_trials=2) is None
-    reason = stopped(*trials(100, 110, 120), max_trials=2)
-    assert present(reason).cause is StopCause.MAX_TRIALS
-    assert present(reason).sentence == "2 trials beside the baseline have run (budget.maxTrials 2)"
+    reason = present(stopped(*trials(100, 110, 120), max_trials=2))
+    assert reason.cause is StopCause.MAX_TRIALS
+    assert reason.sentence == "2 trials beside the baseline have run (budget.maxTrials 2)"
 
 
 def test_trial_that_is_still_running_does_not_count() -> None:
@@ -61,16 +61,16 @@ def test_trial_that_is_still_running_does_not_count() -> None:
 
 
 def test_space_that_has_been_tried_is_exhausted() -> None:
-    reason = stopped(*trials(100, 110), left=0)
-    assert present(reason).cause is StopCause.EXHAUSTED
-    assert present(reason).sentence == "every feasible configuration has been tried"
+    reason = present(stopped(*trials(100, 110), left=0))
+    assert reason.cause is StopCause.EXHAUSTED
+    assert reason.sentence == "every feasible configuration has been tried"
 
 
 def test_failed_trials_have_a_limit_of_their_own() -> None:
     assert stopped(*trials(100, None, 110), max_failed_trials=2) is None
-    reason = stopped(*trials(100, None, 110, None), max_failed_trials=2)
-    assert present(reason).cause is StopCause.MAX_FAILED_TRIALS
-    assert present(reason).sentence == (
+    reason = present(stopped(*trials(100, None, 110, None), max_failed_trials=2))
+    assert reason.cause is StopCause.MAX_FAILED_TRIALS
+    assert reason.sentence == (
         "2 trials have failed (budget.maxFailedTrials 2), the last with EngineOOM: out of memory"
     )
 
@@ -87,18 +87,18 @@ def test_failed_baseline_is_not_one_of_the_failed_trials() -> None:
 def test_machine_hours_of_all_trials_count() -> None:
     hours = [trial.machine_hours(0.5) for trial in trials(100, 110, 120)]
     assert stopped(*hours, max_gpu_hours=1.6) is None
-    reason = stopped(*hours, max_gpu_hours=1.5)
-    assert present(reason).cause is StopCause.MAX_GPU_HOURS
-    assert present(reason).sentence == "the trials have used 1.50 machine-hours (budget.maxGpuHours 1.5)"
+    reason = present(stopped(*hours, max_gpu_hours=1.5))
+    assert reason.cause is StopCause.MAX_GPU_HOURS
+    assert reason.sentence == "the trials have used 1.50 machine-hours (budget.maxGpuHours 1.5)"
 
 
 def test_duration_counts_from_the_first_trial() -> None:
     budget: dict[str, Any] = {"max_duration": timedelta(minutes=30)}
     assert stopped(now=100.0, started=None, **budget) is None
     assert stopped(now=1000.0 + 1799, started=1000.0, **budget) is None
-    reason = stopped(now=1000.0 + 1800, started=1000.0, **budget)
-    assert present(reason).cause is StopCause.MAX_DURATION
-    assert present(reason).sentence == "the search has run for 30.0 minutes (budget.maxDuration 30m)"
+    reason = present(stopped(now=1000.0 + 1800, started=1000.0, **budget))
+    assert reason.cause is StopCause.MAX_DURATION
+    assert reason.sentence == "the search has run for 30.0 minutes (budget.maxDuration 30m)"
 
 
 PATIENT = Search(stop_after_no_improvement=3)
@@ -106,9 +106,9 @@ PATIENT = Search(stop_after_no_improvement=3)
 
 def test_trials_without_improvement_are_counted_from_the_last_one() -> None:
     assert stopped(*trials(100, 120, 90, 80), search=PATIENT) is None
-    reason = stopped(*trials(100, 120, 90, 80, None), search=PATIENT)
-    assert present(reason).cause is StopCause.NO_IMPROVEMENT
-    assert present(reason).sentence == (
+    reason = present(stopped(*trials(100, 120, 90, 80, None), search=PATIENT))
+    assert reason.cause is StopCause.NO_IMPROVEMENT
+    assert reason.sentence == (
         "3 trials in a row have not found a better configuration (search.stopAfterNoImprovement 3)"
     )
     assert stopped(*trials(100, 120, 90, 80, 130), search=PATIENT) is None
@@ -129,8 +129,8 @@ def test_faster_trial_that_breaks_a_constraint_is_no_improvement() -> None:
 def test_nothing_feasible_yet_is_said_so() -> None:
     limit = (Constraint(metric="perplexity", max=10),)
     bad = [t.metric("perplexity", 12.0) for t in trials(100, 150, 160, 170)]
-    reason = stopped(*bad, constraints=limit, search=PATIENT)
-    assert "have not found one that keeps the constraints" in present(reason).sentence
+    reason = present(stopped(*bad, constraints=limit, search=PATIENT))
+    assert "have not found one that keeps the constraints" in reason.sentence
 
 
 def test_smaller_latency_is_an_improvement() -> None:
@@ -142,8 +142,8 @@ def test_smaller_latency_is_an_improvement() -> None:
     assert stopped(*built, objective=objective, search=Search(stop_after_no_improvement=2)) is None
     worse = make_trial(4).tried("W4A16", "rtn", max_num_seqs=9).metric("itl", 15.9)
     again = make_trial(5).tried("W4A16", "rtn", max_num_seqs=10).metric("itl", 17.0)
-    reason = stopped(*built, worse, again, objective=objective, search=Search(stop_after_no_improvement=2))
-    assert present(reason).cause is StopCause.NO_IMPROVEMENT
+    reason = present(stopped(*built, worse, again, objective=objective, search=Search(stop_after_no_improvement=2)))
+    assert reason.cause is StopCause.NO_IMPROVEMENT
 
 
 @pytest.mark.parametrize(("bound", "ends"), [(None, False), (130.0, False), (123.5, True), (100.0, True)])

@@ -180,9 +180,8 @@ def test_failure_has_its_reason_and_says_what_was_wrong(pod: PodBuilder, reason:
     # The startup probe's case needs its fifteen minutes.
     seen = observe(pod, now=1200)
     assert seen.phase is TrialPhase.FAILED
-    assert (present(seen.failure).reason.value, words in present(seen.failure).message) == (reason, True), present(
-        seen.failure
-    ).message
+    failure = present(seen.failure)
+    assert (failure.reason.value, words in failure.message) == (reason, True), failure.message
 
 
 def test_what_was_found_out_before_a_failure_is_kept() -> None:
@@ -223,10 +222,8 @@ def test_report_that_does_not_fit_is_read_from_the_log() -> None:
 
 
 def test_report_whose_log_is_gone_is_missing() -> None:
-    assert (
-        present(observe(make_pod().measured("log:"), logs={"measure": ""}).failure).reason
-        is FailureReason.METRICS_MISSING
-    )
+    failure = present(observe(make_pod().measured("log:"), logs={"measure": ""}).failure)
+    assert failure.reason is FailureReason.METRICS_MISSING
 
 
 def test_measure_that_ends_as_if_all_was_well_is_asked_for_its_log() -> None:
@@ -261,10 +258,8 @@ def test_trial_that_its_queue_has_taken_back_has_no_deadline() -> None:
 
 def test_deadline_does_not_hide_what_failed_before_it() -> None:
     job = make_job().condition("FailureTarget", "DeadlineExceeded", "", 7200)
-    assert (
-        present(observe(make_pod().measured(GATE, exit_code=3), job, 7300).failure).reason
-        is FailureReason.ACCURACY_GATE
-    )
+    failure = present(observe(make_pod().measured(GATE, exit_code=3), job, 7300).failure)
+    assert failure.reason is FailureReason.ACCURACY_GATE
 
 
 @pytest.mark.parametrize(
