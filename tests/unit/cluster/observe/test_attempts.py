@@ -65,11 +65,11 @@ def test_success_is_the_reports_of_all_parts_and_the_time_when_measuring_ended()
     seen = observe(make_pod().measured(DONE), now=9000)
     assert seen.phase is TrialPhase.SUCCEEDED
     assert seen.failure is None
-    assert present(seen.report).artifact == ARTIFACT
-    assert present(seen.report).load == DONE.load
-    assert present(present(seen.report).engine).startup_s == 59
-    assert present(present(seen.report).engine).version == "0.32.0"
-    assert "--model=/haqa/model" in present(present(seen.report).engine).args
+    report = present(seen.report)
+    assert (report.artifact, report.load) == (ARTIFACT, DONE.load)
+    engine = present(report.engine)
+    assert (engine.startup_s, engine.version) == (59, "0.32.0")
+    assert "--model=/haqa/model" in engine.args
     assert (seen.started, seen.scheduled, seen.finished) == (T0, T0 + 1, T0 + 260)
     assert (seen.node, seen.logs_wanted) == ("node-1", ())
 
