@@ -338,7 +338,7 @@ class Output(ResourceModel):
 
 
 class Confirmation(ResourceModel):
-    """After the search, winner and baseline are measured again, alternately, so that the machine's drift cancels out."""
+    """After the search, winner and baseline are measured again alternately, so that the machine's drift cancels out."""
 
     rounds: Annotated[int, Field(ge=0, le=50)] = 5
     """Pairs of windows a concurrency level; 0 = no confirmation"""
