@@ -25,13 +25,13 @@ class ModelSource(Contract):
 
 
 class Calibration(Contract):
-    """Text that quantization looks at."""
+    """Text that quantization is calibrated on."""
 
     dataset: str = "builtin://python-stdlib/calibration"
     """builtin://python-stdlib/SPLIT, file:///path (.jsonl with a `text` field, or .txt),
     hf://datasets/org/name?split=S&field=F&config=C, or s3://bucket/key"""
     samples: int = Field(default=128, ge=1)
-    """Pieces of text to look at"""
+    """Pieces of text"""
     sequence_length: int = Field(default=512, ge=8)
     """Tokens per sample"""
     seed: int = 0

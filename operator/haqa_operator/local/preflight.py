@@ -28,7 +28,7 @@ def local_problems(tuning: QuantizationTuning) -> list[str]:
 
 
 def model_problems(uri: str) -> list[str]:
-    """What is wrong with a model folder; remote models are looked at when they are fetched."""
+    """What is wrong with a model folder; remote models are checked when they are fetched."""
     if not uri.startswith("file://"):
         return []
     where, path = f"spec.model.uri: {uri}", Path(uri.removeprefix("file://"))

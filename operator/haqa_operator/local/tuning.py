@@ -1,4 +1,4 @@
-"""A tuning on this machine: every pool in turn, from the file to the decision."""
+"""A tuning on this machine: one pool after another, from the file to the decision."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def trial_status(
     if failure is None and report.load is None:
         failure = Failure(
             reason=FailureReason.METRICS_MISSING,
-            message="the measuring step ended without numbers; look at measure.log in the trial's folder",
+            message="the measuring step ended without numbers; see measure.log in the trial's folder",
         )
     seconds = finished - started
     return TrialStatus(
