@@ -12,6 +12,7 @@ from typing import Any
 
 from haqa_operator.api import NodePool, TuningSpec
 from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.hardware.instruction_sets import onednn_isa
 
 
 def fingerprint(
@@ -29,11 +30,15 @@ def fingerprint(
         "calibration": spec.calibration.model_dump(mode="json"),
         "fixedEngine": spec.search.fixed_engine,
         "env": pool.env,
-        "hardware": [accelerator.vendor, accelerator.product, accelerator.count, accelerator.isa, accelerator.cores],
+        "hardware": [
+            accelerator.vendor,
+            accelerator.product,
+            accelerator.count,
+            onednn_isa(accelerator),
+            accelerator.cores,
+        ],
         "engine": engine_version,
     }
-    if accelerator.onednn_cap:
-        parts["onednnCap"] = accelerator.onednn_cap
     if serving := spec.serving.model_dump(mode="json", exclude_none=True):
         parts["serving"] = serving
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -54,5 +54,11 @@ def test_a_cap_of_onednn_is_another_machine() -> None:
     assert capped != printed()
 
 
+def test_results_of_a_capped_pool_from_before_the_cap_was_told_apart_are_still_found() -> None:
+    spec = make_tuning().obj().spec
+    before = fingerprint(spec, spec.node_pools[0], replace(CPU, isa="avx2"), "files-1", "0.32.0")
+    assert fingerprint(spec, spec.node_pools[0], replace(CPU, onednn_cap="avx2"), "files-1", "0.32.0") == before
+
+
 def test_two_lengths_are_two_runs() -> None:
     assert printed(serving={"maxModelLen": 4096}) != printed(serving={"maxModelLen": 8192})
