@@ -26,7 +26,7 @@ class ServedEngine(Contract):
 
 
 class CompareRequest(Contract):
-    """Winner and baseline, both warm and side by side, measured alternately so that drift of the machine cancels out."""
+    """Winner and baseline, both warm and side by side, measured alternately so that the machine's drift cancels out."""
 
     contract: Literal[1] = CONTRACT_VERSION
     winner: ServedEngine
