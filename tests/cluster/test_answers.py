@@ -56,7 +56,7 @@ def test_a_winner_waits_for_approval_and_then_serves(place: Workplace) -> None:
     place.until(lambda: "AwaitingApproval" in place.described("careful"), "the winner waits")
     assert deployments(place) == []
     (pool,) = place.tuning("careful")["status"]["pools"]
-    command = pool["message"].partition("To put it out: ")[2]
+    command = pool["message"].partition("To deploy it: ")[2]
     assert command.startswith("kubectl annotate --overwrite quantizationtuning careful haqa.dev/approve=")
     assert ("careful", "AwaitingApproval") in events(place, "careful")
     place.api.run(*command.split()[1:])

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 from tests.cluster.kubectl import Kubectl
-from tests.fakes.api_server_contract import CONFIG_MAP, ApiServerContract
+from tests.fakes.api_server_contract import ApiServerContract
 
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.cluster.edges.api_server import ApiRefused, ApiUnavailable
+from haqa_operator.cluster.edges.api_server import ApiRefused
 from haqa_operator.cluster.edges.kubernetes_api import KubernetesApi
 
 
@@ -40,14 +40,6 @@ def somebody(kubectl: Kubectl) -> Another:
 
 class TestKubernetesApi(ApiServerContract):
     pass
-
-
-def test_a_server_that_is_not_there_is_to_be_asked_again(kubectl: Kubectl, tmp_path: object) -> None:
-    api = KubernetesApi.connect(str(kubectl.kubeconfig))
-    api.list(CONFIG_MAP, kubectl.namespace)
-    api._dynamic.client.configuration.host = "https://127.0.0.1:9"
-    with pytest.raises(ApiUnavailable):
-        api.list(CONFIG_MAP, kubectl.namespace)
 
 
 def test_an_immutable_field_is_refused_with_the_servers_own_sentence(api: KubernetesApi, kubectl: Kubectl) -> None:

@@ -153,7 +153,7 @@ def test_a_deployment_of_somebody_else_is_not_touched(operator: OperatorProcess,
     before = api.get("deployment", "demo-full")["spec"]
     api.apply(tuning(pools=("full",)))
     found = in_phase(api, "Failed", operator.log)
-    assert "not of this tuning" in pool_of(found, "full")["message"]
+    assert "was not made by this tuning" in pool_of(found, "full")["message"]
     assert api.get("deployment", "demo-full")["spec"] == before
 
 

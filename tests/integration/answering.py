@@ -1,7 +1,7 @@
-"""Which models an engine on this CPU answers with: `python answering.py MODEL...`, by the serving environment's Python.
+"""Which models an engine on this CPU answers with: a program for the serving environment, MODEL... its arguments.
 
-vLLM is imported once; every model gets a fork, because a kernel that is missing may end the process. Prints a JSON
-object: model -> null, or the end of what went wrong.
+vLLM is imported once; every model gets a fork, because a kernel that is missing may end the process. The last line of
+JSON that it prints: model -> null, or the end of what went wrong.
 """
 
 import json

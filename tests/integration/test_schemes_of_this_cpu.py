@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from tests.integration.quantize_bench import Bench
 from tests.integration.this_cpu import ruled_out_here, schemes_of_cpus
 
 from haqa_contract import Scheme
-from haqa_operator.local.environments import serving_environment
+from haqa_runner.serve.launching import Spawn
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -24,13 +23,17 @@ ON_SOME_CPU = schemes_of_cpus()
 
 
 @pytest.fixture(scope="module")
-def problems(shared: Bench) -> dict[Scheme, str | None]:
+def problems(engines: Spawn, shared: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[Scheme, str | None]:
     """What keeps this machine's engine from answering, by scheme; None where it answers."""
     places = {scheme: _model(shared, scheme) for scheme in ON_SOME_CPU}
-    command = [serving_environment().python, Path(__file__).with_name("answering.py"), *places.values()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=dict(os.environ))
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    program = Path(__file__).with_name("answering.py").read_text()
+    folder = tmp_path_factory.mktemp("answering")
+    environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    asking = engines(["-c", program, *map(str, places.values())], environment, folder, folder / "log")
+    code = asking.wait(500)
+    log = (folder / "log").read_text()
+    assert code == 0, log[-3000:]
+    found = json.loads(next(line for line in reversed(log.splitlines()) if line.startswith("{")))
     return {scheme: found[str(place)] for scheme, place in places.items()}
 
 

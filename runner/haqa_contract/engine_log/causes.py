@@ -8,6 +8,7 @@ writes once it has been asked to stop.
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -19,7 +20,7 @@ _POINTER = re.compile(
     r"Engine core initialization failed|Frontend process failed during engine core initialization"
     r"|WorkerProc initialization failed|Executor failed\.|\bEngineDeadError\b|AsyncEngineDeadError|MQEngineDeadError"
     r"|MQLLMEngine is already dead|Engine process (?:\(pid \d+\) died|failed to start)|Engine loop is not running"
-    r"|\bdied unexpectedly|\bdied with exit code -?\d+|Ray workers have not started successfully"
+    r"|\bdied unexpectedly|\bdied with exit code -?\d+|\bdied, exit code: -?\d+|Ray workers have not started successfully"
     r"|see stack trace above for the actual cause|Background loop has errored|Input socket thread died during startup"
     r"|resource_tracker|^(?:\S+\.)?(?:CancelledError|SystemExit|KeyboardInterrupt|GeneratorExit)\b"
     r"|^ChildProcessError\b|^EOFError$"
@@ -43,12 +44,12 @@ _STOPPING = re.compile(
     r"shut(?:ting)?[ _-]?down|terminat|kill|exit|destroy|clean(?:ing|ed)? ?up|engine dead|abort|died", re.I
 )
 _DEAD_CORE = re.compile(
-    r"EngineCore encountered a fatal error|EngineDeadError|\bdied unexpectedly|\bdied with exit code"
+    r"EngineCore encountered a fatal error|EngineDeadError|\bdied unexpectedly|\bdied with exit code|\bdied, exit code"
     r"|MQLLMEngine is already dead|Engine process \(pid \d+\) died"
 )
 _GROUP = re.compile(r"^(?:\w+\.)*(?:Base)?ExceptionGroup\b")
 _DIED = re.compile(
-    r"\bdied unexpectedly|\bdied with exit code|Failed core proc\(s\): \{|A worker died or was killed|Engine process"
+    r"\bdied unexpectedly|\bdied with exit code|\bdied, exit code|Failed core proc\(s\): \{|A worker died or was killed|Engine process"
 )
 _EXIT_CODE = re.compile(r"exit code:? (?P<one>-?\d+)|\{[^}]*: (?P<core>-?\d+)")
 
@@ -59,6 +60,11 @@ class Death:
 
     exit_code: int | None
     line: int
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether a signal ended it, other than the one by which the engine ends the processes that are left."""
+        return self.exit_code is not None and self.exit_code < 0 and self.exit_code != -signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def findings(log: EngineLog) -> Findings:
     """What ended the engine, as far as its log says."""
     relevant = _after_start(log)
     deaths = [death for message in relevant if (death := _death(message)) is not None]
-    signalled = next((death for death in deaths if death.exit_code is not None and death.exit_code < 0), None)
+    signalled = next((death for death in deaths if death.was_killed), None)
     own = [cause for message in relevant if (cause := _without_pointers(message)) is not None]
     worked = _last_work(log)
     ranked = sorted(
@@ -158,8 +164,8 @@ def _quoted(relevant: list[Message]) -> Message | None:
     for message in relevant:
         for one in message.raised:
             found = _QUOTING_POINTER.search(one.text)
-            if found is not None:
-                text = found["quoted"] or found["worker"]
+            text = (found["quoted"] or found["worker"] or "").strip() if found is not None else ""
+            if text:
                 return replace(message, raised=(Raised(text),))
     return None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,14 +15,20 @@ LINE_LIMIT = 240
 _LONGEST_LINE = 20_000
 """Characters of a line that are read; the configuration that vLLM prints has some 5,000."""
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_COLOUR = re.compile(r"(?:\x1b|\^\[)\[[0-9;]*[A-Za-z]|\[(?:\d{1,2};)?\d{1,2}m(?=[(\s]|[A-Z]{4,8} )")
+"""Also as `cat -v` shows them, and without the escape character, which some collectors take out."""
 _COLLECTOR = re.compile(
-    r"^(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) (?:std(?:out|err) [FP] )?)?"  # kubectl --timestamps, CRI
+    r"^(?:[>│] ?)*"  # quoted in a mail or an issue, or copied out of k9s
+    r"(?:\[pod/[^\]\s]+\] )?"  # kubectl --prefix
+    r"(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)(?: (?:std(?:out|err) [FP] )?|(?=$)))?"  # --timestamps, CRI
     r"(?:[A-Za-z][\w.-]*\s+\| ?)?"  # docker compose
+    r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ [\w.\-@]+\[\d+\]: ?)?"  # journald, syslog
 )
+_NAME = r"(?:[^()]|\((?:[^()]|\([^()]*\))*\)){0,80}?\bpid=\d+[^()]{0,40}"
 _PREFIX = re.compile(
     r"^(?:\[rank\d+\]: ?)?"
-    r"(?:\((?P<process>(?:[\w.\-]+ )?(?:rank=\d+ )?pid=\d+(?:, ip=[\w.:]+)?)\) ?)?"
+    rf"(?:\({_NAME}\) (?=\([^\n]{{0,80}}\bpid=\d))*"  # of the process that passes the line on
+    rf"(?:\((?P<process>{_NAME})\) ?)?"
     r"(?:\[rank\d+\]: ?)?"
     r"(?:(?P<stamp>(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) "
     r"\d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)? (?:\[[^\]]*\]|\S+:\d+\])) ?)?"
@@ -61,7 +68,7 @@ class EngineLog:
     @cached_property
     def marked(self) -> tuple[Line, ...]:
         """Without carriage-return progress bars, colours, collectors' prefixes and blank lines."""
-        last_drawn = (line.rstrip("\r").rpartition("\r")[-1] for line in self.text.split("\n"))
+        last_drawn = (line.rstrip("\r").rpartition("\r")[-1] for line in _out_of_json(self.text.split("\n")))
         kept: list[Line] = []
         paragraph = False
         for text in last_drawn:
@@ -90,11 +97,46 @@ class EngineLog:
         return tuple(line[:LINE_LIMIT] for line in self.lines[max(0, end - TAIL_LINES) : end])
 
 
+def _out_of_json(lines: Sequence[str]) -> Iterator[str]:
+    """Lines as the process wrote them, where Docker or a logging configuration made JSON of them."""
+    for line in lines:
+        record = _record(line)
+        if record is None:
+            yield line
+            continue
+        docker = record.get("log")
+        if isinstance(docker, str):
+            yield docker.rstrip("\n")
+            continue
+        level = next((str(record[key]).upper() for key in _JSON_LEVELS if key in record), "INFO")
+        stamp = f"{level if level in _LEVELS else 'INFO'} 01-01 00:00:00 [json:0] "
+        parts = (record.get(key) for key in (*_JSON_MESSAGES, *_JSON_TRACEBACKS))
+        for text in dict.fromkeys(part for part in parts if isinstance(part, str)):
+            yield from (stamp + one for one in text.split("\n"))
+
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_JSON_LEVELS = ("level", "levelname", "severity", "log_level")
+_JSON_MESSAGES = ("message", "msg", "event")
+_JSON_TRACEBACKS = ("exc_info", "exception", "stack_trace", "stack")
+
+
+def _record(line: str) -> dict[str, object] | None:
+    if not line.startswith("{") or not line.rstrip().endswith("}"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    known = ("log", *_JSON_MESSAGES)
+    return record if isinstance(record, dict) and any(isinstance(record.get(key), str) for key in known) else None
+
+
 def _line(text: str, paragraph: bool) -> Line:
     bare = _COLLECTOR.sub("", _COLOUR.sub("", text[:_LONGEST_LINE]), count=1)
     found = _PREFIX.match(bare)
     process, stamp, level = (found["process"], found["stamp"], found["level"]) if found else (None, None, None)
-    rest = (bare[found.end() :] if found else bare).rstrip()
+    rest = (bare[found.end() :] if found else bare).rstrip(" \t\r│")
     if level is None and (server := _SERVER.match(rest)):
         level = server["level"]
     return Line(process or "", level or "", stamp or "", rest, paragraph)

@@ -8,6 +8,7 @@ has died. Processes write into one log, and their lines are interleaved; each pr
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -81,7 +82,12 @@ class Message:
 
 _Numbered = tuple[int, Line]
 
-_TRACEBACK = re.compile(r"^(?:Exception Group )?Traceback \(most recent call last\):|^Traceback$")
+_TRACEBACK = re.compile(
+    r"^(?:\S.{0,200}[:,] )?(?:Exception Group )?Traceback \(most recent call last\):|^Traceback$"
+    r"|^ray::\S+\(\) \(pid=\d+"
+)
+_REMOTE = re.compile(r"^(?:\w+\.)*RayTaskError(?:\([\w.]+\))?: ray::")
+"""What Ray raises for an exception in another process: that one's traceback follows, without a heading of its own."""
 _FRAME = re.compile(r'^\s+File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>\S+))?')
 _RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:\([\w.]+\))?(?::(?: |$)|$)")
 _BARE = re.compile(
@@ -98,6 +104,7 @@ _GROUP = re.compile(r"^(?:\w+\.)*(?:Base)?ExceptionGroup\b")
 _HARMLESS_HEADLINE = re.compile(
     r"^Exception ignored in|Task exception was never retrieved|^Exception in thread|Exception in ASGI application"
 )
+_DESCRIBED = re.compile(r"^(?:future|handle|task|source_traceback|transport|protocol): <")
 _MESSAGE_LINES = 40
 """Lines of an exception's message beyond which something else has begun."""
 
@@ -108,7 +115,10 @@ _ABORT = re.compile(
     r"^terminate called |^Fatal Python error: (?!_enter_buffered_busy|_PyThreadState_Attach)"
     r"|^(?:\[[^\]]*\] \S+: )?\*\*\* SIG[A-Z]+ received|^!+ \w+ encountered !+"
     r"|^(?:free|malloc|realloc|munmap_chunk)\(\): |^double free or corruption|^corrupted |^\*\*\* stack smashing"
-    r"|^LLVM ERROR: |^Intel MKL FATAL ERROR: |^OMP: Error #|^Inconsistency detected by ld\.so"
+    r"|^Memory access fault by GPU node-|^HW Exception by GPU node-|HSA_STATUS_ERROR\w*[: ]"
+    r"|^\[\S+:\d+:\d+:\d+\] Caught signal \d+ \(|^F\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+:\d+\] "
+    r"|^[^\s:]+: [^\s:]+:\d+: .*: Assertion [`'].*' failed\.$"
+    r"|\bLLVM ERROR: |^Intel MKL FATAL ERROR: |^OMP: Error #|^Inconsistency detected by ld\.so"
     r"|^[^\s=]+: symbol lookup error: |^[^\s=]+: error while loading shared libraries: "
     r"|^\[E\d+ [^\]]*\] .*terminated with exception: |^Failed: (?:Cuda|CUDA|HIP|NCCL|RCCL) error "
     r"|^(?:\(raylet[^)]*\) )?\d+ Workers? .*killed due to memory pressure"
@@ -130,7 +140,7 @@ _NATIVE = re.compile(
     r"(?:NCCL|RCCL)|CalledProcessError|Error building extension|Inductor|CompilationError|collect2|exit status"
 )
 _DEATH = re.compile(
-    r"\bdied unexpectedly|\bdied with exit code -?\d+|Failed (?:core|frontend) proc\(s\): "
+    r"\bdied unexpectedly|\bdied with exit code -?\d+|\bdied, exit code: -?\d+|Failed (?:core|frontend) proc\(s\): "
     r"|Engine process \(pid \d+\) died"
     r"|Engine process failed to start|A worker died or was killed"
 )
@@ -138,7 +148,8 @@ _ECHO = re.compile(r"^Dumping |\bwith config: |\bnon-default args: |\bargs: Name
 """Error lines that show settings or state, and no error."""
 _END_OF_RAW_MESSAGE = re.compile(
     r"^Process \S+:$|^\S+:\d+: \w*Warning: |^\[[WEIF]\d{4,} |^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):  +"
-    r"|^Exception raised from |^Loading safetensors checkpoint shards"
+    r"|^Exception raised from |^Loading safetensors checkpoint shards|^[^|]{0,80}\d+%\|"
+    r"|^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ "
 )
 
 
@@ -224,7 +235,7 @@ def _exceptions(block: Sequence[_Numbered], *, raw: bool) -> Iterator[Message]:
         else:
             if open_message is not None:
                 yield open_message
-            headline = block[index - 1][1].text if index else ""
+            headline = _headline(block, index)
             kind = Kind.REMARK if _HARMLESS_HEADLINE.search(headline) else Kind.EXCEPTION
             open_message = Message(kind, line.process, headline, (raised,), number, at)
         link = ""
@@ -241,7 +252,7 @@ def _parse(block: Sequence[_Numbered], index: int, *, raw: bool) -> tuple[Raised
     traceback = bool(_TRACEBACK.match(text))
     if traceback:
         position += 1
-        while position < len(block) and (text := _without_bars(block[position][1].text))[:1].isspace():
+        while position < len(block) and _inside(text := _without_bars(block[position][1].text)):
             frame = _FRAME.match(text)
             where = _place(frame) if frame else where
             position += 1
@@ -249,6 +260,8 @@ def _parse(block: Sequence[_Numbered], index: int, *, raw: bool) -> tuple[Raised
             return None
     elif not _BARE.match(text):
         return None
+    else:
+        where = _last_frame(block, index)
     end = position + 1
     while end < len(block) and end - position < _MESSAGE_LINES:
         line = block[end][1]
@@ -259,6 +272,24 @@ def _parse(block: Sequence[_Numbered], index: int, *, raw: bool) -> tuple[Raised
         end += 1
     lines = [text, *(_without_bars(line.text) for _, line in block[position + 1 : end])]
     return Raised(_without_echo("\n".join(lines)), where), block[position][0], end
+
+
+def _headline(block: Sequence[_Numbered], index: int) -> str:
+    """What stands before a traceback, apart from the objects that asyncio describes there."""
+    before = (line.text for _, line in reversed(block[max(0, index - 3) : index]))
+    return next((text for text in before if not _DESCRIBED.match(text)), "")
+
+
+def _last_frame(block: Sequence[_Numbered], index: int) -> str:
+    """Where an exception was raised whose traceback has lost its beginning."""
+    before = takewhile(lambda numbered: numbered[1].text[:1].isspace(), reversed(block[max(0, index - 4) : index]))
+    frame = next((frame for _, line in before if (frame := _FRAME.match(line.text))), None)
+    return _place(frame) if frame else ""
+
+
+def _inside(text: str) -> bool:
+    """Whether a line stands between a traceback's heading and its exception."""
+    return text[:1].isspace() or bool(_REMOTE.match(text))
 
 
 def _continues(line: Line, *, raw: bool) -> bool:
@@ -285,17 +316,36 @@ def _place(frame: re.Match[str]) -> str:
 
 
 _ECHOES = (
+    (re.compile(r"\n(?:CUDA|HIP|XPU) kernel errors might be asynchronously reported[^\n]*"), ""),
+    (re.compile(r"\nSearch for `\w+' in https?://[^\n]*"), ""),
+    (re.compile(r"\nFor debugging consider passing \w+=\d[^\n]*"), ""),
+    (re.compile(r"\nCompile with `TORCH_USE_\w+` to enable[^\n]*"), ""),
+    (re.compile(r"\nDevice-side assertion tracking was not enabled by user\.[^\n]*"), ""),
+    (re.compile(r"\nSet TORCH\w+=[^\n]*"), ""),
+    (re.compile(r"\nYou can suppress this exception and fall back to eager[^\n]*(?:\n +import torch[^\n]*\n +torch[^\n]*)?"), ""),
     (re.compile(r"\s*\[type=\w+, input_value=[^\n]*"), ""),  # pydantic
     (re.compile(r"\n\s*For further information visit [^\n]*"), ""),
     (re.compile(r"""(Command )(?:'\['|')([^\s',]+)[^\n]*?(?:'\]'|')( (?:returned|died|timed out))"""), r"\1'\2'\3"),
 )
 
 
+_TUPLE = re.compile(r"^(?P<type>[A-Za-z_][\w.]*: )(?P<parts>\((?:'[^\n]*'|\"[^\n]*\"),? ?\))(?=\n|$)")
+
+
 def _without_echo(text: str) -> str:
-    """Without the values and command lines that an exception repeats: they are settings, and no cause."""
+    """Without the values and command lines that an exception repeats, which are settings and no cause, and torch's
+    advice for its developers; and as one sentence, where somebody raised its parts."""
     for echo, kept in _ECHOES:
         text = echo.sub(kept, text)
-    return text
+    return _TUPLE.sub(lambda match: match["type"] + _joined(match["parts"]), text)
+
+
+def _joined(parts: str) -> str:
+    try:
+        read = ast.literal_eval(parts)
+    except (ValueError, SyntaxError):
+        return parts
+    return "".join(read) if all(isinstance(part, str) for part in read) else parts
 
 
 def _with_hints(message: Message, hints: Sequence[tuple[int, str]]) -> Message:
