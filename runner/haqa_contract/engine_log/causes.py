@@ -20,7 +20,8 @@ _POINTER = re.compile(
     r"Engine core initialization failed|Frontend process failed during engine core initialization"
     r"|WorkerProc initialization failed|Executor failed\.|\bEngineDeadError\b|AsyncEngineDeadError|MQEngineDeadError"
     r"|MQLLMEngine is already dead|Engine process (?:\(pid \d+\) died|failed to start)|Engine loop is not running"
-    r"|\bdied unexpectedly|\bdied with exit code -?\d+|\bdied, exit code: -?\d+|Ray workers have not started successfully"
+    r"|\bdied unexpectedly|\bdied with exit code -?\d+|\bdied, exit code: -?\d+"
+    r"|Ray workers have not started successfully"
     r"|see stack trace above for the actual cause|Background loop has errored|Input socket thread died during startup"
     r"|resource_tracker|^(?:\S+\.)?(?:CancelledError|SystemExit|KeyboardInterrupt|GeneratorExit)\b"
     r"|^ChildProcessError\b|^EOFError$"
@@ -49,7 +50,8 @@ _DEAD_CORE = re.compile(
 )
 _GROUP = re.compile(r"^(?:\w+\.)*(?:Base)?ExceptionGroup\b")
 _DIED = re.compile(
-    r"\bdied unexpectedly|\bdied with exit code|\bdied, exit code|Failed core proc\(s\): \{|A worker died or was killed|Engine process"
+    r"\bdied unexpectedly|\bdied with exit code|\bdied, exit code|Failed core proc\(s\): \{"
+    r"|A worker died or was killed|Engine process"
 )
 _EXIT_CODE = re.compile(r"exit code:? (?P<one>-?\d+)|\{[^}]*: (?P<core>-?\d+)")
 

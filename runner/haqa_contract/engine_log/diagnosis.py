@@ -85,10 +85,11 @@ def did_not_start(log_text: str, limit_s: float) -> Failure:
 def _known(log: EngineLog, found: Findings) -> Failure | None:
     """What a rule says of the cause, or, where there is none, of the last error line that a rule knows."""
     for message in (found.cause,) if found.cause is not None else found.remarks:
-        for rule in rules_for(message):
-            match = rule.pattern.search(message.text)
-            if match is not None:
-                return _failure(rule.reason, rule.sentence(match, log), log, message.last)
+        for text in (message.text, _one_line(message.text)):  # the second for what was wrapped on its way here
+            for rule in rules_for(message):
+                match = rule.pattern.search(text)
+                if match is not None:
+                    return _failure(rule.reason, rule.sentence(match, log), log, message.last)
     return None
 
 
@@ -125,6 +126,12 @@ def _one_line(text: str) -> str:
 
 def _of_death(log: EngineLog, death: Death) -> Failure:
     code = death.exit_code
+    if code is None and not any(line.level in ("DEBUG", "INFO", "WARNING") for line in log.marked[: death.line]):
+        message = (
+            "a process of the engine ended, and the beginning of its log, where it says why, is missing here; read the "
+            "whole log of the container"
+        )
+        return _failure(FailureReason.ENGINE_LOAD_FAILED, message, log, death.line)
     if code is None or code == -signal.SIGKILL:
         how = "was killed (SIGKILL)" if code is not None else "ended without an error message"
         return _failure(FailureReason.ENGINE_OOM, f"a process of the engine {how}{_MORE_MEMORY}", log, death.line)

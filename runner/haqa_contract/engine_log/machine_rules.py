@@ -70,6 +70,22 @@ def _collective(match: re.Match[str], log: EngineLog) -> str:
     )
 
 
+_COMPILERS = tuple(
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (r"nvcc (?:fatal|error)[^\n]*", r"\b(?:fatal )?error: [^\n]*", r"^FAILED: [^\n]*")
+)
+"""What compilers say of a build that fails, the ones that say most first."""
+
+
+def _build(match: re.Match[str], log: EngineLog) -> str:
+    said = next((found for pattern in _COMPILERS if (found := pattern.search(match.string))), match)
+    return (
+        f"a kernel that vLLM compiles when it starts does not build ({excerpt(said[0], 240)}); use an engine image "
+        "whose compiler and CUDA or ROCm version fit each other and the device, or leave out what needs the kernel ("
+        "for FlashInfer's sampler: VLLM_USE_FLASHINFER_SAMPLER=0 in the pool's env)"
+    )
+
+
 def _file_system(match: re.Match[str], log: EngineLog) -> str:
     path = match["path"] or "its cache"
     what = "is read-only" if match["what"] == "Read-only file system" else "may not be written or read by the engine"
@@ -97,6 +113,13 @@ RULES: tuple[Rule, ...] = (
             "this device has no kernel for the scheme "
             f"({excerpt(match['what'] or match['why'] or match['primitive'] or match['brgemm'])}); {_TAKE_OUT}"
         ),
+    ),
+    rule(
+        r"(?P<what>DeepGEMM backend is not available[^.\n]*"
+        r"|Assertion error \(\S*(?:csrc/apis|csrc/jit|deep_?gemm)\S*\): [^\n]*)",
+        _LOAD,
+        "the DeepGEMM kernels for FP8 do not work on this device in this image ({what}); set VLLM_USE_DEEP_GEMM=0 in "
+        "the pool's env, or " + _TAKE_OUT,
     ),
     rule(
         r"(?P<method>\S+) quantization is currently not supported in (?P<device>[^.\n]+)\.",
@@ -139,7 +162,8 @@ RULES: tuple[Rule, ...] = (
         _no_operator,
     ),
     rule(
-        r"no kernel image is available for execution on the device|hipErrorNoBinaryForGpu|invalid device function",
+        r"no kernel image is available for execution on the device|hipErrorNoBinaryForGpu|invalid device function"
+        r"|device kernel image is invalid",
         _LOAD,
         "this engine build has no kernels for this GPU's architecture; use an engine image that was built for it",
     ),
@@ -151,9 +175,35 @@ RULES: tuple[Rule, ...] = (
         "CUDA",
     ),
     rule(
+        r"system not yet initialized|cudaErrorSystemNotReady",
+        _LOAD,
+        "the node's NVLink fabric is not ready (CUDA error 802); start the NVIDIA fabric manager on the node, in the "
+        "driver's version",
+    ),
+    rule(
+        r"uncorrectable ECC error|cudaErrorECCUncorrectable|Uncorrectable NVLink error|GPU has fallen off the bus",
+        _LOAD,
+        lambda match, log: (
+            f"a GPU of this node is faulty ({excerpt(match[0])}); drain the node, and reset or replace the GPU"
+        ),
+    ),
+    rule(
+        r"CUDA-capable device\(s\) is/are busy or unavailable|cudaErrorDevicesUnavailable",
+        _LOAD,
+        "another process holds the GPU exclusively, or it is in prohibited mode; stop that process, or set the GPU's "
+        "compute mode to default",
+    ),
+    rule(
+        r"invalid device ordinal",
+        _LOAD,
+        "the engine is to run on more GPUs than it sees (invalid device ordinal); set gpusPerReplica (and "
+        "tensor-parallel-size) to what the node has, and leave CUDA_VISIBLE_DEVICES unset",
+    ),
+    rule(
         r"Failed to infer device type|No CUDA GPUs are available|No HIP GPUs are available|Found no NVIDIA driver"
         r"|no CUDA-capable device is detected|Unexpected error from cudaGetDeviceCount"
         r"|NVML: Driver/library version mismatch"
+        r"|CUDA unknown error - this may be due to an incorrectly set up environment|Device acquire failed"
         r"|NVMLError\w*|No XPU devices are available|UR_RESULT_ERROR_DEVICE_LOST",
         _LOAD,
         "vLLM cannot use this machine's accelerator; check the driver, the device plugin, and that the engine image is "
@@ -178,9 +228,16 @@ RULES: tuple[Rule, ...] = (
         "use an unchanged engine image",
     ),
     rule(
-        r"No such file or directory: '(?P<tool>ninja|gcc|g\+\+|c\+\+|cc|clang\+*|nvcc)'|Failed to find C compiler"
-        r"|InvalidCxxCompiler|No working C\+\+ compiler|Ninja is required|fatal error: Python\.h"
-        r"|Could not find nvcc|nvcc: (?:command )?not found",
+        r"Could not find nvcc|nvcc: (?:command )?not found|No such file or directory: '\S*nvcc'"
+        r"|CUDA_HOME environment variable is not set",
+        _LOAD,
+        "vLLM compiles kernels for this model when it starts, and the engine's image has no CUDA compiler (nvcc); use "
+        "an image with the CUDA toolkit, or leave out what needs the kernel (for FlashInfer's sampler: "
+        "VLLM_USE_FLASHINFER_SAMPLER=0 in the pool's env)",
+    ),
+    rule(
+        r"No such file or directory: '(?P<tool>ninja|gcc|g\+\+|c\+\+|cc|clang\+*)'|Failed to find C compiler"
+        r"|InvalidCxxCompiler|No working C\+\+ compiler|Ninja is required|fatal error: Python\.h",
         _LOAD,
         lambda match, log: (
             "vLLM compiles kernels for this model when it starts and found no "
@@ -193,6 +250,20 @@ RULES: tuple[Rule, ...] = (
         _LOAD,
         "kernels that vLLM compiles at start cannot be linked: lib{library} is missing; make the driver's libraries "
         "visible in the container (ldconfig, LIBRARY_PATH), or set enforce-eager",
+    ),
+    rule(
+        r"Ninja build failed|ninja: build stopped|Error building extension '[^']*'|nvcc (?:fatal|error)[^\n]*",
+        _LOAD,
+        _build,
+    ),
+    rule(
+        r"(?P<what>Graph compile failed[^\n]*|synNodeCreateWithId failed[^\n]*"
+        r"|[^\n]*Ran out of memory in memory space (?:smem|vmem|sflag)[^\n]*|XLA:TPU compile permanent error[^\n]*)",
+        _LOAD,
+        lambda match, log: (
+            f"the accelerator's compiler refuses the model's graph ({excerpt(match['what'], 240)}); lower "
+            "max-model-len or max-num-batched-tokens, leave this configuration out, or use another vLLM version"
+        ),
     ),
     rule(
         r"ptxas (?:fatal|error)[^\n]*|PTXASError|PassManager::run failed|CompilationError: [^\n]*",
@@ -226,14 +297,15 @@ RULES: tuple[Rule, ...] = (
     rule(
         r"^.*(?:NCCL|RCCL) error[^\n]*|^.*ncclSystemError[^\n]*|^.*ncclUnhandledCudaError[^\n]*"
         r"|^.*ncclInternalError[^\n]*|^.*ncclInvalidUsage[^\n]*|^.*DistBackendError: [^\n]*"
-        r"|^Failed: [^\n]*custom_all_reduce[^\n]*",
+        r"|^Failed: [^\n]*custom_all_reduce[^\n]*|^.*\boneCCL: [^\n]*|^.*HCCL function error[^\n]*"
+        r"|^.*hccl api failed[^\n]*|peer access is not supported[^\n]*",
         _LOAD,
         _collective,
     ),
     rule(
         r"an illegal memory access was encountered|device-side assert triggered|misaligned address|unspecified launch "
         r"failure|cudaErrorIllegalAddress|CUBLAS_STATUS_(?:EXECUTION_FAILED|INTERNAL_ERROR|NOT_SUPPORTED)[^\n]*"
-        r"|Memory access fault by GPU[^\n]*",
+        r"|Memory access fault by GPU[^\n]*|HW Exception by GPU[^\n]*|HSA_STATUS_ERROR\w*",
         _LOAD,
         lambda match, log: (
             f"a kernel crashed on the accelerator ({excerpt(match[0], 160)}); leave this configuration out, or use "
@@ -260,6 +332,18 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     rule(
+        r"(?P<what>NIXL_ERR_\w+|nixl\w+Error[^\n]*|\b(?:LMCache|Mooncake|mooncake)\w*[^\n]*(?:[Ff]ail|[Ee]rror)[^\n]*)",
+        _LOAD,
+        "the connector that transfers the KV cache cannot be set up ({what}); check its libraries and UCX_* variables "
+        "in the engine's image and the network between the engines, or take kv-transfer-config out",
+    ),
+    rule(
+        r"RayChannelTimeoutError",
+        _LOAD,
+        "a Ray worker of the engine did not answer in time; a kernel or a link between nodes hangs: check the network "
+        "between the nodes, or raise RAY_CGRAPH_get_timeout in the pool's env",
+    ),
+    rule(
         r"ActorDiedError|The actor died unexpectedly|RaySystemError|WorkerCrashedError",
         _LOAD,
         "a Ray worker of the engine died; its own log on its node says why (memory, /dev/shm and a crashed kernel are "
@@ -283,6 +367,12 @@ RULES: tuple[Rule, ...] = (
         "this configuration out, or raise VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS",
     ),
     rule(
+        r"^(?:asyncio\.exceptions\.)?TimeoutError\n +at (?:asyncio|vllm/engine/async)\S*",
+        _LOAD,
+        "a step of the engine took too long; a kernel or a link between GPUs hangs: leave this configuration out, or "
+        "raise VLLM_ENGINE_ITERATION_TIMEOUT_S in the pool's env",
+    ),
+    rule(
         r"Too many open files",
         _LOAD,
         "the engine may open too few files; raise the limit of open files (ulimit -n) of the node's containers",
@@ -293,9 +383,22 @@ RULES: tuple[Rule, ...] = (
         "the engine may start no more threads or processes; raise the pod's limit of processes (pids), or lower "
         "OMP_NUM_THREADS",
     ),
+    rule(
+        r"\b(?:CUDA|HIP|XPU)(?: driver| runtime)? error: (?P<what>[^\n]+)",
+        _LOAD,
+        "a kernel crashed on the accelerator ({what}); leave this configuration out, or use another vLLM version",
+    ),
 )
 
 CRASHES: tuple[Rule, ...] = (
+    rule(
+        r"(?P<what>LLVM ERROR: [^\n]*)|mlir::[^\n]*(?P<failed>Assertion [`'].*' failed)",
+        _LOAD,
+        lambda match, log: (
+            f"Triton cannot compile a kernel for this device ({excerpt(match['what'] or match['failed'], 240)}); use "
+            "an engine image made for it, another attention backend, or leave out what uses the kernel"
+        ),
+    ),
     rule(
         r"Fatal Python error: Illegal instruction|\bIllegal instruction\b|\*\*\* SIGILL received",
         _LOAD,
@@ -308,7 +411,8 @@ CRASHES: tuple[Rule, ...] = (
         "the engine's image is made for another CPU architecture than this node's; use an image for it",
     ),
     rule(
-        r"(?P<signal>Segmentation fault|Segfault|SIGSEGV|SIGFPE|Floating point exception|Aborted|SIGABRT"
+        r"(?P<signal>Assertion [`'][^\n]*' failed|Segmentation fault|Segfault|SIGSEGV|SIGFPE"
+        r"|Floating point exception|Aborted|SIGABRT"
         r"|double free or corruption|corrupted [^\n]+|free\(\): [^\n]+|malloc\(\): [^\n]+|stack smashing)",
         _LOAD,
         "a process of the engine crashed in native code ({signal}); leave this configuration out, or use another vLLM "

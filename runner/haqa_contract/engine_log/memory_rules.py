@@ -29,7 +29,7 @@ def _kv_cache_too_small(match: re.Match[str], log: EngineLog) -> str:
 
 
 def _accelerator(match: re.Match[str], log: EngineLog) -> str:
-    wanted = re.search(r"Tried to allocate ([\d.]+ \w+)", match.string)
+    wanted = re.search(r"(?:Tried|Attempting) to allocate ([\d.]+ ?[A-Za-z]+)", match.string)
     asked = f"it asked for {wanted[1]} more" if wanted else excerpt(match[0], 160)
     return f"the accelerator ran out of memory ({asked}); {_SMALLER}"
 
@@ -133,6 +133,12 @@ RULES: tuple[Rule, ...] = (
         "or raise gpu-memory-utilization",
     ),
     rule(
+        r"To serve at least one request with the model's max seq len",
+        _MEMORY,
+        "the KV cache is too small for one request of max-model-len; lower max-model-len, or give the cache more "
+        "(VLLM_CPU_KVCACHE_SPACE on CPU, gpu-memory-utilization or a smaller model on a GPU)",
+    ),
+    rule(
         r"No available memory for the cache blocks|Cannot auto-fit max_model_len: not enough GPU memory",
         _MEMORY,
         "no memory is left for the KV cache once the weights are loaded; raise gpu-memory-utilization, use more "
@@ -146,6 +152,8 @@ RULES: tuple[Rule, ...] = (
         r"|\b(?:CUBLAS|CUDNN|CUSOLVER|CUSPARSE|HIPBLAS|HIPSPARSE|CURAND)_STATUS_ALLOC(?:ATION)?_FAILED"
         r"|rocblas_status_memory_error|miopenStatusAllocFailed"
         r"|\b(?:UR|ZE|PI)_(?:RESULT_)?ERROR_OUT_OF_(?:DEVICE_MEMORY|RESOURCES)|\bPI_ERROR_MEM_OBJECT_ALLOCATION_FAILURE"
+        r"|RESOURCE_EXHAUSTED: (?![^\n]*memory space (?:smem|vmem|sflag)).*|\bPT_DEVMEM Allocation failed.*"
+        r"|\bNRT_RESOURCE\b.*|\bNRT_TENSOR_ALLOC.*|\bEL0004\b.*"
         r"|^(?:torch\.|torch\.\w+\.|\w+\.)?OutOfMemoryError\b(?!.*node running low).*",
         _MEMORY,
         _accelerator,

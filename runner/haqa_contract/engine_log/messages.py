@@ -118,7 +118,7 @@ _ABORT = re.compile(
     r"|^Memory access fault by GPU node-|^HW Exception by GPU node-|HSA_STATUS_ERROR\w*[: ]"
     r"|^\[\S+:\d+:\d+:\d+\] Caught signal \d+ \(|^F\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+:\d+\] "
     r"|^[^\s:]+: [^\s:]+:\d+: .*: Assertion [`'].*' failed\.$"
-    r"|\bLLVM ERROR: |^Intel MKL FATAL ERROR: |^OMP: Error #|^Inconsistency detected by ld\.so"
+    r"|LLVM ERROR: |^Intel MKL FATAL ERROR: |^OMP: Error #|^Inconsistency detected by ld\.so"
     r"|^[^\s=]+: symbol lookup error: |^[^\s=]+: error while loading shared libraries: "
     r"|^\[E\d+ [^\]]*\] .*terminated with exception: |^Failed: (?:Cuda|CUDA|HIP|NCCL|RCCL) error "
     r"|^(?:\(raylet[^)]*\) )?\d+ Workers? .*killed due to memory pressure"
@@ -322,7 +322,12 @@ _ECHOES = (
     (re.compile(r"\nCompile with `TORCH_USE_\w+` to enable[^\n]*"), ""),
     (re.compile(r"\nDevice-side assertion tracking was not enabled by user\.[^\n]*"), ""),
     (re.compile(r"\nSet TORCH\w+=[^\n]*"), ""),
-    (re.compile(r"\nYou can suppress this exception and fall back to eager[^\n]*(?:\n +import torch[^\n]*\n +torch[^\n]*)?"), ""),
+    (
+        re.compile(
+            r"\nYou can suppress this exception and fall back to eager[^\n]*(?:\n +import torch[^\n]*\n +torch[^\n]*)?"
+        ),
+        "",
+    ),
     (re.compile(r"\s*\[type=\w+, input_value=[^\n]*"), ""),  # pydantic
     (re.compile(r"\n\s*For further information visit [^\n]*"), ""),
     (re.compile(r"""(Command )(?:'\['|')([^\s',]+)[^\n]*?(?:'\]'|')( (?:returned|died|timed out))"""), r"\1'\2'\3"),

@@ -55,7 +55,7 @@ def _missing_weights(match: re.Match[str], log: EngineLog) -> str:
 
 
 def _other_tensors(match: re.Match[str], log: EngineLog) -> str:
-    what = excerpt(match["tensor"] or match["what"] or match[0], 240)
+    what = excerpt(match["tensor"] or match["what"] or match["shape"] or match[0], 240)
     return (
         f"the checkpoint of {_model(log)} does not have the tensors that vLLM expects of it ({what}); it is "
         f"incomplete, "
@@ -95,6 +95,12 @@ RULES: tuple[Rule, ...] = (
         _gated,
     ),
     rule(
+        r"(?P<what>Could not (?:send|receive) runai_re\w+[^\n]*)",
+        _FETCH,
+        "the model's files cannot be streamed from their storage ({what}); check model.uri, the credentials and the "
+        "endpoint, or take load-format out",
+    ),
+    rule(
         r"429 (?:Client Error|Too Many Requests)[^\n]*",
         _FETCH,
         "the hub refuses more requests for now (429); name a token (model.tokenSecretRef), or try again later",
@@ -131,7 +137,8 @@ RULES: tuple[Rule, ...] = (
     rule(
         r"^KeyError: '(?P<tensor>[\w.]*\.(?:weight|bias|qweight|g_idx|w13_\w+|w2_\w+|\w*scale\w*|absmax)[\w.]*)'"
         r"|Following weights were not initialized from checkpoint: (?P<what>[^\n]+)"
-        r"|There is no module or parameter named '[^']+' in \S+[^\n]*",
+        r"|There is no module or parameter named '[^']+' in \S+[^\n]*"
+        r"|^AssertionError(?:: (?P<shape>[^\n]+))?\n +at \S+ in (?:\w*weight_loader\w*|load_\w*weights?)$",
         _LOAD,
         _other_tensors,
     ),

@@ -150,6 +150,30 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     rule(
+        r"LoRA rank (?P<rank>\d+) is greater than max_lora_rank (?P<most>\d+)",
+        _LOAD,
+        "an adapter has LoRA rank {rank}, beyond max-lora-rank {most}; set max-lora-rank to at least {rank}",
+    ),
+    rule(
+        r"invalid (?P<kind>tool call|reasoning) parser: (?P<name>\S+)[^\n(]*(?P<known>\([^\n)]*\))?",
+        _LOAD,
+        lambda match, log: (
+            f"this vLLM has no {match['kind']} parser {match['name']} {excerpt(match['known'] or '', 300)}; correct "
+            "its name in search.fixedEngine, or take it out"
+        ),
+    ),
+    rule(
+        r"(?P<what>--enable-auto-tool-choice requires --tool-call-parser|[Tt]he supplied chat template[^\n]*)",
+        _LOAD,
+        "vLLM refuses its arguments: {what}; " + _FIX,
+    ),
+    rule(
+        r"VLLM_PORT '(?P<value>[^']*)' appears to be a URI",
+        _LOAD,
+        "a Service named vllm in the namespace makes Kubernetes set VLLM_PORT to {value}, which vLLM takes for its "
+        "port; rename that Service, or set enableServiceLinks: false on the pod",
+    ),
+    rule(
         r"(?P<cpu>[\w.]+) doesn't support auto CPU binding",
         _LOAD,
         "vLLM cannot bind its threads to cores by itself on {cpu}; name the cores in VLLM_CPU_OMP_THREADS_BIND, or set "
