@@ -30,6 +30,7 @@ from haqa_operator.cluster.edges.api_server import (
     TUNING,
     ApiError,
     ApiRefused,
+    ApiUnavailable,
     Kind,
 )
 
@@ -66,7 +67,11 @@ class InMemoryApiServer:
 
     def get(self, kind: Kind, name: str, namespace: str | None = None) -> Manifest | None:
         found = self._stored.get((kind, namespace, name))
-        return _copied(found.manifest) if found else None
+        if found is None:
+            return None
+        manifest: Manifest = _copied(found.manifest)
+        manifest["metadata"]["managedFields"] = [_managed(manager, paths) for manager, paths in found.owned.items()]
+        return manifest
 
     def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> list[Manifest]:
         matches = _selected_by(selector)
@@ -76,10 +81,10 @@ class InMemoryApiServer:
             if of == kind and namespace in (None, where) and matches(stored.manifest["metadata"].get("labels") or {})
         ]
 
-    def apply(self, manifest: Manifest) -> Manifest:
+    def apply(self, manifest: Manifest, manager: str = FIELD_MANAGER, *, force: bool = True) -> Manifest:
         kind = Kind.of(manifest)
         body = _without_status(manifest) if kind in _WITH_STATUS else _copied(manifest)
-        return self._merged(kind, body, FIELD_MANAGER)
+        return self._merged(kind, body, manager, force=force)
 
     def create(self, manifest: Manifest) -> Manifest | None:
         kind, metadata = Kind.of(manifest), manifest["metadata"]
@@ -136,7 +141,9 @@ class InMemoryApiServer:
             if of == kind and namespace in (None, where)
         )
 
-    def _merged(self, kind: Kind, body: Manifest, manager: str, replace_status: bool = False) -> Manifest:
+    def _merged(
+        self, kind: Kind, body: Manifest, manager: str, *, replace_status: bool = False, force: bool = True
+    ) -> Manifest:
         metadata = body["metadata"]
         address: Address = (kind, None if kind == NODE else metadata.get("namespace"), metadata["name"])
         stored = self._stored.get(address)
@@ -145,6 +152,11 @@ class InMemoryApiServer:
         base = {**before, "status": {}} if replace_status else before
         others = set().union(*(paths for name, paths in owned.items() if name != manager))
         mine = set(_leaves(body))
+        changed = {path for path in mine & others if _value(before, path) != _value(body, path)}
+        if changed and not force:
+            raise ApiUnavailable(f"409: conflict with another manager over {sorted(changed)}")
+        for name in owned.keys() - {manager}:
+            owned[name] -= changed
         after = _copied(base)
         for path in sorted(owned.get(manager, set()) - mine - others, key=len, reverse=True):
             _remove(after, path)
@@ -210,6 +222,28 @@ def _leaves(value: Any, path: Path_ = ()) -> Iterator[Path_]:
             yield from _leaves(item, (*path, f"[{key}={item[key]}]"))
     else:
         yield path
+
+
+def _value(where: Any, path: Path_) -> Any:
+    for part in path:
+        if part.startswith("["):
+            key, _, wanted = part[1:-1].partition("=")
+            where = next((item for item in where or () if str(item.get(key)) == wanted), None)
+        else:
+            where = where.get(part) if isinstance(where, dict) else None
+    return where
+
+
+def _managed(manager: str, paths: set[Path_]) -> Manifest:
+    """An entry of `managedFields`, without what is inside lists."""
+    fields: Manifest = {}
+    for path in paths:
+        node = fields
+        for part in path:
+            if part.startswith("["):
+                break
+            node = node.setdefault(f"f:{part}", {})
+    return {"manager": manager, "operation": "Apply", "fieldsV1": fields}
 
 
 def _merge(into: Manifest, body: Manifest) -> None:

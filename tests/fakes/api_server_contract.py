@@ -13,7 +13,17 @@ from typing import Any, Protocol
 import pytest
 
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.cluster.edges.api_server import EVENT, TRIAL, TUNING, ApiRefused, ApiServer, Kind
+from haqa_operator.cluster.edges.api_server import (
+    EVENT,
+    FIELD_MANAGER,
+    FIRST_WRITER,
+    TRIAL,
+    TUNING,
+    ApiRefused,
+    ApiServer,
+    ApiUnavailable,
+    Kind,
+)
 
 CONFIG_MAP = Kind("v1", "ConfigMap")
 _GARBAGE_LIMIT_S = 60.0
@@ -159,6 +169,38 @@ class ApiServerContract:
         assert api.apply(deployment(somebody.namespace))["spec"]["replicas"] == 2
         somebody.write(deployment(somebody.namespace, replicas=5))
         assert api.apply(deployment(somebody.namespace))["spec"]["replicas"] == 5
+
+    def test_what_another_manager_applies_stays_when_it_is_not_applied_any_more(
+        self, api: ApiServer, somebody: Somebody
+    ) -> None:
+        api.apply(deployment(somebody.namespace, replicas=2))
+        alone = deployment(somebody.namespace, replicas=2)
+        alone["spec"] = {"replicas": 2}
+        api.apply(alone, FIRST_WRITER)
+        assert api.apply(deployment(somebody.namespace))["spec"]["replicas"] == 2
+
+    def test_an_object_says_who_manages_its_fields(self, api: ApiServer, somebody: Somebody) -> None:
+        def managers() -> set[str]:
+            found = api.get(Kind("apps/v1", "Deployment"), "served", somebody.namespace)
+            assert found is not None
+            entries = found["metadata"]["managedFields"]
+            applied = [one for one in entries if one["operation"] == "Apply"]
+            return {one["manager"] for one in applied if "f:replicas" in one["fieldsV1"].get("f:spec", {})}
+
+        api.apply(deployment(somebody.namespace, replicas=2))
+        assert managers() == {FIELD_MANAGER}
+        api.apply(deployment(somebody.namespace, replicas=2), FIRST_WRITER)
+        api.apply(deployment(somebody.namespace))
+        assert managers() == {FIRST_WRITER}
+
+    def test_without_force_another_managers_field_is_not_changed(self, api: ApiServer, somebody: Somebody) -> None:
+        assert api.apply(config_map(somebody.namespace, a="1"), force=False)["data"] == {"a": "1"}
+        somebody.write(config_map(somebody.namespace, b="theirs"))
+        with pytest.raises(ApiUnavailable):
+            api.apply(config_map(somebody.namespace, a="1", b="ours"), force=False)
+        found = api.get(CONFIG_MAP, "settings", somebody.namespace)
+        assert found is not None
+        assert found["data"] == {"a": "1", "b": "theirs"}
 
     def test_spec_and_status_are_written_apart(self, api: ApiServer, somebody: Somebody) -> None:
         made = api.create({**trial(somebody.namespace), "status": {"phase": "Succeeded"}})

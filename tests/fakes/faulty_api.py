@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.cluster.edges.api_server import EVENT, POD, ApiServer, Kind
+from haqa_operator.cluster.edges.api_server import EVENT, FIELD_MANAGER, POD, ApiServer, Kind
 
 Answer = TypeVar("Answer")
 
@@ -56,8 +56,8 @@ class FaultyApi:
     def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> list[Manifest]:
         return self._through(Call("list", kind, selector), lambda: self._server.list(kind, namespace, selector))
 
-    def apply(self, manifest: Manifest) -> Manifest:
-        return self._through(_writing("apply", manifest), lambda: self._server.apply(manifest))
+    def apply(self, manifest: Manifest, manager: str = FIELD_MANAGER, *, force: bool = True) -> Manifest:
+        return self._through(_writing("apply", manifest), lambda: self._server.apply(manifest, manager, force=force))
 
     def create(self, manifest: Manifest) -> Manifest | None:
         return self._through(_writing("create", manifest), lambda: self._server.create(manifest))

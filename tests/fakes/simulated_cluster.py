@@ -110,7 +110,7 @@ class SimulatedCluster:
         self.api.stand_in({"apiVersion": "v1", "kind": "Pod", **pod}, "kubelet")
         status: dict[str, Any] = {"startTime": at(seconds - _TRIAL_S)}
         status["conditions"] = [{"type": "Complete", "status": "True", "lastTransitionTime": at(seconds)}]
-        self.api.stand_in({**job, "status": status}, "job-controller")
+        self._report(job, status, "job-controller")
 
     def _ended(self, pod: PodBuilder, request: TrialRequest, seconds: float) -> PodBuilder:
         began: dict[str, Any] = {"began": seconds - _TRIAL_S, "finished": seconds}
@@ -126,9 +126,13 @@ class SimulatedCluster:
     def _serve(self, deployment: Manifest) -> None:
         generation = deployment["metadata"]["generation"]
         ready = {"updatedReplicas": 1, "availableReplicas": 1} if self.serving else {"updatedReplicas": 1}
-        self.api.stand_in(
-            {**deployment, "status": {"observedGeneration": generation, **ready}}, "deployment-controller"
-        )
+        self._report(deployment, {"observedGeneration": generation, **ready}, "deployment-controller")
+
+    def _report(self, of: Manifest, status: Manifest, controller: str) -> None:
+        """Its status alone: a controller owns nothing of the spec."""
+        metadata = {name: of["metadata"][name] for name in ("name", "namespace")}
+        identity = {"apiVersion": of["apiVersion"], "kind": of["kind"], "metadata": metadata}
+        self.api.stand_in({**identity, "status": status}, controller)
 
 
 def reporting(reason: FailureReason, message: str = "it did not work; try another") -> Ending:

@@ -31,6 +31,7 @@ DENIED = 'admission webhook "policy.example" denied the request: image is not fr
 ONE_POOL: dict[str, Any] = {
     "nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}}],
     "search": {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8"], "algorithms": ["rtn"]},
+    "output": {"deployment": {"replicas": 3}},
 }
 
 

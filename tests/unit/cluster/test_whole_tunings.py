@@ -285,3 +285,22 @@ def test_a_finished_tuning_is_left_in_peace(operated: Operated) -> None:
     assert (operated.names(), operated.status()) == versions
     written = [call for call in operated.api.calls if call.writes]
     assert {call.kind.kind for call in written} <= {"Deployment", "Service"}
+
+
+def test_nothing_of_an_earlier_winner_stays_in_the_deployment(operated: Operated) -> None:
+    pools = [{"name": "full", "nodeSelector": {"pool": "full"}}]
+    search = {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8"], "algorithms": ["rtn"]}
+
+    def variables() -> set[str]:
+        found = operated.cluster.api.get(DEPLOYMENT, "demo-full", NAMESPACE)
+        assert found is not None
+        return {one["name"] for one in found["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+    operated.submit(nodePools=pools, search={**search, "fixedEngine": {"OMP_WAIT_POLICY": "active"}})
+    operated.run()
+    assert "OMP_WAIT_POLICY" in variables()
+    operated.submit(nodePools=pools, search=search)
+    operated.run(until=lambda status: status["phase"] == "Running")
+    assert "OMP_WAIT_POLICY" in variables(), "the earlier winner serves until there is another"
+    assert operated.run()["phase"] == "Succeeded"
+    assert "OMP_WAIT_POLICY" not in variables()

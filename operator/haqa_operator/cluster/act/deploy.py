@@ -9,7 +9,7 @@ from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import ModelFacts, PoolPhase
 from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
 from haqa_operator.cluster.build.statuses import PoolView
-from haqa_operator.cluster.edges.api_server import POD, ApiServer, Kind
+from haqa_operator.cluster.edges.api_server import FIELD_MANAGER, FIRST_WRITER, POD, ApiServer, Kind
 from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.deployments import serves, waits_for
 from haqa_operator.cluster.observe.snapshot import TuningSnapshot, label_selector
@@ -54,7 +54,7 @@ class Deployer:
         return {name.strip() for name in str(annotations.get(APPROVAL_ANNOTATION, "")).split(",")}
 
     def _deploy(self, view: PoolView, deployment: Manifest, service: Manifest) -> PoolView:
-        """Writes both or neither: what somebody else has made under one of the names stays as it is."""
+        """Writes both or neither: what somebody else has made under one of the names is left alone."""
         name = deployment["metadata"]["name"]
         existing = {manifest["kind"]: self._existing(manifest) for manifest in (deployment, service)}
         if not self.snapshot.tuning.spec.output.deployment.adopt:
@@ -65,16 +65,31 @@ class Deployer:
                     "output.deployment.name, or set output.deployment.adopt to take it over"
                 )
                 return replace(view, phase=PoolPhase.FAILED, problem=problem)
-        if existing["Deployment"] is None:
-            self.api.create(deployment)
-        # `replicas` belongs to whoever scales it from then on.
-        lasting = {**deployment, "spec": {k: v for k, v in deployment["spec"].items() if k != "replicas"}}
-        served = self.api.apply(lasting)
-        self.api.apply(service)
+        served = self._applied(deployment, existing["Deployment"])
+        self.api.apply(service, force=existing["Service"] is not None)
         if serves(served):
             return replace(view, phase=PoolPhase.SUCCEEDED, deployment=name)
         message = f"{view.message} Deployment {name}: {waits_for(served, self._pods_of(served))}"
         return replace(view, phase=PoolPhase.DEPLOYING, deployment=name, message=message)
+
+    def _applied(self, deployment: Manifest, existing: Manifest | None) -> Manifest:
+        """Sets `replicas` once; from then on the field belongs to whoever scales the Deployment.
+
+        A field that its only owner does not apply any more falls back to the API server's default. So `replicas` gets
+        an owner that applies nothing else before it is left out. Whatever else an earlier winner had goes.
+        """
+        replicas = deployment["spec"]["replicas"]
+        lasting = {**deployment, "spec": {name: v for name, v in deployment["spec"].items() if name != "replicas"}}
+        if existing is None:
+            # Not forced: somebody may have made one of this name since we asked.
+            self.api.apply(deployment, force=False)
+        elif _owns_replicas(existing):
+            replicas = existing["spec"]["replicas"]
+        else:
+            return self.api.apply(lasting)
+        metadata = {name: deployment["metadata"][name] for name in ("name", "namespace")}
+        self.api.apply({**deployment, "metadata": metadata, "spec": {"replicas": replicas}}, FIRST_WRITER)
+        return self.api.apply(lasting)
 
     def _existing(self, manifest: Manifest) -> Manifest | None:
         return self.api.get(Kind.of(manifest), manifest["metadata"]["name"], self.snapshot.namespace)
@@ -87,3 +102,13 @@ class Deployer:
         labels = existing["metadata"].get("labels") or {}
         wanted = {**MANAGED_BY, TUNING_LABEL: label(self.snapshot.tuning.metadata.name)}
         return all(labels.get(name) == value for name, value in wanted.items())
+
+
+def _owns_replicas(deployment: Manifest) -> bool:
+    """Whether the operator ended between creating the Deployment and handing its `replicas` over."""
+    ours = (
+        entry["fieldsV1"]
+        for entry in deployment["metadata"].get("managedFields", ())
+        if entry["manager"] == FIELD_MANAGER and entry["operation"] == "Apply"
+    )
+    return any("f:replicas" in fields.get("f:spec", {}) for fields in ours)

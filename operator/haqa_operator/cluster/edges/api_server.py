@@ -12,7 +12,7 @@ from haqa_operator.api.manifests import Manifest
 
 FIELD_MANAGER = "haqa-operator"
 FIRST_WRITER = "haqa-operator-creation"
-"""Owns what is set once and then belongs to others: a Deployment's replicas."""
+"""Owns what is set once and then belongs to others: a Deployment's replicas, and whatever is only ever created."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,11 @@ class ApiServer(Protocol):
     def list(self, kind: Kind, namespace: str | None = None, selector: str = "") -> list[Manifest]:
         """All objects that a label selector (equality and set-based) finds; cluster-wide without a namespace."""
 
-    def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply: makes the object, or changes what is ours of it; twice the same changes nothing."""
+    def apply(self, manifest: Manifest, manager: str = FIELD_MANAGER, *, force: bool = True) -> Manifest:
+        """Server-side apply: makes the object, or changes what is the manager's of it; twice the same changes nothing.
+
+        Without `force`, ApiUnavailable where a field would change that another manager owns.
+        """
 
     def create(self, manifest: Manifest) -> Manifest | None:
         """None where it is there already."""

@@ -67,8 +67,8 @@ class KubernetesApi:
         # The server leaves these two out in lists.
         return [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in items]
 
-    def apply(self, manifest: Manifest) -> Manifest:
-        return self._applied(manifest)
+    def apply(self, manifest: Manifest, manager: str = FIELD_MANAGER, *, force: bool = True) -> Manifest:
+        return self._applied(manifest, manager, force=force)
 
     def create(self, manifest: Manifest) -> Manifest | None:
         namespace = manifest["metadata"].get("namespace")
@@ -83,7 +83,7 @@ class KubernetesApi:
 
     def apply_status(self, manifest: Manifest) -> Manifest | None:
         try:
-            return self._applied(manifest, subresource="status")
+            return self._applied(manifest, FIELD_MANAGER, subresource="status")
         except ApiError as error:
             if _status(error) == _NOT_FOUND:
                 return None
@@ -122,7 +122,9 @@ class KubernetesApi:
         latest = max(found.items, key=lambda event: event.metadata.resource_version.zfill(20), default=None)
         return f"{latest.reason}: {latest.message}" if latest is not None else None
 
-    def _applied(self, manifest: Manifest, subresource: str | None = None) -> Manifest:
+    def _applied(
+        self, manifest: Manifest, manager: str, *, force: bool = True, subresource: str | None = None
+    ) -> Manifest:
         metadata = manifest["metadata"]
         return self._call(
             Kind.of(manifest),
@@ -131,8 +133,8 @@ class KubernetesApi:
             body=manifest,
             name=metadata["name"],
             namespace=metadata.get("namespace"),
-            field_manager=FIELD_MANAGER,
-            force_conflicts=True,
+            field_manager=manager,
+            force_conflicts=force,
         )
 
     def _call(self, kind: Kind, verb: str, *, subresource: str | None = None, **arguments: Any) -> Manifest:
