@@ -6,7 +6,7 @@ VENV := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: help envs demo demo-pools test unit integration engines timed generate docs lint format lock clean \
+.PHONY: help envs demo demo-pools test test-all unit integration engines timed generate docs lint format lock clean \
 	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-real
 
 help:  ## what there is
@@ -63,7 +63,7 @@ TIMED := tests/integration/test_measure_vllm.py tests/integration/test_measure_g
 engines: envs  ## against real llm-compressor and real vLLM engines: about 10 minutes on 2 cores
 	$(AS_CPU) $(VENV)/python -m pytest $(filter-out $(INTEGRATION) $(TIMED),$(wildcard tests/integration/test_*.py))
 
-timed: envs  ## the measuring of real engines, on a quiet machine; not part of `test`
+timed: envs  ## the measuring of real engines, on a quiet machine
 	$(AS_CPU) $(VENV)/python -m pytest $(TIMED)
 
 cluster: .venv/.ready  ## a real Kubernetes on this machine, without Docker; needs root and Go
@@ -78,31 +78,34 @@ images: .venv/.ready  ## IMAGES="operator runner" (default: operator): built wit
 cluster-down: .venv/.ready  ## stop it
 	@$(VENV)/python -m tests.cluster.local_cluster stop
 
-CLUSTER_FAST := $(addprefix tests/cluster/test_,cluster.py node_specs.py crds.py chart.py operator.py)
-CLUSTER_MORE := $(addprefix tests/cluster/test_,answers.py bucket.py failures.py installed.py pod_monitor.py)
+CLUSTER_FAULTS := $(addprefix tests/cluster/test_,agent_faults.py crashes.py disruptions.py faults.py \
+	prometheus_in_cluster.py stuck.py)
+CLUSTER := $(filter-out $(CLUSTER_FAULTS),$(wildcard tests/cluster/test_*.py))
 CLUSTER_BUILD = $(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
 
 # On a cluster of their own, or the one of HAQA_TEST_KUBECONFIG.
-cluster-fast: .venv/.ready  ## the cluster, the definitions, the chart, and the operator with stub engines
+cluster-fast: .venv/.ready  ## the cluster, the definitions, the chart, and the operator with stub engines and the chart's rights
 	@$(CLUSTER_BUILD)
-	$(VENV)/python -m pytest $(CLUSTER_FAST)
+	$(VENV)/python -m pytest -m "not nightly and not real" $(CLUSTER)
 
 cluster-more: .venv/.ready  ## failing trials in real pods, what becomes of answers, a bucket, the operator installed by Helm
-	@$(CLUSTER_BUILD)
-	$(VENV)/python -m pytest $(CLUSTER_MORE)
+	@$(CLUSTER_BUILD) all
+	$(VENV)/python -m pytest -m nightly $(CLUSTER)
 
-cluster-faults: .venv/.ready  ## crashes, lost nodes, outages, a real Prometheus: not part of `test`
-	@$(CLUSTER_BUILD)
-	$(VENV)/python -m pytest $(filter-out $(CLUSTER_FAST) $(CLUSTER_MORE),$(wildcard tests/cluster/test_*.py))
+cluster-faults: .venv/.ready  ## crashes, lost nodes, outages, a real Prometheus
+	@$(CLUSTER_BUILD) all
+	$(VENV)/python -m pytest $(CLUSTER_FAULTS)
 
 cluster-tests: cluster-fast cluster-more cluster-faults  ## all three
 
-cluster-real: envs  ## one tuning of two node types with real engines in pods, on a cluster of its own; not part of `test`
+cluster-real: envs  ## one tuning of two node types with real engines in pods, on a cluster of its own
 	test -n "$(HAQA_DEMO_MODEL)" || $(VENV)/haqa model demo
-	@$(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
+	@$(CLUSTER_BUILD) all
 	HAQA_CLUSTER_NODES=tests/cluster/real/nodes.yaml $(VENV)/python -m pytest -m real -s tests/cluster
 
-test: lint unit cluster-fast integration cluster-more engines  ## what has to pass before a change lands
+test: lint unit cluster-fast integration engines  ## what every change has to pass
+
+test-all: test cluster-more cluster-faults timed cluster-real  ## that and the rest, every night: about two hours on a quiet machine
 
 # The report is opened in a real browser.
 .cache/chromium.ready:

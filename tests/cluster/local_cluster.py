@@ -313,7 +313,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("action", choices=["build", "tools", "start", "load", "stop"])
     names = ", ".join(_BUILT)
-    parser.add_argument("archives", nargs="*", type=Path, help=f"images to load; {names} are built")
+    what = f"load: images, of which {names} are built; build: `all` for what only the nightly tests need too"
+    parser.add_argument("archives", nargs="*", type=Path, help=what)
     given = parser.parse_args()
     try:
         _carry_out(given.action, given.archives, configured())
@@ -330,10 +331,11 @@ def _carry_out(action: str, archives: list[Path], cluster: LocalCluster) -> None
             components()
             images()
             python_image()
-            prometheus_image()
-            s3_image()
-            operator_image()
             tools()
+            if archives == [Path("all")]:
+                prometheus_image()
+                s3_image()
+                operator_image()
         case "tools":
             tools()
         case "start":

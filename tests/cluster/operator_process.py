@@ -51,12 +51,14 @@ class OperatorProcess:
     program: Sequence[str] = ("-m", "haqa_operator.handlers.main")
     folders: Mapping[str, Path] = field(default_factory=dict)
     """More of this machine that pods see, each as /NAME."""
+    kubeconfig: Path | None = None
+    """Whose rights it has; None: kubectl's, which are all."""
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         environment = {
             **os.environ,
-            "KUBECONFIG": str(self.kubectl.kubeconfig),
+            "KUBECONFIG": str(self.kubeconfig or self.kubectl.kubeconfig),
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'runner'}",
             "HAQA_NAMESPACE": self.kubectl.namespace,
             "HAQA_RUNNER_IMAGE": PYTHON_IMAGE,

@@ -12,7 +12,7 @@ from tests.cluster.kubectl import Kubectl, Manifest, Refused
 from tests.cluster.tunings import pool_of, tuning
 from tests.cluster.workplace import Workplace, workplace
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

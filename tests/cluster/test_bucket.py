@@ -25,7 +25,7 @@ from tests.cluster.workplace import Workplace, namespace, workplace
 
 from haqa_contract import TrialReport
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 
 BUCKET = "haqa"
 STORE = f"s3://{BUCKET}/store"

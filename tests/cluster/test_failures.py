@@ -16,7 +16,7 @@ from tests.cluster.tunings import tuning
 from tests.cluster.waiting import wait_until
 from tests.cluster.workplace import LIMIT_S, Workplace, workplace
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 SMALL = {"memoryGib": 2}
 """A node of this size: its engines have a memory limit of three quarters of it, as on a real one."""

@@ -22,7 +22,7 @@ from tests.cluster.tunings import tuning
 from tests.cluster.waiting import wait_until
 from tests.cluster.workplace import emptied, supplied
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 
 TUNING_LIMIT_S = 240.0
 RELEASE = "haqa"

@@ -1,4 +1,7 @@
-"""The operator on a real cluster: real API server, scheduler, kubelets and pods; runner and engine are stubs."""
+"""The operator on a real cluster, with no right but the chart's: real API server, scheduler, kubelets and pods.
+
+Runner and engine are stubs.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.building import BUSYBOX_IMAGE
+from tests.cluster.helm import Helm
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.operator_process import OperatorProcess
+from tests.cluster.operator_rights import operator_kubeconfig
 from tests.cluster.tunings import pool_of, tuning
 from tests.cluster.waiting import wait_until
 from tests.cluster.workplace import emptied, supplied
@@ -27,8 +32,9 @@ def api(definitions: None, python_image: None, kubectl: Kubectl, tmp_path: Path)
 
 
 @pytest.fixture
-def operator(api: Kubectl, tmp_path: Path) -> Iterator[OperatorProcess]:
-    process = OperatorProcess(api, tmp_path / "operator.log")
+def operator(api: Kubectl, helm: Helm, tmp_path: Path) -> Iterator[OperatorProcess]:
+    rights = operator_kubeconfig(api, helm, tmp_path)
+    process = OperatorProcess(api, tmp_path / "operator.log", kubeconfig=rights)
     process.start()
     yield process
     process.stop()
@@ -45,6 +51,14 @@ def in_phase(api: Kubectl, phase: str, log: Path, name: str = "demo", limit_s: f
     return wait_until(probe, limit_s, f"{name} is {phase}", why_not)
 
 
+def same_command_as_measured(api: Kubectl, trial: str, deployment: str) -> None:
+    (job,) = api.list("job", f"haqa.dev/trial={trial}")
+    measured = next(c for c in job["spec"]["template"]["spec"]["initContainers"] if c["name"] == "vllm")
+    (served,) = api.get("deployment", deployment)["spec"]["template"]["spec"]["containers"]
+    for part in ("image", "command", "args", "env", "resources"):
+        assert served[part] == measured[part], part
+
+
 def test_two_pools_get_the_winner_of_their_own_hardware_served(operator: OperatorProcess, api: Kubectl) -> None:
     api.apply(tuning())
     found = in_phase(api, "Succeeded", operator.log)
@@ -54,23 +68,13 @@ def test_two_pools_get_the_winner_of_their_own_hardware_served(operator: Operato
     assert found["status"]["poolsDone"] == "2/2"
     assert found["status"]["trialsDone"] == "6/6"
     for pool in ("full", "avx2"):
+        same_command_as_measured(api, pool_of(found, pool)["best"]["trial"], f"demo-{pool}")
         deployment = api.get("deployment", f"demo-{pool}")
         assert deployment["status"]["availableReplicas"] == 1
         assert "ownerReferences" not in deployment["metadata"]
         assert api.get("service", f"demo-{pool}")["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
     assert "finalizers" not in found["metadata"]
     assert not any("kopf" in name for name in found["metadata"].get("annotations", {}))
-
-
-def test_what_is_served_is_what_was_measured(operator: OperatorProcess, api: Kubectl) -> None:
-    api.apply(tuning(pools=("full",)))
-    found = in_phase(api, "Succeeded", operator.log)
-    winner = pool_of(found, "full")["best"]["trial"]
-    (job,) = api.list("job", f"haqa.dev/trial={winner}")
-    measured = next(c for c in job["spec"]["template"]["spec"]["initContainers"] if c["name"] == "vllm")
-    (served,) = api.get("deployment", "demo-full")["spec"]["template"]["spec"]["containers"]
-    for part in ("image", "command", "args", "env", "resources"):
-        assert served[part] == measured[part], part
 
 
 def test_deleting_a_tuning_leaves_the_winner_and_takes_the_rest_even_without_an_operator(
@@ -105,6 +109,7 @@ def test_an_operator_killed_again_and_again_measures_nothing_twice(operator: Ope
     assert len(jobs()) == 4, "one Job for the model and one for each trial"
 
 
+@pytest.mark.nightly
 def test_a_suspended_tuning_starts_nothing_until_it_goes_on(operator: OperatorProcess, api: Kubectl) -> None:
     api.apply(tuning(pools=("full",), suspend=True))
     wait_until(lambda: api.get("quantizationtuning", "demo").get("status"), 60, "the operator has looked at it")
@@ -113,6 +118,7 @@ def test_a_suspended_tuning_starts_nothing_until_it_goes_on(operator: OperatorPr
     in_phase(api, "Succeeded", operator.log)
 
 
+@pytest.mark.nightly
 def test_a_pool_without_nodes_waits_and_says_for_what(operator: OperatorProcess, api: Kubectl) -> None:
     api.apply(tuning(pools=("nowhere",)))
 
@@ -126,6 +132,7 @@ def test_a_pool_without_nodes_waits_and_says_for_what(operator: OperatorProcess,
     assert api.get("quantizationtuning", "demo")["status"]["phase"] == "Pending"
 
 
+@pytest.mark.nightly
 def test_what_the_api_server_cannot_check_is_a_condition(operator: OperatorProcess, api: Kubectl) -> None:
     wrong = tuning(pools=("full",))
     wrong["spec"]["search"]["engine"] = {"max-num-seq": [8]}
@@ -137,6 +144,7 @@ def test_what_the_api_server_cannot_check_is_a_condition(operator: OperatorProce
     assert api.list("job") == []
 
 
+@pytest.mark.nightly
 def test_a_deployment_of_somebody_else_is_not_touched(operator: OperatorProcess, api: Kubectl) -> None:
     container = {"name": "main", "image": BUSYBOX_IMAGE, "command": ["sleep", "600"]}
     labels = {"app": "theirs"}
@@ -157,6 +165,7 @@ def test_a_deployment_of_somebody_else_is_not_touched(operator: OperatorProcess,
     assert api.get("deployment", "demo-full")["spec"] == before
 
 
+@pytest.mark.nightly
 def test_replicas_belong_to_others_once_the_deployment_is_there(operator: OperatorProcess, api: Kubectl) -> None:
     api.apply(tuning(pools=("full",), output={"deployment": {"replicas": 2}}))
     in_phase(api, "Succeeded", operator.log)

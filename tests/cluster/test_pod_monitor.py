@@ -13,6 +13,8 @@ from tests.unit.cluster.observe.pods import make_trial_pod
 
 from haqa_operator.cluster.build.trial_job import build_trial_job
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture
 def monitors(kubectl: Kubectl) -> Iterator[Kubectl]:
