@@ -2,8 +2,6 @@
 
 Samples are asked for as they were scraped (a range selector, each with its own timestamp), not resampled to steps:
 `rate()` and `increase()` extrapolate to the range's edges, which over a window of ten seconds can be off by a third.
-
-The names are the runner's (`haqa_runner.measure.engine_metrics`), which the control plane does not import.
 """
 
 from __future__ import annotations
@@ -15,24 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-COUNTERS = {
-    "generation_tokens": "vllm:generation_tokens_total",
-    "prompt_tokens": "vllm:prompt_tokens_total",
-    "requests": "vllm:request_success_total",
-    "preemptions": "vllm:num_preemptions_total",
-}
-HISTOGRAMS = {
-    "ttft": "vllm:time_to_first_token_seconds",
-    "itl": "vllm:inter_token_latency_seconds",
-    "e2e": "vllm:e2e_request_latency_seconds",
-    "queue": "vllm:request_queue_time_seconds",
-}
-FINISHED = ("stop", "length")
-"""Reasons that count as an answer; aborted requests are in the same counter."""
-STARTED = "process_start_time_seconds"
+from haqa_contract.engine_metrics import COUNTERS, FINISHED, STARTED, sums_and_counts
+
 _QUERIED = (
     *COUNTERS.values(),
-    *(f"{name}_{part}" for name in HISTOGRAMS.values() for part in ("sum", "count")),
+    *sums_and_counts(),
 )
 _OF_THE_METRIC = frozenset({"__name__", "model_name", "engine", "finished_reason"})
 """Labels that vLLM gives its series. All others say which target was scraped, and by whom."""

@@ -17,10 +17,9 @@ from itertools import pairwise
 from statistics import median
 
 from haqa_contract import Window
-from haqa_operator.metrics.prometheus_series import COUNTERS, HISTOGRAMS, Series, Target, targets_of
+from haqa_contract.engine_metrics import COUNTERS, DISAGREEMENT_LIMIT, HISTOGRAMS
+from haqa_operator.metrics.prometheus_series import Series, Target, targets_of
 
-DISAGREEMENT_LIMIT = 0.1
-"""The runner's own (`haqa_runner.measure.window`)."""
 _REACH = 2
 """Scrape intervals between an edge and the scrapes on both sides of it, at most: one may fail, no more."""
 _TIMING_SLACK_S = 0.1

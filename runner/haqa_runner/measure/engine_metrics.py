@@ -3,8 +3,6 @@
 vLLM counts every token at the step that makes it, so the difference of two readings over the time between them is its
 throughput whatever the clients were doing at the edges; that is the record. Its histogram buckets, though, are far too
 coarse for percentiles (inter-token latency: 10, 25, 50, 75 ms, ...), so of them only sums and counts are used.
-
-Metric names are those of vLLM's V1 engine (`vllm/v1/metrics/loggers.py`).
 """
 
 from __future__ import annotations
@@ -18,37 +16,22 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from haqa_contract import FailureReason
+from haqa_contract.engine_metrics import COUNTERS, FINISHED, HISTOGRAMS, STARTED, sums_and_counts
 from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.measure.endpoint import Endpoint
 
-COUNTERS = {
-    "generation_tokens": "vllm:generation_tokens_total",
-    "prompt_tokens": "vllm:prompt_tokens_total",
-    "cached_prompt_tokens": "vllm:prompt_tokens_cached_total",
-    "preemptions": "vllm:num_preemptions_total",
-}
-HISTOGRAMS = {
-    "ttft": "vllm:time_to_first_token_seconds",
-    "itl": "vllm:inter_token_latency_seconds",
-    "e2e": "vllm:e2e_request_latency_seconds",
-    "queue": "vllm:request_queue_time_seconds",
-}
-_SUCCESS = "vllm:request_success_total"
-_FINISHED = ("stop", "length")
-"""Reasons that count as an answer; aborted requests are in the same counter."""
+_COUNTERS = {**COUNTERS, "cached_prompt_tokens": "vllm:prompt_tokens_cached_total"}
 _RUNNING = "vllm:num_requests_running"
 _WAITING = "vllm:num_requests_waiting"
 _CACHE_USAGE = "vllm:kv_cache_usage_perc"
-_STARTED = "process_start_time_seconds"
 _REQUIRED = ("generation_tokens", "prompt_tokens")
 _OF_INTEREST = (
-    *COUNTERS.values(),
-    *(f"{name}_{part}" for name in HISTOGRAMS.values() for part in ("sum", "count")),
-    _SUCCESS,
+    *_COUNTERS.values(),
+    *sums_and_counts(),
     _RUNNING,
     _WAITING,
     _CACHE_USAGE,
-    _STARTED,
+    STARTED,
 )
 SCRAPE_TIMEOUT_S = 10.0
 
@@ -107,7 +90,7 @@ def parse_metrics(text: str, model: str, at: float) -> Reading:
             continue
         if name == _CACHE_USAGE:
             fullest = value if fullest is None else max(fullest, value)
-        elif name != _SUCCESS or labels.get("finished_reason") in _FINISHED:
+        elif name != COUNTERS["requests"] or labels.get("finished_reason") in FINISHED:
             totals[name] = totals.get(name, 0.0) + value
     missing = [COUNTERS[name] for name in _REQUIRED if COUNTERS[name] not in totals]
     if missing:
@@ -116,16 +99,16 @@ def parse_metrics(text: str, model: str, at: float) -> Reading:
             f"the engine's /metrics has no {missing[0]} for {model}; throughput cannot be measured: take "
             "disable-log-stats out of the engine's settings, and check that this is vLLM 0.9 or newer",
         )
-    counters = {short: totals.get(name, 0.0) for short, name in COUNTERS.items()}
+    counters = {short: totals.get(name, 0.0) for short, name in _COUNTERS.items()}
     return Reading(
         at=at,
-        counters={**counters, "requests": totals.get(_SUCCESS, 0.0)},
+        counters=counters,
         sums={short: totals[f"{name}_sum"] for short, name in HISTOGRAMS.items() if f"{name}_sum" in totals},
         counts={short: totals[f"{name}_count"] for short, name in HISTOGRAMS.items() if f"{name}_count" in totals},
         running=totals.get(_RUNNING, 0.0),
         waiting=totals.get(_WAITING, 0.0),
         kv_cache_usage=fullest,
-        process_started=totals.get(_STARTED),
+        process_started=totals.get(STARTED),
     )
 
 

@@ -31,13 +31,13 @@ from types import TracebackType
 from typing import Self
 
 from haqa_contract import Latency, Window
+from haqa_contract.engine_metrics import DISAGREEMENT_LIMIT
 from haqa_contract.failures import TrialFailure
 from haqa_contract.statistics import quantile
 from haqa_runner.measure.engine_metrics import Metrics, Reading, difference
 from haqa_runner.measure.placement import seconds_waited
 from haqa_runner.measure.traffic import SentRequest, Traffic
 
-DISAGREEMENT_LIMIT = 0.1
 _SAMPLE_S = 0.5
 """Between two looks at the gauges: each costs the engine's API process some 5 ms."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from haqa_contract import Latency, Window
-from haqa_operator.metrics.prometheus_series import COUNTERS, HISTOGRAMS, STARTED, Series
+from haqa_contract.engine_metrics import COUNTERS, HISTOGRAMS, STARTED
+from haqa_operator.metrics.prometheus_series import Series
 
 T0 = 1_800_000_000.0
 LATENCY = Latency(mean=1, p50=1, p90=2, p95=3, p99=4)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.metrics.scrapes import EVERY_2_S, Counter, scraped, series, steady, window
 
-from haqa_operator.metrics.prometheus_series import COUNTERS, STARTED, Series
+from haqa_contract.engine_metrics import COUNTERS, STARTED
+from haqa_operator.metrics.prometheus_series import Series
 from haqa_operator.metrics.prometheus_windows import NotYet, Restarted, Unreadable, windows_from_prometheus
 
 

@@ -11,18 +11,8 @@ from tests.unit.metrics.scrapes import EVERY_2_S, T0, scraped, steady, window
 from haqa_contract import LoadReport, TrialReport
 from haqa_operator.metrics.prometheus import PrometheusReading, read_once, read_serving_metrics
 from haqa_operator.metrics.prometheus_http import Refused, Unreachable
-from haqa_operator.metrics.prometheus_series import (
-    COUNTERS,
-    HISTOGRAMS,
-    STARTED,
-    Labels,
-    ScrapedPod,
-    Series,
-    samples_query,
-)
-from haqa_operator.metrics.prometheus_windows import DISAGREEMENT_LIMIT, Unreadable
-from haqa_runner.measure import engine_metrics
-from haqa_runner.measure.window import DISAGREEMENT_LIMIT as RUNNERS_LIMIT
+from haqa_operator.metrics.prometheus_series import Labels, ScrapedPod, Series, samples_query
+from haqa_operator.metrics.prometheus_windows import Unreadable
 
 POD = ScrapedPod("haqa", "trial-7-abc", "m")
 REPORT = TrialReport(trial="t", load=LoadReport(windows=(window(7, 17),)))
@@ -160,12 +150,3 @@ def test_the_query_covers_the_windows_with_scrapes_on_both_sides() -> None:
 def test_names_of_other_labels_are_used() -> None:
     query = samples_query(ScrapedPod("a", "b"), Labels("kubernetes_namespace", "kubernetes_pod_name"), 0, 10)
     assert 'kubernetes_namespace="a",kubernetes_pod_name="b"' in query
-
-
-def test_the_runner_reads_the_same_series_by_the_same_limit() -> None:
-    counted = {name: exported for name, exported in COUNTERS.items() if name != "requests"}
-    assert counted.items() <= engine_metrics.COUNTERS.items()
-    assert COUNTERS["requests"] == engine_metrics._SUCCESS
-    assert HISTOGRAMS == engine_metrics.HISTOGRAMS
-    assert STARTED == engine_metrics._STARTED
-    assert DISAGREEMENT_LIMIT == RUNNERS_LIMIT
