@@ -21,6 +21,7 @@ _COLLECTOR = re.compile(
     r"^(?:[>│] ?)*"  # quoted in a mail or an issue, or copied out of k9s
     r"(?:\[pod/[^\]\s]+\] )?"  # kubectl --prefix
     r"(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)(?: (?:std(?:out|err) [FP] )?|(?=$)))?"  # --timestamps, CRI
+    r"(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?: |$))?"  # Docker Desktop
     r"(?:[A-Za-z][\w.-]*\s+\| ?)?"  # docker compose
     r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ [\w.\-@]+\[\d+\]: ?)?"  # journald, syslog
 )

@@ -1,51 +1,29 @@
-"""The machine: its accelerators and their driver, the engine's build and libraries, compilers, network and files.
+"""The machine: its accelerators and their driver, the engine's libraries, network and files.
 
-Sources of the texts: torch, Triton, NCCL, glibc, the kernel's error strings, and vLLM 0.32 (platforms/*.py,
-model_executor/kernels, model_executor/layers/quantization, v1/executor/ray*, v1/engine/core_client.py).
+Sources of the texts: torch, NCCL, glibc, the kernel's error strings, and vLLM 0.32 (platforms/*.py, v1/executor/ray*,
+v1/engine/core_client.py).
 """
 
 from __future__ import annotations
 
 import re
-from itertools import takewhile
 
 from haqa_contract.engine_log.lines import EngineLog
 from haqa_contract.engine_log.rule import Rule, excerpt, rule
 from haqa_contract.failures import FailureReason
 
 _LOAD = FailureReason.ENGINE_LOAD_FAILED
-_KERNEL_REASON = re.compile(r"\bcannot implement\b|\brequires\b|\bdisabled\b|\bnot supported\b")
-_SHOWN_REASONS = 3
-_TAKE_OUT = "take the scheme out of the search for this pool"
-
-
-def _no_kernel(match: re.Match[str], log: EngineLog) -> str:
-    following = match.string[match.end() :].splitlines()[1:]
-    reasons = [line.strip(" .") for line in takewhile(_KERNEL_REASON.search, following)]
-    more = "; …" if len(reasons) > _SHOWN_REASONS else ""
-    why = f" ({'; '.join(reasons[:_SHOWN_REASONS])}{more})" if reasons else ""
-    return f"this device has no kernel for the scheme: {match['layer']} linear layers cannot run here{why}; {_TAKE_OUT}"
-
-
-def _capability_too_low(match: re.Match[str], log: EngineLog) -> str:
-    needed, present = (f"{number[:-1]}.{number[-1]}" for number in (match["needed"], match["present"]))
-    scheme = f"the quantization method {match['method']}" if match["method"] else "the quantization scheme"
-    return (
-        f"{scheme} needs compute capability {needed}, this GPU has {present}; take it out of the search for this pool"
-    )
-
-
-def _no_operator(match: re.Match[str], log: EngineLog) -> str:
-    operator = match["missing"] or match["run"] or match["absent"]
-    return (
-        f"this engine build has no such kernel for this device: {operator} (the device lacks instructions that it "
-        "needs, or the image is made for other hardware); take the scheme or setting that uses it out of the search "
-        "for this pool, or use the engine image for this hardware"
-    )
 
 
 def _port(match: re.Match[str], log: EngineLog) -> str:
-    return f"port {log.setting('port') or ''} is taken by another process; stop that, or name another port"
+    own = log.setting("port")
+    named = re.search(r"\bport: (\d+)", match.string)
+    if named and named[1] != own:
+        return (
+            f"port {named[1]}, which the engine chose for its own processes, is taken by another process; start the "
+            "engine again, and give it a network of its own (no hostNetwork)"
+        )
+    return f"port {own or ''} is taken by another process; stop that, or name another port"
 
 
 def _library(match: re.Match[str], log: EngineLog) -> str:
@@ -70,22 +48,6 @@ def _collective(match: re.Match[str], log: EngineLog) -> str:
     )
 
 
-_COMPILERS = tuple(
-    re.compile(pattern, re.MULTILINE)
-    for pattern in (r"nvcc (?:fatal|error)[^\n]*", r"\b(?:fatal )?error: [^\n]*", r"^FAILED: [^\n]*")
-)
-"""What compilers say of a build that fails, the ones that say most first."""
-
-
-def _build(match: re.Match[str], log: EngineLog) -> str:
-    said = next((found for pattern in _COMPILERS if (found := pattern.search(match.string))), match)
-    return (
-        f"a kernel that vLLM compiles when it starts does not build ({excerpt(said[0], 240)}); use an engine image "
-        "whose compiler and CUDA or ROCm version fit each other and the device, or leave out what needs the kernel ("
-        "for FlashInfer's sampler: VLLM_USE_FLASHINFER_SAMPLER=0 in the pool's env)"
-    )
-
-
 def _file_system(match: re.Match[str], log: EngineLog) -> str:
     path = match["path"] or "its cache"
     what = "is read-only" if match["what"] == "Read-only file system" else "may not be written or read by the engine"
@@ -101,71 +63,6 @@ RULES: tuple[Rule, ...] = (
         r"|EADDRINUSE|^zmq\.error\.ZMQError: Address already in use",
         _LOAD,
         _port,
-    ),
-    rule(r"Failed to find a kernel that can implement the (?P<layer>\S+) linear layer", _LOAD, _no_kernel),
-    rule(
-        r"(?:NotImplementedError: )?(?P<what>No compressed-tensors compatible scheme was found)"
-        r"|Forced (?P<type>\S+) kernel \S+ is not supported: (?P<why>[^\n]*)"
-        r"|(?P<primitive>could not create a primitive(?: descriptor)? for the \w+ primitive)"
-        r"|(?P<brgemm>\w+ Brgemm is only supported [^\n]*)",
-        _LOAD,
-        lambda match, log: (
-            "this device has no kernel for the scheme "
-            f"({excerpt(match['what'] or match['why'] or match['primitive'] or match['brgemm'])}); {_TAKE_OUT}"
-        ),
-    ),
-    rule(
-        r"(?P<what>DeepGEMM backend is not available[^.\n]*"
-        r"|Assertion error \(\S*(?:csrc/apis|csrc/jit|deep_?gemm)\S*\): [^\n]*)",
-        _LOAD,
-        "the DeepGEMM kernels for FP8 do not work on this device in this image ({what}); set VLLM_USE_DEEP_GEMM=0 in "
-        "the pool's env, or " + _TAKE_OUT,
-    ),
-    rule(
-        r"(?P<method>\S+) quantization is currently not supported in (?P<device>[^.\n]+)\.",
-        _LOAD,
-        "vLLM cannot serve {method} quantization on {device}; " + _TAKE_OUT,
-    ),
-    rule(
-        r"(?:quantization method (?P<method>\S+) is not supported|Quantization scheme is not supported) for the "
-        r"current GPU\. (?:Min\w*|Required) capability: (?P<needed>\d+)\. Current capability: (?P<present>\d+)",
-        _LOAD,
-        _capability_too_low,
-    ),
-    rule(
-        r"Unknown quantization method: (?P<method>\S+?)\. Must be one of",
-        _LOAD,
-        "vLLM does not know the quantization method {method} that the model's config.json names; quantize it with a "
-        "scheme that HAQA lists",
-    ),
-    rule(
-        r"The quantization method (?P<method>\S+) is deprecated",
-        _LOAD,
-        "this vLLM no longer serves the quantization method {method}; quantize the model with a scheme that HAQA lists",
-    ),
-    rule(
-        r"Quantization method specified in the model config \((?P<model>[^)]+)\) does not match the quantization "
-        r"method specified in the `quantization` argument \((?P<argument>[^)]+)\)",
-        _LOAD,
-        "the model is quantized with {model} but the argument --quantization says {argument}; take --quantization out",
-    ),
-    rule(
-        r"No (?P<what>\w+) MoE backends? (?:available|supports)[^\n]*",
-        _LOAD,
-        "this device has no kernel for mixture-of-experts layers in {what}; " + _TAKE_OUT,
-    ),
-    rule(
-        r"'_OpNamespace' '\w+' object has no attribute '(?P<missing>\w+)'"
-        r"|Could not run '(?P<run>[^']+)' with arguments from the '\w+' backend"
-        r"|(?:operator|Operator) (?P<absent>\w+::\w+) does not exist",
-        _LOAD,
-        _no_operator,
-    ),
-    rule(
-        r"no kernel image is available for execution on the device|hipErrorNoBinaryForGpu|invalid device function"
-        r"|device kernel image is invalid",
-        _LOAD,
-        "this engine build has no kernels for this GPU's architecture; use an engine image that was built for it",
     ),
     rule(
         r"CUDA driver version is insufficient|NVIDIA driver on your system is too old|unsupported toolchain"
@@ -228,71 +125,19 @@ RULES: tuple[Rule, ...] = (
         "use an unchanged engine image",
     ),
     rule(
-        r"Could not find nvcc|nvcc: (?:command )?not found|No such file or directory: '\S*nvcc'"
-        r"|CUDA_HOME environment variable is not set",
-        _LOAD,
-        "vLLM compiles kernels for this model when it starts, and the engine's image has no CUDA compiler (nvcc); use "
-        "an image with the CUDA toolkit, or leave out what needs the kernel (for FlashInfer's sampler: "
-        "VLLM_USE_FLASHINFER_SAMPLER=0 in the pool's env)",
-    ),
-    rule(
-        r"No such file or directory: '(?P<tool>ninja|gcc|g\+\+|c\+\+|cc|clang\+*)'|Failed to find C compiler"
-        r"|InvalidCxxCompiler|No working C\+\+ compiler|Ninja is required|fatal error: Python\.h",
-        _LOAD,
-        lambda match, log: (
-            "vLLM compiles kernels for this model when it starts and found no "
-            f"{match['tool'] or 'working C++ compiler'}; install build-essential, ninja-build and python3-dev in the "
-            "engine's image, or set enforce-eager"
-        ),
-    ),
-    rule(
-        r"ld: cannot find -l(?P<library>\w+)",
-        _LOAD,
-        "kernels that vLLM compiles at start cannot be linked: lib{library} is missing; make the driver's libraries "
-        "visible in the container (ldconfig, LIBRARY_PATH), or set enforce-eager",
-    ),
-    rule(
-        r"Ninja build failed|ninja: build stopped|Error building extension '[^']*'|nvcc (?:fatal|error)[^\n]*",
-        _LOAD,
-        _build,
-    ),
-    rule(
-        r"(?P<what>Graph compile failed[^\n]*|synNodeCreateWithId failed[^\n]*"
-        r"|[^\n]*Ran out of memory in memory space (?:smem|vmem|sflag)[^\n]*|XLA:TPU compile permanent error[^\n]*)",
-        _LOAD,
-        lambda match, log: (
-            f"the accelerator's compiler refuses the model's graph ({excerpt(match['what'], 240)}); lower "
-            "max-model-len or max-num-batched-tokens, leave this configuration out, or use another vLLM version"
-        ),
-    ),
-    rule(
-        r"ptxas (?:fatal|error)[^\n]*|PTXASError|PassManager::run failed|CompilationError: [^\n]*",
-        _LOAD,
-        lambda match, log: (
-            f"Triton cannot compile a kernel for this device ({excerpt(match[0], 240)}); use an engine image made for "
-            "it, another attention backend, or leave out what uses the kernel"
-        ),
-    ),
-    rule(
-        r"(?P<what>(?:torch\._dynamo\.exc\.\w+|torch\._inductor\.exc\.\w+|\bBackendCompilerFailed): [^\n]*)",
-        _LOAD,
-        lambda match, log: (
-            f"torch.compile failed on this model ({excerpt(match['what'])}); set enforce-eager, or leave out the "
-            "setting that it names"
-        ),
-    ),
-    rule(
         r"Watchdog caught collective operation timeout[^\n]*",
         _LOAD,
         "a GPU stopped answering the others (an NCCL operation timed out); check the links between the GPUs, or use "
         "fewer GPUs per replica",
     ),
     rule(
-        r"(?:client socket has timed out after \d+ ?ms while trying to connect to (?P<address>\([^)]*\)|\S+)"
+        r"(?:client socket has timed out after \d+ ?ms while trying to connect to \(?(?P<address>[^()\n]+[^().\s])"
         r"|Timed out after \d+ seconds waiting for clients)",
         _LOAD,
-        "the engine's processes did not find each other in time {address}; check the network between the nodes and the "
-        "address that VLLM_HOST_IP or master-addr names",
+        lambda match, log: (
+            f"the engine's processes did not find each other in time ({excerpt(match['address'] or match[0], 160)}); "
+            "check the network between the nodes and the address that VLLM_HOST_IP or master-addr names"
+        ),
     ),
     rule(
         r"^.*(?:NCCL|RCCL) error[^\n]*|^.*ncclSystemError[^\n]*|^.*ncclUnhandledCudaError[^\n]*"
@@ -301,16 +146,6 @@ RULES: tuple[Rule, ...] = (
         r"|^.*hccl api failed[^\n]*|peer access is not supported[^\n]*",
         _LOAD,
         _collective,
-    ),
-    rule(
-        r"an illegal memory access was encountered|device-side assert triggered|misaligned address|unspecified launch "
-        r"failure|cudaErrorIllegalAddress|CUBLAS_STATUS_(?:EXECUTION_FAILED|INTERNAL_ERROR|NOT_SUPPORTED)[^\n]*"
-        r"|Memory access fault by GPU[^\n]*|HW Exception by GPU[^\n]*|HSA_STATUS_ERROR\w*",
-        _LOAD,
-        lambda match, log: (
-            f"a kernel crashed on the accelerator ({excerpt(match[0], 160)}); leave this configuration out, or use "
-            "another vLLM version"
-        ),
     ),
     rule(
         r"number of required GPUs exceeds the total number of available GPUs in the placement group"
@@ -384,21 +219,43 @@ RULES: tuple[Rule, ...] = (
         "OMP_NUM_THREADS",
     ),
     rule(
-        r"\b(?:CUDA|HIP|XPU)(?: driver| runtime)? error: (?P<what>[^\n]+)",
+        r"^ModuleNotFoundError: No module named '(?P<module>[^']+)'|\b[Pp]lease install (?P<package>[^\n]*)"
+        r"|(?P<kernels>\w+ kernels not found)",
         _LOAD,
-        "a kernel crashed on the accelerator ({what}); leave this configuration out, or use another vLLM version",
+        lambda match, log: (
+            "the engine's image lacks a Python package that this model or setting needs "
+            f"({excerpt(match['module'] or match['package'] or match['kernels'], 160)}); use an image that has it, or "
+            "leave out what needs it"
+        ),
+    ),
+    rule(
+        r"^(?P<what>ImportError: cannot import name [^\n]*"
+        r"|AttributeError: [^\n]*Tokenizer[^\n]*has no attribute[^\n]*"
+        r"|RuntimeError: Failed to import transformers[^\n]*)",
+        _LOAD,
+        lambda match, log: (
+            f"vLLM and a Python library in its image do not fit together ({excerpt(match['what'])}); use an unchanged "
+            "engine image"
+        ),
+    ),
+    rule(
+        r"Error in memory profiling\. Initial free memory[^\n.]*",
+        _LOAD,
+        "another process freed memory of the accelerator while vLLM measured it; give the engine an accelerator of its "
+        "own, or start it when nothing else starts or stops there",
+    ),
+    rule(
+        r"Connection (?:closed|reset) by peer[^\n]*|Broken pipe|Failed to recv, got 0 bytes[^\n]*"
+        r"|ncclRemoteError[^\n]*",
+        _LOAD,
+        lambda match, log: (
+            f"another process of the engine ended first ({excerpt(match[0], 160)}), perhaps on another node; its own "
+            "log says why"
+        ),
     ),
 )
 
 CRASHES: tuple[Rule, ...] = (
-    rule(
-        r"(?P<what>LLVM ERROR: [^\n]*)|mlir::[^\n]*(?P<failed>Assertion [`'].*' failed)",
-        _LOAD,
-        lambda match, log: (
-            f"Triton cannot compile a kernel for this device ({excerpt(match['what'] or match['failed'], 240)}); use "
-            "an engine image made for it, another attention backend, or leave out what uses the kernel"
-        ),
-    ),
     rule(
         r"Fatal Python error: Illegal instruction|\bIllegal instruction\b|\*\*\* SIGILL received",
         _LOAD,

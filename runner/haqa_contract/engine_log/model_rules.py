@@ -58,7 +58,7 @@ def _other_tensors(match: re.Match[str], log: EngineLog) -> str:
     what = excerpt(match["tensor"] or match["what"] or match["shape"] or match[0], 240)
     return (
         f"the checkpoint of {_model(log)} does not have the tensors that vLLM expects of it ({what}); it is "
-        f"incomplete, "
+        "incomplete, "
         "or this vLLM cannot load the model in this scheme: leave the scheme out, or use a newer engine image"
     )
 
@@ -93,6 +93,27 @@ RULES: tuple[Rule, ...] = (
         r"|credentials in Authorization)",
         _FETCH,
         _gated,
+    ),
+    rule(
+        r"^(?P<what>(?:requests|urllib3|httpx|httpcore|aiohttp)\.[\w.]*(?:Timeout|SSLError|Connect\w*|MaxRetryError"
+        r"|ReadError|ProtocolError|ProxyError|ChunkedEncodingError|IncompleteRead)\b[^\n]*"
+        r"|[^\n]*CAS service error[^\n]*|[^\n]*\b5\d\d Server Error[^\n]*|[^\n]*Consistency check failed[^\n]*)",
+        _FETCH,
+        lambda match, log: (
+            f"the model's files could not be fetched from the hub ({excerpt(match['what'])}); check the network, the "
+            "proxy and the CA certificates, try again later, or put the model on a volume"
+        ),
+    ),
+    rule(
+        r"Failed to apply (?P<processor>\w+) on data=",
+        _LOAD,
+        "the model's processor {processor} does not work with this vLLM and its transformers; use another engine "
+        "image, or serve text alone (limit-mm-per-prompt)",
+    ),
+    rule(
+        r"(?P<what>GGUF model with architecture \S+ is not supported)",
+        _LOAD,
+        "{what} by this vLLM and its transformers; name the original model, not its GGUF file",
     ),
     rule(
         r"(?P<what>Could not (?:send|receive) runai_re\w+[^\n]*)",
@@ -152,7 +173,7 @@ RULES: tuple[Rule, ...] = (
         r"Repo id must be in the form[^\n]*|is not a valid model identifier[^\n]*|is not a local folder and is "
         r"not[^\n]*|Invalid repository ID or local directory specified[^\n]*|(?:Repository|Revision|Entry) Not "
         r"Found[^\n]*|RepositoryNotFoundError|404 Client Error[^\n]*|outgoing traffic has been disabled"
-        r"|[Cc]ouldn't connect to '[^']*' to load the files|OfflineModeIsEnabled[^\n]*"
+        r"|[Cc]ouldn't connect to '[^']*' to load (?:the files|this file)|OfflineModeIsEnabled[^\n]*"
         r"|There was a specific connection error when trying to load[^\n]*",
         _FETCH,
         _not_on_hub,

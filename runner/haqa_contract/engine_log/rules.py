@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from haqa_contract.engine_log import machine_rules, memory_rules, model_rules, settings_rules
+from haqa_contract.engine_log import kernel_rules, machine_rules, memory_rules, model_rules, settings_rules
 from haqa_contract.engine_log.messages import Kind, Message
 from haqa_contract.engine_log.rule import Rule
 
@@ -10,12 +10,14 @@ RULES: tuple[Rule, ...] = (
     *memory_rules.RULES,
     *model_rules.RULES,
     *settings_rules.RULES,
+    *kernel_rules.RULES,
     *machine_rules.RULES,
+    *kernel_rules.OTHER_ERRORS,
     *settings_rules.VALIDATION,
 )
 
 
-CRASHES: tuple[Rule, ...] = (*memory_rules.CRASHES, *machine_rules.CRASHES)
+CRASHES: tuple[Rule, ...] = (*memory_rules.CRASHES, *kernel_rules.CRASHES, *machine_rules.CRASHES)
 
 
 def rules_for(message: Message) -> tuple[Rule, ...]:

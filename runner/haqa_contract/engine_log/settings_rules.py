@@ -73,7 +73,8 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         r"(?P<what>(?:Weight (?:in|out)put_size_per_partition|[^\n]*\b(?:in|out)put_size_per_partition|"
-        r"[^\n]*\bintermediate_size_per_partition)[^\n]*?(?:not divisible|divisible by|aligned)[^\n]*)"
+        r"[^\n]*\bintermediate_size_per_partition)[^\n]*?(?:not divisible|divisible by|aligned)[^\n]*"
+        r"|[^\n]*is not divisible by weight quantization block_[nk][^\n]*)"
         r"|(?P<shape>The (?:in|out)put size is not aligned with the quantized weight shape)",
         _LOAD,
         _unaligned,
@@ -150,6 +151,12 @@ RULES: tuple[Rule, ...] = (
         ),
     ),
     rule(
+        r"(?P<what>Chunked MM input disabled but [^.\n]*"
+        r"|The decoder prompt \(length \d+\) is longer than the maximum model length of \d+)",
+        _LOAD,
+        "vLLM refuses the settings: {what}; raise max-num-batched-tokens or max-model-len",
+    ),
+    rule(
         r"LoRA rank (?P<rank>\d+) is greater than max_lora_rank (?P<most>\d+)",
         _LOAD,
         "an adapter has LoRA rank {rank}, beyond max-lora-rank {most}; set max-lora-rank to at least {rank}",
@@ -180,7 +187,7 @@ RULES: tuple[Rule, ...] = (
         "it to nobind",
     ),
     rule(
-        r"^(?P<what>[^\n]*(?:number of CPU id list|NUMA binding|numactl|numa_bind_)[^\n]*)$",
+        r"^(?P<what>[^\n]*(?:number of CPU id list|NUMA binding|numactl|numa_bind_|numa_parse_)[^\n]*)$",
         _LOAD,
         lambda match, log: (
             f"the engine's threads cannot be bound to cores as asked ({excerpt(_after_type(match['what']))}); set "

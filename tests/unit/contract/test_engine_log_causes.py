@@ -102,12 +102,85 @@ def test_values_that_an_exception_repeats_are_left_out() -> None:
         ("\x1b[1;36m(EngineCore pid=7)\x1b[0;0m ERROR 11-27 09:14:02 [core.py:1] ", "colours"),
         ("2026-11-27T09:14:02.123456789Z (EngineCore pid=7) ERROR 11-27 09:14:02 [core.py:1] ", "kubectl --timestamps"),
         ("vllm-1  | (EngineCore pid=7) ERROR 11-27 09:14:02 [core.py:1] ", "docker compose"),
+        ("(EngineCore_DP0 pid=7) (Worker_TP0 pid=9) ERROR 11-27 09:14:02 [core.py:1] ", "a process within another"),
+        ("(Map(Map(Udf)) pid=7) (Worker pid=9) ERROR 11-27 09:14:02 [core.py:1] ", "Ray Data"),
+        ("(llm, pid=7) (EngineCore_0 pid=9) ERROR 11-27 09:14:02 [core.py:1] ", "a named Ray actor"),
+        ("[36m(RayWorkerWrapper pid=5, ip=10.0.0.4)[0m ERROR 02-18 15:16:57 a.py:5] ", "colours without escape"),
+        ("^[[36m(RayWorkerWrapper pid=5)^[[0m ERROR 02-18 15:16:57 a.py:5] ", "colours of cat -v"),
+        ("Aug 19 18:34:27 node-1 vllm[8727]: (EngineCore pid=8727) ", "journald"),
+        ("[pod/llm-0/vllm] (EngineCore pid=7) ERROR 11-27 09:14:02 [core.py:1] ", "kubectl --prefix"),
+        ("2025-03-07 18:32:47 ", "Docker Desktop"),
+        ("> vllm-1  | (EngineCore pid=7) ", "quoted in a mail"),
     ],
     ids=lambda value: value if " " in value and value[0].isalpha() else None,
 )
 def test_prefixes_of_all_ages_are_known(prefix: str, name: str) -> None:
     text = "".join(f"{prefix}{line}\n" for line in traceback("ValueError: the flux is too high").splitlines())
     assert cause(text) == "ValueError: the flux is too high"
+
+
+def test_a_process_within_another_is_read_by_itself() -> None:
+    first = logged("EngineCore pid=7) (Worker_TP0 pid=1", traceback("ValueError: zero")).splitlines()
+    second = logged("EngineCore pid=7) (Worker_TP1 pid=2", traceback("ValueError: one")).splitlines()
+    mixed = "\n".join(line for pair in zip(first, second, strict=True) for line in pair)
+    assert [message.process for message in messages(read(mixed))] == ["Worker_TP0 pid=1", "Worker_TP1 pid=2"]
+    assert [message.raised[0].text for message in messages(read(mixed))] == ["ValueError: zero", "ValueError: one"]
+
+
+def test_an_exception_that_ray_brings_from_another_process_is_the_one_that_was_raised_there() -> None:
+    raised = (
+        "ray.exceptions.RayTaskError(ValueError): ray::Worker.execute_method() (pid=9, ip=10.0.0.4)\n"
+        '  File "/opt/x/site-packages/vllm/b.py", line 5, in g\n    h()\nValueError: the flux is too high'
+    )
+    (message,) = messages(read(traceback(raised)))
+    assert message.raised[0].text == "ValueError: the flux is too high"
+    assert message.raised[0].where == "vllm/b.py:5 in g"
+
+
+def test_a_traceback_that_lost_its_beginning_still_says_where() -> None:
+    (message,) = messages(read(traceback("KeyError: 40").partition("\n")[2]))
+    assert message.raised[0].where == "vllm/a.py:3 in f"
+
+
+def test_an_exception_made_of_parts_is_one_sentence() -> None:
+    assert cause(traceback("RuntimeError: ('the flux ', 'is too high')")) == "RuntimeError: the flux is too high"
+
+
+@pytest.mark.parametrize(
+    "described", ["future: <Task finished name='Task-2' exception=ValueError('no one asks')>", "handle: <Handle f()>"]
+)
+def test_a_task_that_nobody_asks_for_is_no_cause(described: str) -> None:
+    lost = f"Task exception was never retrieved\n{described}\n{traceback('ValueError: no one asks')}"
+    assert cause(f"{lost}\n{traceback('ValueError: the flux is too high')}") == "ValueError: the flux is too high"
+
+
+def test_a_worker_that_quotes_nothing_is_no_cause() -> None:
+    text = logged(
+        "EngineCore pid=7",
+        traceback("RuntimeError: Worker failed with error '', please check the stack trace above for the root cause"),
+    )
+    assert findings(read(text)).cause is None
+    assert "without saying why" in diagnose(text, 1).message
+
+
+def test_a_process_that_the_engine_stopped_itself_is_not_what_it_died_of() -> None:
+    early = logged("EngineCore pid=7", traceback("ValueError: the flux is too high"))
+    later = logged("EngineCore pid=7", "Loading weights took 3 seconds", "INFO")
+    stopped = "ERROR 08-27 01:19:40 multiproc_worker_utils.py:120] Worker VllmWorkerProcess pid 9 died, exit code: -15"
+    assert findings(read(early + later + stopped)).death is None
+    killed = stopped.replace("-15", "-9")
+    assert diagnose(early + later + killed, 1).reason is FailureReason.ENGINE_OOM
+
+
+def test_a_process_ended_out_of_memory_only_if_its_log_is_whole() -> None:
+    pointer = traceback(
+        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+    )
+    cut = diagnose(pointer, 1)
+    assert cut.reason is FailureReason.ENGINE_LOAD_FAILED
+    assert "is missing here" in cut.message
+    whole = logged("EngineCore pid=7", "Starting to load model", "INFO") + pointer
+    assert diagnose(whole, 1).reason is FailureReason.ENGINE_OOM
 
 
 def test_what_a_process_survived_is_not_what_it_died_of() -> None:

@@ -56,6 +56,20 @@ def test_underscores_and_dashes_are_the_same() -> None:
     assert setting(["--max_model_len", "5"], "max-model-len") == "5"
 
 
+def test_records_in_json_are_read_like_lines() -> None:
+    of_docker = '{"log":"(Worker pid=3) INFO 11-24 00:00:00 [x.py:1] hello\\n","stream":"stderr"}\n'
+    assert EngineLog(of_docker, None).marked[0].process == "Worker pid=3"
+    of_logging = '{"levelname": "ERROR", "message": "It failed.", "exc_info": "Traceback\\n  x\\nValueError: no"}\n'
+    log = EngineLog(of_logging, None)
+    assert log.lines == ("It failed.", "Traceback", "  x", "ValueError: no")
+    assert {line.level for line in log.marked} == {"ERROR"}
+
+
+@pytest.mark.parametrize("line", ['{"model": "m", "quantization": null}', "{not: json}", '{"log": 3}', "{}"])
+def test_other_braces_are_lines_as_they_are(line: str) -> None:
+    assert EngineLog(line, None).lines == (line,)
+
+
 def test_prefixes_progress_bars_and_blank_lines_are_taken_off() -> None:
     log = EngineLog("(Worker pid=3) INFO 11-24 00:00:00 [x.py:1] hello\r\n\n 0%|  |\r100%|##|\n  indented\n", None)
     assert log.lines == ("hello", "100%|##|", "  indented")
