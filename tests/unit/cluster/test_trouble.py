@@ -15,8 +15,11 @@ from tests.fakes.simulated_cluster import NAMESPACE
 from tests.unit.cluster.tunings import Operated, tuning_manifest
 
 from haqa_operator.api.manifests import Manifest
+from haqa_operator.api.resources import QuantizationTrial
+from haqa_operator.cluster.act import reconciler
 from haqa_operator.cluster.act.reconciler import POLL_S, Key
 from haqa_operator.cluster.edges.api_server import (
+    EVENT,
     JOB,
     NODE,
     TRIAL,
@@ -26,6 +29,8 @@ from haqa_operator.cluster.edges.api_server import (
     ApiUnavailable,
     Kind,
 )
+from haqa_operator.cluster.edges.proposals import ProposalRequest
+from haqa_operator.hardware.node_labels import Node
 
 DENIED = 'admission webhook "policy.example" denied the request: image is not from the allowed registry'
 ONE_POOL: dict[str, Any] = {
@@ -146,6 +151,137 @@ def test_an_outage_for_one_pool_is_no_problem_of_it(operated: Operated) -> None:
     assert operated.condition("Degraded")["status"] == "False"
     assert operated.pool("full")["message"].startswith("waiting for the API server: apply Job: 500")
     assert all(isinstance(error, ApiUnavailable) for error in operated.errors)
+    operated.api.faults.clear()
+    assert operated.run()["phase"] == "Succeeded"
+
+
+def test_a_bug_in_reading_the_nodes_of_one_pool_comes_out_and_the_other_goes_on(
+    operated: Operated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug = ZeroDivisionError("a bug")
+    read = reconciler.pool_accelerator
+
+    def broken(nodes: tuple[Node, ...], *rest: Any) -> Any:
+        if any(node.labels["pool"] == "full" for node in nodes):
+            raise bug
+        return read(nodes, *rest)
+
+    monkeypatch.setattr(reconciler, "pool_accelerator", broken)
+    operated.submit()
+    operated.run(until=lambda status: status.get("poolsDone") == "1/2")
+    assert operated.pool("avx2")["phase"] == "Succeeded"
+    assert operated.pool("full")["message"].startswith("internal error: ZeroDivisionError('a bug')")
+    assert set(map(id, operated.errors)) == {id(bug)}
+    monkeypatch.undo()
+    assert operated.run()["phase"] == "Succeeded"
+
+
+def test_a_trial_that_a_newer_operator_has_written_stops_its_pool_alone(operated: Operated) -> None:
+    operated.submit()
+    operated.run(until=lambda status: status.get("trialsDone", "").startswith("2/"))
+    before = operated.pool("full")
+    newer = next(one for one in operated.cluster.api.list(TRIAL, NAMESPACE) if one["spec"]["pool"] == "full")
+
+    def written_by_newer(trial: Manifest) -> QuantizationTrial:
+        known = QuantizationTrial.model_validate(trial)
+        if trial["metadata"]["name"] == newer["metadata"]["name"]:
+            return QuantizationTrial.model_validate({**trial, "status": {**trial["status"], "newer": 1}})
+        return known
+
+    read = operated.dependencies.trials.read
+    operated.dependencies.trials.read = written_by_newer  # type: ignore[method-assign]
+    operated.run(until=lambda status: status.get("poolsDone") == "1/2")
+    assert operated.pool("avx2")["phase"] == "Succeeded"
+    assert operated.pool("full")["message"].startswith(f"QuantizationTrial {newer['metadata']['name']}: status.newer: ")
+    assert operated.pool("full")["trials"] == before["trials"]
+    assert not operated.errors
+    operated.dependencies.trials.read = read  # type: ignore[method-assign]
+    assert operated.run()["phase"] == "Succeeded"
+
+
+def test_a_status_that_is_refused_does_not_hide_a_bug(operated: Operated) -> None:
+    bug = KeyError("a bug")
+    operated.submit()
+    operated.run(until=model_is_known)
+
+    def refused(call: Call) -> ApiError | None:
+        written = call.verb == "apply_status" and call.kind == TUNING
+        return ApiRefused("413: Request entity too large", 413) if written else None
+
+    operated.api.faults += [on_pool("full", JOB, bug), refused]
+    for _ in range(3):
+        operated.reconcile()
+        operated.cluster.step()
+    assert bug in operated.errors
+    operated.api.faults[:] = [refused]
+    operated.reconcile()
+    assert isinstance(operated.errors[-1], ApiRefused)
+
+
+def test_an_outage_for_the_models_job_does_not_hide_what_else_is_known(operated: Operated) -> None:
+    pools = [{"name": name, "nodeSelector": {"pool": name}} for name in ("full", "later")]
+    operated.api.faults.append(on_pool("full", JOB, ApiUnavailable("apply Job: 500 etcd is electing a leader")))
+    operated.submit(nodePools=pools)
+    operated.reconcile()
+    assert operated.pool("full")["message"] == "waiting for the API server: apply Job: 500 etcd is electing a leader"
+    assert operated.pool("later")["message"].startswith("waiting: no node")
+    assert [type(error) for error in operated.errors] == [ApiUnavailable]
+
+
+def test_a_served_winner_that_cannot_be_applied_any_more_still_serves(operated: Operated) -> None:
+    operated.submit()
+    operated.run()
+    ready = operated.condition("Ready")
+    refuse = on_pool("full", DEPLOYMENT, ApiRefused(DENIED, 403))
+    operated.api.faults.append(refuse)
+    operated.reconcile()
+    assert operated.status()["phase"] == "Succeeded"
+    assert operated.pool("full")["phase"] == "Succeeded"
+    assert operated.pool("full")["stopped"]
+    assert operated.condition("Ready") == ready
+    assert operated.condition("Degraded")["reason"] == "Refused"
+    operated.api.faults.remove(refuse)
+    operated.reconcile()
+    assert operated.condition("Degraded")["status"] == "False"
+
+
+def test_a_winner_that_is_refused_is_the_answer_and_waits_to_be_deployed(operated: Operated) -> None:
+    operated.api.faults.append(on_pool("full", DEPLOYMENT, ApiRefused(DENIED, 403)))
+    operated.submit(**ONE_POOL)
+    operated.run(until=lambda status: status["conditions"][2]["status"] == "True")
+    assert operated.pool("full")["phase"] == "Deploying"
+    assert operated.pool("full")["stopped"] == "every feasible configuration has been tried"
+    assert "deployment" not in operated.pool("full")
+    assert operated.condition("Ready")["status"] == "False"
+    reasons = [one["reason"] for one in operated.cluster.api.list(EVENT, NAMESPACE) if "denied" in one["message"]]
+    assert reasons == ["Refused"]
+
+
+def test_the_refusal_of_one_pool_is_an_event_though_another_pool_has_failed(operated: Operated) -> None:
+    operated.api.faults.append(on_pool("full", DEPLOYMENT, ApiRefused(DENIED, 403)))
+    impossible = [{"metric": "throughput", "min": 101, "concurrency": 1}]
+    operated.submit(constraints=impossible)
+    operated.run(until=lambda status: {pool["phase"] for pool in status.get("pools", ())} == {"Failed", "Deploying"})
+    events = operated.cluster.api.list(EVENT, NAMESPACE)
+    assert [one["reason"] for one in events if DENIED in one["message"]] == ["Refused"]
+
+
+def test_a_proposal_whose_trial_is_refused_is_kept_and_not_asked_for_again(operated: Operated) -> None:
+    asked: list[int] = []
+    ask = operated.dependencies.proposals.ask
+
+    def counted(question: ProposalRequest, propose: Any, on_answer: Any) -> None:
+        ask(question, lambda: (asked.append(question.number), propose())[1], on_answer)
+
+    operated.dependencies.proposals.ask = counted  # type: ignore[method-assign]
+    refuse = on_pool("full", TRIAL, ApiRefused(DENIED, 403))
+    operated.api.faults.append(lambda call: refuse(call) if call.manifest.get("spec", {}).get("number") else None)
+    operated.submit(**ONE_POOL)
+    operated.run(until=lambda status: status.get("trialsDone") == "1/1")
+    for _ in range(5):
+        operated.reconcile()
+    assert DENIED in operated.pool("full")["message"]
+    assert asked == [1]
     operated.api.faults.clear()
     assert operated.run()["phase"] == "Succeeded"
 

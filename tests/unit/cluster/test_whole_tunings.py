@@ -158,8 +158,8 @@ def test_what_somebody_else_has_made_is_never_written(operated: Operated, kind: 
     status = operated.run()
     assert status["phase"] == "Failed"
     assert operated.pool("full")["message"] == (
-        f"{kind.kind} postgres exists already and was not made by this tuning; choose another output.deployment.name, "
-        "or set output.deployment.adopt to take it over"
+        f'{kind.kind} postgres exists already and was not made by this tuning for pool "full"; choose another '
+        "output.deployment.name, or set output.deployment.adopt to take it over"
     )
     after = operated.cluster.api.get(kind, "postgres", NAMESPACE)
     assert after is not None

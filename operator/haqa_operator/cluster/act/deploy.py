@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from haqa_operator.api.labels import APPROVAL_ANNOTATION, MANAGED_BY, TUNING_LABEL
+from haqa_operator.api.labels import APPROVAL_ANNOTATION, MANAGED_BY, POOL_LABEL, TUNING_LABEL
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import ModelFacts, PoolPhase
 from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
 from haqa_operator.cluster.build.statuses import PoolView
-from haqa_operator.cluster.edges.api_server import FIELD_MANAGER, FIRST_WRITER, POD, ApiServer, Kind
+from haqa_operator.cluster.edges.api_server import FIELD_MANAGER, FIRST_WRITER, POD, ApiRefused, ApiServer, Kind
 from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.deployments import serves, waits_for
 from haqa_operator.cluster.observe.snapshot import TuningSnapshot, label_selector
@@ -47,22 +47,37 @@ class Deployer:
             deployment, service = self.manifests.winner(winner, self.model)
         except CannotDeploy as error:
             return replace(view, phase=PoolPhase.FAILED, problem=str(error))
-        return self._deploy(view, deployment, service)
+        name = deployment["metadata"]["name"]
+        try:
+            return self._deploy(view, name, deployment, service)
+        except ApiRefused as error:
+            refused = replace(view, problem=f"the API server refuses: {error}", refused=True)
+            if self._served(view.name, name, decision.winner):
+                return replace(refused, phase=PoolPhase.SUCCEEDED, deployment=name)
+            return replace(refused, phase=PoolPhase.DEPLOYING)
 
     def _approved(self) -> set[str]:
         annotations = self.snapshot.manifest["metadata"].get("annotations") or {}
         return {name.strip() for name in str(annotations.get(APPROVAL_ANNOTATION, "")).split(",")}
 
-    def _deploy(self, view: PoolView, deployment: Manifest, service: Manifest) -> PoolView:
+    def _served(self, pool: str, name: str, winner: str) -> bool:
+        """Whether this winner was serving before: that it cannot be applied again does not end that."""
+        before = next((one for one in self.snapshot.status.pools if one.name == pool), None)
+        if before is None or before.best is None or before.phase is not PoolPhase.SUCCEEDED:
+            return False
+        return (before.deployment, before.best.trial) == (name, winner)
+
+    def _deploy(self, view: PoolView, name: str, deployment: Manifest, service: Manifest) -> PoolView:
         """Writes both or neither: what somebody else has made under one of the names is left alone."""
-        name = deployment["metadata"]["name"]
         existing = {manifest["kind"]: self._existing(manifest) for manifest in (deployment, service)}
         if not self.snapshot.tuning.spec.output.deployment.adopt:
-            foreign = [kind for kind, found in existing.items() if found is not None and not self._ours(found)]
+            there = {kind: found for kind, found in existing.items() if found is not None}
+            foreign = [kind for kind, found in there.items() if not self._ours(found, view.name)]
             if foreign:
                 problem = (
-                    f"{foreign[0]} {name} exists already and was not made by this tuning; choose another "
-                    "output.deployment.name, or set output.deployment.adopt to take it over"
+                    f"{foreign[0]} {name} exists already and was not made by this tuning for pool "
+                    f'"{view.name}"; choose another output.deployment.name, or set output.deployment.adopt to take it '
+                    "over"
                 )
                 return replace(view, phase=PoolPhase.FAILED, problem=problem)
         served = self._applied(deployment, existing["Deployment"])
@@ -98,9 +113,9 @@ class Deployer:
         selector = label_selector(deployment["spec"]["selector"]["matchLabels"])
         return self.api.list(POD, self.snapshot.namespace, selector)
 
-    def _ours(self, existing: Manifest) -> bool:
+    def _ours(self, existing: Manifest, pool: str) -> bool:
         labels = existing["metadata"].get("labels") or {}
-        wanted = {**MANAGED_BY, TUNING_LABEL: label(self.snapshot.tuning.metadata.name)}
+        wanted = {**MANAGED_BY, TUNING_LABEL: label(self.snapshot.tuning.metadata.name), POOL_LABEL: label(pool)}
         return all(labels.get(name) == value for name, value in wanted.items())
 
 

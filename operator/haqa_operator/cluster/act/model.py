@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from haqa_operator.api.status import ModelFacts
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
+from haqa_operator.cluster.act.ownership import NameTaken, create_owned
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
 from haqa_operator.cluster.decide import JOB_ATTEMPTS
 from haqa_operator.cluster.edges.api_server import ApiRefused, ApiServer, ApiUnavailable
@@ -26,7 +27,7 @@ class ModelInspection:
         facts: None until it is.
         message: What is being waited for.
         problem: Why it will not be known before somebody changes the spec.
-        refused: The API server takes the Job for no pool, as `message` says; it is tried again.
+        refused: The Job cannot be made for any pool, as `message` says; it is tried again.
     """
 
     facts: ModelFacts | None = None
@@ -82,7 +83,7 @@ class ModelInspector:
         for pool, accelerator in hardware.items():
             try:
                 self._start(pool, accelerator, attempt)
-            except ApiRefused as error:
+            except (ApiRefused, NameTaken) as error:
                 refusals.append(f'on pool "{pool}": {error}')
             except ApiUnavailable as error:
                 unavailable = error
@@ -90,7 +91,7 @@ class ModelInspector:
                 return ModelInspection(message=message)
         if unavailable is not None:
             raise unavailable
-        refused = f"the API server refuses the Job that inspects the model: {'; '.join(refusals)}"
+        refused = f"the Job that inspects the model cannot be made: {'; '.join(refusals)}"
         return ModelInspection(message=refused, refused=True)
 
     def _start(self, pool_name: str, accelerator: Accelerator, attempt: int) -> None:
@@ -99,4 +100,4 @@ class ModelInspector:
         manifests = PoolManifests(
             self.snapshot.namespace, tuning.metadata.name, tuning.spec, pool, accelerator, self.installation
         )
-        self.api.apply(manifests.model_job(attempt, self.snapshot.owner()))
+        create_owned(self.api, manifests.model_job(attempt, self.snapshot.owner()))

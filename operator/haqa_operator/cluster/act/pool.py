@@ -12,6 +12,7 @@ from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.act.dependencies import Dependencies
 from haqa_operator.cluster.act.deploy import Deployer
+from haqa_operator.cluster.act.ownership import NameTaken
 from haqa_operator.cluster.act.proposing import ProposalSource
 from haqa_operator.cluster.act.trials import TrialWriter
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
@@ -62,7 +63,7 @@ class PoolReconciler:
     def carry_on(self) -> PoolView:
         """Does what is to be done and says how the pool then is.
 
-        A write that is refused ends what can be done for now; the view says so.
+        A write that is refused, or whose name is taken, ends what can be done for now; the view says so.
         """
         hardware = self._accelerator.describe()
         try:
@@ -127,8 +128,9 @@ class PoolReconciler:
                         deployer = Deployer(self._api, self._snapshot, manifests, self._context.model)
                         view = deployer.carry_out(view, decision, why)
         except ApiRefused as error:
-            state = progress.observed.state
-            return replace(view, state=state, problem=f"the API server refuses: {error}", refused=True)
+            return replace(view, state=progress.state, problem=f"the API server refuses: {error}", refused=True)
+        except NameTaken as error:
+            return replace(view, state=progress.state, problem=str(error), refused=True)
         return view
 
     def _act(self, setup: PoolSetup, progress: _Progress) -> None:
@@ -179,13 +181,17 @@ class PoolReconciler:
         return self._with_answer(state)
 
     def _with_answer(self, state: PoolState) -> PoolState:
-        """The state with the strategy's answer, if one has come; its trial is made at once."""
-        answer = self._proposals.answer(state.next_number)
+        """The state with the strategy's answer, if one has come; its trial is made at once, unless suspended."""
+        number = state.next_number
+        answer = None if state.spec.suspend else self._proposals.answer(number)
         if answer is None:
             return state
         if answer.proposal is None:
-            return replace(state, exhausted=True)
-        return self._create(state, new_trial(state, state.next_number, answer.proposal))
+            state = replace(state, exhausted=True)
+        else:
+            state = self._create(state, new_trial(state, number, answer.proposal))
+        self._proposals.used(number)
+        return state
 
     def _started(self) -> float | None:
         created = [

@@ -47,7 +47,7 @@ class ProposalSource:
         return self.background.waiting(self._request(number))
 
     def answer(self, number: int) -> Answer | None:
-        """What the strategy proposes for this trial number, once; None while it has not answered.
+        """What the strategy proposes for this trial number, until that is `used`; None while it has not answered.
 
         Raises:
             StrategyError: it failed.
@@ -56,8 +56,13 @@ class ProposalSource:
         if answered is None:
             return None
         if (error := answered.exception()) is not None:
+            self.used(number)
             raise StrategyError(f"the strategy of pool {self.context.pool.name} failed: {error!r}") from error
         return Answer(answered.result())
+
+    def used(self, number: int) -> None:
+        """The answer is a trial, or there is none to be made of it. Not before: an LLM is paid for each answer."""
+        self.background.forget(self._request(number))
 
     def earlier_answer(self, state: PoolState) -> Proposal | None:
         """What another run of this tuning has found best, if it was not tried yet in this one."""

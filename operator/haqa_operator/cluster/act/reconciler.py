@@ -21,7 +21,7 @@ from haqa_operator.cluster.act.model import ModelInspection, ModelInspector
 from haqa_operator.cluster.act.pool import PoolReconciler
 from haqa_operator.cluster.build.statuses import PoolView, TuningView, tuning_status
 from haqa_operator.cluster.edges import telemetry
-from haqa_operator.cluster.edges.api_server import JOB, NODE, POD, TRIAL, TUNING, ApiRefused, ApiUnavailable
+from haqa_operator.cluster.edges.api_server import JOB, NODE, POD, TRIAL, TUNING, ApiError, ApiRefused, ApiUnavailable
 from haqa_operator.cluster.edges.events import events_of
 from haqa_operator.cluster.edges.log_context import about
 from haqa_operator.cluster.observe.snapshot import (
@@ -56,18 +56,18 @@ Requeue = Callable[[Key], None]
 
 @dataclass
 class _Trouble:
-    """What went wrong with single pools during one reconciliation."""
+    """What went wrong during one reconciliation and did not end it."""
 
     refusals: int = 0
-    outages: list[ApiUnavailable] = field(default_factory=list)
+    api_errors: list[ApiError] = field(default_factory=list)
     bugs: list[Exception] = field(default_factory=list)
 
     def raise_unhandled(self) -> None:
         """Bugs come out with their tracebacks; an API server that was away is tried again, each time later."""
         if self.bugs:
             raise self.bugs[0] if len(self.bugs) == 1 else ExceptionGroup("several pools failed", self.bugs)
-        if self.outages:
-            raise self.outages[0]
+        if self.api_errors:
+            raise self.api_errors[0]
 
 
 class Reconciler:
@@ -105,7 +105,10 @@ class Reconciler:
             return RESYNC_S
         trouble = _Trouble()
         view = self._carry_on(key, self._read(tuning, manifest), trouble)
-        self._write(manifest, before, view)
+        try:
+            self._write(manifest, before, view)
+        except ApiError as error:  # it must not hide the bugs that come out below
+            trouble.api_errors.append(error)
         trouble.raise_unhandled()
         done = all(pool.phase in (PoolPhase.SUCCEEDED, PoolPhase.FAILED) for pool in view.pools)
         return RESYNC_S if done and not trouble.refusals else POLL_S
@@ -138,8 +141,8 @@ class Reconciler:
 
     def _carry_on(self, key: Key, snapshot: TuningSnapshot, trouble: _Trouble) -> TuningView:
         spec = snapshot.tuning.spec
-        hardware = {pool.name: _hardware(snapshot, pool) for pool in spec.node_pools}
-        inspection = self._inspect(snapshot, hardware)
+        hardware = {pool.name: _hardware_or_bug(snapshot, pool) for pool in spec.node_pools}
+        inspection = self._inspect(snapshot, hardware, trouble)
         views = tuple(
             self._carry_on_pool(key, snapshot, pool, hardware[pool.name], inspection, trouble)
             for pool in spec.node_pools
@@ -153,21 +156,31 @@ class Reconciler:
             problem_reason="ModelFetch",
         )
 
-    def _inspect(self, snapshot: TuningSnapshot, hardware: Mapping[str, Accelerator | str]) -> ModelInspection:
+    def _inspect(
+        self, snapshot: TuningSnapshot, hardware: Mapping[str, Accelerator | str | Exception], trouble: _Trouble
+    ) -> ModelInspection:
         if snapshot.status.model is not None:
             return ModelInspection(snapshot.status.model)
         found = {name: one for name, one in hardware.items() if isinstance(one, Accelerator)}
-        return ModelInspector(self._api, self._dependencies.installation, snapshot, self._clock()).inspect(found)
+        try:
+            return ModelInspector(self._api, self._dependencies.installation, snapshot, self._clock()).inspect(found)
+        except ApiUnavailable as error:
+            trouble.api_errors.append(error)
+            return ModelInspection(message=f"waiting for the API server: {error}")
 
     def _carry_on_pool(
         self,
         key: Key,
         snapshot: TuningSnapshot,
         pool: NodePool,
-        hardware: Accelerator | str,
+        hardware: Accelerator | str | Exception,
         inspection: ModelInspection,
         trouble: _Trouble,
     ) -> PoolView:
+        if isinstance(hardware, Exception):
+            return _failed_by(hardware, pool, snapshot, trouble)
+        if (unread := snapshot.unreadable_trials.get(pool.name)) is not None:
+            return PoolView.as_before(pool.name, snapshot.status, problem=unread)
         if isinstance(hardware, str):
             return PoolView(pool.name, PoolPhase.PENDING, f"waiting: {hardware}")
         if inspection.facts is None:
@@ -185,12 +198,10 @@ class Reconciler:
         try:
             view = reconciler.carry_on()
         except ApiUnavailable as error:
-            trouble.outages.append(error)
+            trouble.api_errors.append(error)
             return PoolView.as_before(pool.name, snapshot.status, message=f"waiting for the API server: {error}")
         except Exception as error:  # whatever it is, the other pools go on; it is raised once they have
-            trouble.bugs.append(error)
-            problem = f"internal error: {error!r}; the operator's log has the traceback, please report it"
-            return PoolView.as_before(pool.name, snapshot.status, problem=problem)
+            return _failed_by(error, pool, snapshot, trouble)
         trouble.refusals += view.refused
         return view
 
@@ -218,9 +229,29 @@ def spec_problems(tuning: QuantizationTuning) -> list[str]:
         )
     if spec.artifacts is None or spec.artifacts.path:
         problems.append("spec.artifacts: name a claim (pvc) or a bucket (s3), where quantized models are kept")
+    name, pools = spec.output.deployment.name, len(spec.node_pools)
+    if name is not None and pools > 1 and spec.output.mode == "Apply":
+        problems.append(
+            f"spec.output.deployment.name: {name}: one Deployment for {pools} node pools; leave it out, so that each "
+            "gets its own, or write a tuning for each pool"
+        )
     if spec.output.mode == "Git":
         problems.append("spec.output.mode: Git is not there yet; use Apply or Manifest")
     return problems
+
+
+def _failed_by(bug: Exception, pool: NodePool, snapshot: TuningSnapshot, trouble: _Trouble) -> PoolView:
+    trouble.bugs.append(bug)
+    problem = f"internal error: {bug!r}; the operator's log has the traceback, please report it"
+    return PoolView.as_before(pool.name, snapshot.status, problem=problem)
+
+
+def _hardware_or_bug(snapshot: TuningSnapshot, pool: NodePool) -> Accelerator | str | Exception:
+    """A bug in reading one pool's nodes is raised once the other pools have gone on."""
+    try:
+        return _hardware(snapshot, pool)
+    except Exception as error:
+        return error
 
 
 def _hardware(snapshot: TuningSnapshot, pool: NodePool) -> Accelerator | str:

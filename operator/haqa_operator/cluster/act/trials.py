@@ -11,6 +11,7 @@ from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.act.dependencies import Dependencies
+from haqa_operator.cluster.act.ownership import create_owned
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
 from haqa_operator.cluster.edges import telemetry
 from haqa_operator.cluster.edges.api_server import JOB, TRIAL
@@ -41,6 +42,7 @@ class TrialWriter:
         self._created: dict[str, Manifest] = {}
 
     def create(self, trial: Trial) -> None:
+        """Raises NameTaken."""
         resource = QuantizationTrial.of(trial, self._snapshot.namespace, self._fingerprint)
         manifest = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
         manifest["metadata"] |= {
@@ -52,12 +54,13 @@ class TrialWriter:
             "ownerReferences": [self._snapshot.owner()],
         }
         # Created and not applied: whoever comes second changes nothing, its proposal is lost.
-        created = self._api.create(manifest)
+        created = create_owned(self._api, manifest)
         if created is not None:
             self._created[trial.name] = created
             telemetry.proposed(trial.proposal)
 
     def start(self, pods: PoolManifests, baseline: Trial | None, trial: Trial, attempt: int) -> None:
+        """Raises NameTaken."""
         resource = self._resource_of(trial)
         if resource is None:
             # Somebody else has made it since this began; the next reconciliation knows.
@@ -66,7 +69,7 @@ class TrialWriter:
         by = trial.proposal.proposer.value
         what = f"trial {trial.number} on pool {trial.pool}: {trial.configuration.describe()}, chosen by {by}{again}"
         self._record_event(resource, Event("TrialStarted", what))
-        self._api.apply(pods.trial_job(trial, baseline, attempt, owner_reference(resource)))
+        create_owned(self._api, pods.trial_job(trial, baseline, attempt, owner_reference(resource)))
 
     def remove_job(self, trial: Trial, attempt: int) -> None:
         self._api.delete(JOB, job_name(trial.name, attempt), self._snapshot.namespace)

@@ -35,7 +35,7 @@ class PoolView:
         message: What it waits for or does, for a person.
         decision, why: Once the search has ended.
         problem: Needs a person.
-        refused: The API server has refused a write, so that the rest of what was due is not done.
+        refused: Something could not be written, so that the rest of what was due is not done; it is tried again.
         unchanged: The pool's earlier status, where nothing new is known but message and problem.
     """
 

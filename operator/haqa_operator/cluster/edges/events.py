@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.api.status import PoolPhase, PoolStatus, TuningStatus
+from haqa_operator.api.status import Condition, PoolPhase, PoolStatus, TuningStatus
 from haqa_operator.cluster.edges.api_server import EVENT, ApiError, ApiServer
 
 log = logging.getLogger(__name__)
@@ -96,14 +96,24 @@ def event_manifest(about: Manifest, happened: Event, now: datetime, instance: st
 def events_of(before: TuningStatus, after: TuningStatus) -> Iterator[Event]:
     """Events for what has changed in a status; trials have their own."""
     old = {pool.name: pool for pool in before.pools}
+    degraded, known = _degraded(after), _degraded(before)
+    problem = degraded.message if degraded else ""
+    failed = []
     for pool in after.pools:
+        sentence = f'pool "{pool.name}": {pool.message}'
+        # A problem is told once: that of a pool that has failed by the pool, any other by the condition.
+        if pool.phase is PoolPhase.FAILED:
+            failed.append(sentence)
+        elif sentence in problem:
+            continue
         yield from _events_of_pool(old.get(pool.name), pool)
-    known = {condition.message for condition in before.conditions if condition.type == "Degraded"}
-    # A pool's own problem has its event.
-    own = any(pool.phase is PoolPhase.FAILED for pool in after.pools)
-    for condition in after.conditions:
-        if condition.type == "Degraded" and condition.status == "True" and condition.message not in known and not own:
-            yield Event(condition.reason, condition.message, warning=True)
+    if degraded and problem not in (known.message if known else "", " ".join(failed)):
+        yield Event(degraded.reason, problem, warning=True)
+
+
+def _degraded(status: TuningStatus) -> Condition | None:
+    """None where nothing needs a person."""
+    return next((one for one in status.conditions if one.type == "Degraded" and one.status == "True"), None)
 
 
 def _events_of_pool(old: PoolStatus | None, pool: PoolStatus) -> Iterator[Event]:

@@ -27,7 +27,7 @@ class ProposalRequest:
 
 
 class BackgroundProposals:
-    """Questions under way and answers not fetched yet."""
+    """Questions under way and answers not used yet."""
 
     def __init__(self, at_once: int = 8) -> None:
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="ask")
@@ -56,12 +56,15 @@ class BackgroundProposals:
         return future is not None and not future.done()
 
     def answer(self, question: ProposalRequest) -> Future[Proposal | None] | None:
-        """The answer, once; None while there is none."""
+        """The answer, until it is forgotten; None while there is none."""
         with self._lock:
             future = self._futures.get(question)
-            if future is None or not future.done():
-                return None
-            return self._futures.pop(question)
+        return future if future is not None and future.done() else None
+
+    def forget(self, question: ProposalRequest) -> None:
+        """The answer was used, or is no use: the question may be asked again."""
+        with self._lock:
+            self._futures.pop(question, None)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -118,10 +118,10 @@ def engine_died(evidence: AttemptEvidence) -> Failure | None:
     limit_s = engine.startup_limit_s
     lasted_s = (ended.finished - ended.started) if ended.finished and ended.started else 0.0
     began = evidence.pod.containers[MEASURE].began if MEASURE in evidence.pod.containers else None
+    args = evidence.job.request.engine.args if evidence.job.request else ()
     if began is None and limit_s and lasted_s >= limit_s - _PROBE_SLACK_S and not ended.out_of_memory:
         # Stopped by its startup probe: what it wrote while being stopped is no cause.
-        return did_not_start(log, limit_s)
-    args = evidence.job.request.engine.args if evidence.job.request else ()
+        return did_not_start(log, limit_s, args)
     found = diagnose(log, None if ended.out_of_memory else ended.exit_code, args)
     if ended.out_of_memory and found.reason is not FailureReason.ENGINE_OOM:
         message = (

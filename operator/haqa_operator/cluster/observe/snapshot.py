@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from haqa_operator.api import NodePool, QuantizationTuning, Trial, TrialPhase
 from haqa_operator.api.labels import ATTEMPT_LABEL, COMPONENT_LABEL, TRIAL_LABEL, TUNING_LABEL
 from haqa_operator.api.manifests import Manifest
@@ -41,6 +43,7 @@ class TuningSnapshot:
 
     Attributes:
         unreadable_nodes: Pool -> why its nodes could not be listed.
+        unreadable_trials: Pool -> why one of its trials cannot be understood: a newer operator has written it.
         silent_nodes: Names of the pools' nodes that do not answer, or say that they are not ready.
         leftovers: Pods without their Job and Jobs without their trial: the garbage collector has not come to them yet.
     """
@@ -54,6 +57,7 @@ class TuningSnapshot:
     leftovers: tuple[Manifest, ...] = ()
     silent_nodes: frozenset[str] = frozenset()
     unreadable_nodes: Mapping[str, str] = field(default_factory=dict)
+    unreadable_trials: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def namespace(self) -> str:
@@ -123,6 +127,7 @@ def read_snapshot(
         parse: Reads a trial's manifest.
     """
     own = [trial for trial in trials if _owned_by(trial, manifest)]
+    parsed, unreadable_trials = _parsed(own, parse)
     names = {str(trial["metadata"]["uid"]) for trial in own} | {str(manifest["metadata"]["uid"])}
     mine = [job for job in jobs if any(ref["uid"] in names for ref in job["metadata"].get("ownerReferences", ()))]
     known = {str(job["metadata"]["uid"]) for job in mine}
@@ -133,13 +138,14 @@ def read_snapshot(
     return TuningSnapshot(
         tuning=tuning,
         manifest=manifest,
-        trials=tuple(parse(trial) for trial in own),
+        trials=parsed,
         trial_manifests=tuple(own),
         work=tuple(Work(job, _pods_of(job, pods), _attempt(job)) for job in mine),
         nodes={pool: tuple(read_node(node) for node in found) for pool, found in nodes.items()},
         leftovers=(*others, *orphans),
         silent_nodes=frozenset(_name(node) for found in nodes.values() for node in found if not _ready(node)),
         unreadable_nodes=unreadable_nodes or {},
+        unreadable_trials=unreadable_trials,
     )
 
 
@@ -190,6 +196,27 @@ def label_selector(labels: Mapping[str, str]) -> str:
 
 def tuning_selector(tuning: str) -> str:
     return f"{TUNING_LABEL}={label(tuning)}"
+
+
+def _parsed(
+    trials: Iterable[Manifest], parse: Callable[[Manifest], QuantizationTrial]
+) -> tuple[tuple[QuantizationTrial, ...], dict[str, str]]:
+    parsed, unreadable = [], {}
+    for trial in trials:
+        try:
+            parsed.append(parse(trial))
+        except ValidationError as error:
+            (where, what), more = _first(error), error.error_count() - 1
+            unreadable[str(trial.get("spec", {}).get("pool"))] = (
+                f"QuantizationTrial {_name(trial)}: {where}: {what}{f' (and {more} more)' if more else ''}; if a newer "
+                "operator has written it, upgrade this one, else delete it, so that it is measured again"
+            )
+    return tuple(parsed), unreadable
+
+
+def _first(error: ValidationError) -> tuple[str, str]:
+    first = error.errors(include_url=False)[0]
+    return ".".join(str(part) for part in first["loc"]), first["msg"]
 
 
 def _owned_by(child: Manifest, owner: Manifest) -> bool:

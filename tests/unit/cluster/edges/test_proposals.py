@@ -25,29 +25,31 @@ def proposals() -> Iterator[BackgroundProposals]:
 
 
 def test_a_strategy_that_only_computes_has_answered_when_it_was_asked(proposals: BackgroundProposals) -> None:
-    told: list[str] = []
-    proposals.ask(QUESTION, lambda: PROPOSAL, lambda: told.append("look"))
+    calls: list[str] = []
+    proposals.ask(QUESTION, lambda: PROPOSAL, lambda: calls.append("answered"))
     answer = proposals.answer(QUESTION)
     assert answer is not None
     assert answer.result() == PROPOSAL
+    assert proposals.answer(QUESTION) is answer, "it is kept until it was used"
+    proposals.forget(QUESTION)
     assert proposals.answer(QUESTION) is None
-    assert told == []
+    assert calls == []
 
 
 def test_a_model_is_not_waited_for_and_says_when_it_has_answered(proposals: BackgroundProposals) -> None:
-    may_answer, told = threading.Event(), threading.Event()
+    may_answer, answered = threading.Event(), threading.Event()
 
     def think() -> Proposal:
         may_answer.wait(10)
         return PROPOSAL
 
     began = time.monotonic()
-    proposals.ask(QUESTION, think, told.set)
+    proposals.ask(QUESTION, think, answered.set)
     assert time.monotonic() - began < 5
     assert proposals.waiting(QUESTION)
     assert proposals.answer(QUESTION) is None
     may_answer.set()
-    assert told.wait(10)
+    assert answered.wait(10)
     answer = proposals.answer(QUESTION)
     assert answer is not None
     assert answer.result() == PROPOSAL
