@@ -17,7 +17,7 @@ from tests.integration.this_cpu import two_quantized_schemes
 
 HAQA = Path(__file__).parents[2] / ".venv" / "bin" / "haqa"
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +51,21 @@ def tuning_file(folder: Path, model: Path, **spec: object) -> Path:
     return file
 
 
-def start(file: Path, out: Path) -> subprocess.Popen[str]:
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """Tunings that a test has started; none outlives it."""
+    tunings: list[subprocess.Popen[str]] = []
+    yield tunings
+    for tuning in tunings:
+        tuning.kill()
+        tuning.wait(30)
+
+
+def start(started: list[subprocess.Popen[str]], file: Path, out: Path) -> subprocess.Popen[str]:
     log = (out.parent / "tune.log").open("a")
     command = [str(HAQA), "tune", str(file), "--out", str(out), "--json"]
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    started.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True))
+    return started[-1]
 
 
 def haqa(*words: str | Path) -> str:
@@ -84,7 +95,7 @@ def trials(out: Path) -> set[int]:
     return {entry["data"]["number"] for entry in entries(out) if entry["kind"] == "proposed"}
 
 
-def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool], log: Path, limit_s: float = 240) -> None:
+def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool], log: Path, limit_s: float = 600) -> None:
     deadline = time.monotonic() + limit_s
     while not condition():
         assert process.poll() is None, log.read_text()[-3000:]
@@ -106,7 +117,9 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
-def test_a_tuning_killed_at_every_stage_measures_nothing_twice(model: Path, tmp_path: Path) -> None:
+def test_a_tuning_killed_at_every_stage_measures_nothing_twice(
+    started: list[subprocess.Popen[str]], model: Path, tmp_path: Path
+) -> None:
     """While the baseline loads, when it has just been recorded, while an artifact is made or served, and at the end.
 
     And what is recorded can be read, while the tuning runs as well as after it was killed.
@@ -126,9 +139,8 @@ def test_a_tuning_killed_at_every_stage_measures_nothing_twice(model: Path, tmp_
     ]
     measured: dict[int, dict[str, Any]] = {}
     for reached in stages:
-        tuning = start(file, out)
+        tuning = start(started, file, out)
         wait_for(tuning, reached, log)
-        assert "still running or interrupted" in haqa("show", file, "0", "--out", out)
         os.kill(tuning.pid, signal.SIGKILL)
         tuning.wait(timeout=30)
         for number, trial in measured.items():
@@ -137,7 +149,9 @@ def test_a_tuning_killed_at_every_stage_measures_nothing_twice(model: Path, tmp_
         wait_until_gone(out)
     counts = f"{len(trials(out))} trials recorded, {len(measured)} of them finished; go on with `haqa tune {file}`"
     assert counts in haqa("report", file, "--out", out)
-    tuning = start(file, out)
+    tuning = start(started, file, out)
+    wait_for(tuning, lambda: 2 in trials(out), log)
+    assert "still running or interrupted" in haqa("show", file, "0", "--out", out)
     assert tuning.wait(timeout=600) == 0, log.read_text()[-3000:]
     ends = [entry["data"]["number"] for entry in entries(out) if entry["kind"] == "finished"]
     assert ends == [0, 1, 2]
@@ -167,12 +181,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_no_half_artifact(model: Path, tmp_path: Path, small_disk: Path) -> None:
+def test_a_full_disk_is_a_sentence_and_leaves_no_half_artifact(
+    started: list[subprocess.Popen[str]], model: Path, tmp_path: Path, small_disk: Path
+) -> None:
     file = tuning_file(tmp_path, model, artifacts={"path": str(small_disk / "store")})
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(5 << 20))
     out = tmp_path / "results"
-    tuning = start(file, out)
+    tuning = start(started, file, out)
     tuning.wait(timeout=600)
     failure = finished(out)[1]["status"]["failure"]
     assert failure["reason"] == "QuantizationFailed"
