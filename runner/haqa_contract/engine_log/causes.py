@@ -77,11 +77,13 @@ class Findings:
         cause: The root cause; None if no exception, abort or refusal is one.
         remarks: Error lines that may say more where there is no cause, the last one first.
         death: A process that was noticed to be dead and left no cause.
+        certain: The cause neither was survived by its process nor follows from the end of another one.
     """
 
     cause: Message | None
     remarks: tuple[Message, ...]
     death: Death | None
+    certain: bool = False
 
 
 def findings(log: EngineLog) -> Findings:
@@ -97,7 +99,7 @@ def findings(log: EngineLog) -> Findings:
     )
     remarks = tuple(reversed([message for message in own if message.kind is Kind.REMARK]))
     if ranked and (signalled is None or ranked[0][0] is not _Rank.SURVIVED):
-        return Findings(ranked[0][1], remarks, None)
+        return Findings(ranked[0][1], remarks, None, certain=ranked[0][0] is _Rank.CAUSE)
     if signalled is not None:
         return Findings(None, (), signalled)
     return Findings(_quoted(relevant), remarks, next(iter(deaths), None))

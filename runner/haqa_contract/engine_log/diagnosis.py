@@ -70,9 +70,18 @@ def core_death(log_text: str, args: Sequence[str] = ()) -> Failure | None:
     return diagnose(log_text, None, args) if core_is_dead(EngineLog(log_text, None)) else None
 
 
-def did_not_start(log_text: str, limit_s: float) -> Failure:
-    """The engine still runs but has not answered /health within `limit_s` seconds."""
-    log = EngineLog(log_text, None)
+def did_not_start(log_text: str, limit_s: float, args: Sequence[str] = ()) -> Failure:
+    """The engine still runs but has not answered /health within `limit_s` seconds.
+
+    One of its processes may have failed while the others wait for it. Only a known cause counts as that: an unknown
+    exception may have been survived, or come from stopping the engine.
+    """
+    log = EngineLog(log_text, None, tuple(args))
+    found = findings(log)
+    cause = _known(log, found) if found.certain else None
+    if cause is not None:
+        hung = f"; the rest of the engine hung after that and did not answer /health within {limit_s:g} s"
+        return cause.model_copy(update={"message": cause.message[: _MESSAGE_LIMIT - len(hung)] + hung})
     last = log.lines[-1][:LINE_LIMIT] if log.lines else "nothing"
     return _failure(
         FailureReason.TIMEOUT,

@@ -180,7 +180,7 @@ class EngineProcess:
             if _answers(client):
                 return
             if time.monotonic() - began > limit_s:
-                late = did_not_start(self.log_text(), limit_s)
+                late = did_not_start(self.log_text(), limit_s, self._arguments())
                 raise TrialFailure(late.reason, late.message, late.log_tail)
             self._progress("load", *loading_stage(self.log_text()))
             time.sleep(_POLL_S)

@@ -178,3 +178,30 @@ def test_a_start_that_takes_too_long_says_where_it_was() -> None:
     failure = did_not_start((LOGS / "worker_killed.log").read_text().split("ERROR")[0], 30)
     assert failure.reason is FailureReason.TIMEOUT
     assert "within 30 s; it was at: starting the workers" in failure.message
+
+
+def test_a_start_that_hangs_because_a_rank_failed_says_why_that_one_did() -> None:
+    raised = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+    rank = "".join(
+        f"(Worker_TP1 pid=9) ERROR 11-27 09:14:02 [w.py:1] {line}\n"
+        for line in ("Traceback (most recent call last):", '  File "a.py", line 1, in f', raised)
+    )
+    waiting = "(Worker_TP0 pid=8) INFO 11-27 09:20:02 [shm.py:1] No available shared memory broadcast block found\n"
+    failure = did_not_start(rank + waiting, 600, ARGS)
+    assert failure.reason is OOM
+    assert "it asked for 2.00 GiB more" in failure.message
+    assert failure.message.endswith("hung after that and did not answer /health within 600 s")
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        'Traceback (most recent call last):\n  File "a.py", line 1, in f\nacme.FluxError: nobody knows\n',
+        "(Worker pid=9) ERROR 11-27 09:14:02 [w.py:1] RuntimeError: CUDA error: invalid argument\n"
+        "(Worker pid=9) INFO 11-27 09:14:03 [w.py:1] Loading weights took 3 seconds\n",
+        "torch.distributed.DistBackendError: NCCL error: remote process exited or there was a network error\n",
+    ],
+    ids=["unknown", "survived", "of another process"],
+)
+def test_a_start_that_takes_too_long_has_no_cause_that_is_uncertain(log: str) -> None:
+    assert did_not_start(log, 30).reason is FailureReason.TIMEOUT
