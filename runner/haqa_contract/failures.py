@@ -57,6 +57,9 @@ class Failure(Contract):
     """One or two sentences: what was wrong, with the value, and the remedy"""
     log_tail: tuple[str, ...] = ()
     """Last lines of the log that the message was read from"""
+    of_configuration: bool = False
+    """Whether the cause is the configuration's own, such as a kernel for its number format that the device lacks:
+    another configuration may work"""
 
 
 _MESSAGE_LIMIT = 2000
@@ -73,6 +76,13 @@ class TrialFailure(Exception):
     def __init__(self, reason: FailureReason, message: str, log_tail: Sequence[str] = ()) -> None:
         super().__init__(reason, message, tuple(log_tail))
         self.failure = Failure(reason=reason, message=shortened(message, _MESSAGE_LIMIT), log_tail=tuple(log_tail))
+
+    @classmethod
+    def of(cls, failure: Failure) -> TrialFailure:
+        """Carries a failure that is known already, with all that it says."""
+        error = cls(failure.reason, failure.message, failure.log_tail)
+        error.failure = failure
+        return error
 
     @property
     def reason(self) -> FailureReason:

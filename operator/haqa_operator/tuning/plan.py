@@ -25,7 +25,7 @@ HOPELESS_BASELINE = frozenset(
     }
 )
 """A baseline that ends so says that no other configuration can be served either: each has the same model and image, and
-asks for the same node."""
+asks for the same node. Unless the cause is its own: a quantized model runs on other kernels."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def agent_tokens(trials: Sequence[Trial]) -> int:
 
 def _end_of_search(state: PoolState, baseline: Trial) -> str | None:
     failure = baseline.status.failure
-    if failure is not None and failure.reason in HOPELESS_BASELINE:
+    if failure is not None and failure.reason in HOPELESS_BASELINE and not failure.of_configuration:
         return f"the baseline cannot be served: {failure.reason}: {failure.message}"
     relative = [c for c in state.spec.constraints if c.max_degradation_percent is not None]
     if failure is not None and relative:

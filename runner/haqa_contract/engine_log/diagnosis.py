@@ -98,7 +98,8 @@ def _known(log: EngineLog, found: Findings) -> Failure | None:
             for rule in rules_for(message):
                 match = rule.pattern.search(text)
                 if match is not None:
-                    return _failure(rule.reason, rule.sentence(match, log), log, message.last)
+                    known = _failure(rule.reason, rule.sentence(match, log), log, message.last)
+                    return known.model_copy(update={"of_configuration": rule.of_configuration})
     return None
 
 

@@ -61,7 +61,12 @@ def _build(match: re.Match[str], log: EngineLog) -> str:
 
 
 RULES: tuple[Rule, ...] = (
-    rule(r"Failed to find a kernel that can implement the (?P<layer>\S+) linear layer", _LOAD, _no_kernel),
+    rule(
+        r"Failed to find a kernel that can implement the (?P<layer>\S+) linear layer",
+        _LOAD,
+        _no_kernel,
+        of_configuration=True,
+    ),
     rule(
         r"(?:NotImplementedError: )?(?P<what>No compressed-tensors compatible scheme was found)"
         r"|Forced (?P<type>\S+) kernel \S+ is not supported: (?P<why>[^\n]*)"
@@ -72,6 +77,7 @@ RULES: tuple[Rule, ...] = (
             "this device has no kernel for the scheme "
             f"({excerpt(match['what'] or match['why'] or match['primitive'] or match['brgemm'])}); {_TAKE_OUT}"
         ),
+        of_configuration=True,
     ),
     rule(
         r"(?P<what>DeepGEMM backend is not available[^.\n]*"
@@ -79,17 +85,20 @@ RULES: tuple[Rule, ...] = (
         _LOAD,
         "the DeepGEMM kernels for FP8 do not work on this device in this image ({what}); set VLLM_USE_DEEP_GEMM=0 in "
         "the pool's env, or " + _TAKE_OUT,
+        of_configuration=True,
     ),
     rule(
         r"(?P<method>\S+) quantization is currently not supported in (?P<device>[^.\n]+)\.",
         _LOAD,
         "vLLM cannot serve {method} quantization on {device}; " + _TAKE_OUT,
+        of_configuration=True,
     ),
     rule(
         r"(?:quantization method (?P<method>\S+) is not supported|Quantization scheme is not supported) for the "
         r"current GPU\. (?:Min\w*|Required) capability: (?P<needed>\d+)\. Current capability: (?P<present>\d+)",
         _LOAD,
         _capability_too_low,
+        of_configuration=True,
     ),
     rule(
         r"Unknown quantization method: (?P<method>\S+?)\. Must be one of",
@@ -112,6 +121,7 @@ RULES: tuple[Rule, ...] = (
         r"No (?P<what>\w+) MoE backends? (?:available|supports)[^\n]*",
         _LOAD,
         "this device has no kernel for mixture-of-experts layers in {what}; " + _TAKE_OUT,
+        of_configuration=True,
     ),
     rule(
         r"'_OpNamespace' '\w+' object has no attribute '(?P<missing>\w+)'"
@@ -119,6 +129,7 @@ RULES: tuple[Rule, ...] = (
         r"|(?:operator|Operator) (?P<absent>\w+::\w+) does not exist",
         _LOAD,
         _no_operator,
+        of_configuration=True,
     ),
     rule(
         r"no kernel image is available for execution on the device|hipErrorNoBinaryForGpu|invalid device function"
@@ -163,6 +174,7 @@ RULES: tuple[Rule, ...] = (
             f"the accelerator's compiler refuses the model's graph ({excerpt(match['what'], 240)}); lower "
             "max-model-len or max-num-batched-tokens, leave this configuration out, or use another vLLM version"
         ),
+        of_configuration=True,
     ),
     rule(
         r"ptxas (?:fatal|error)[^\n]*|PTXASError|PassManager::run failed|CompilationError: [^\n]*",
@@ -171,6 +183,7 @@ RULES: tuple[Rule, ...] = (
             f"Triton cannot compile a kernel for this device ({excerpt(match[0], 240)}); use an engine image made for "
             "it, another attention backend, or leave out what uses the kernel"
         ),
+        of_configuration=True,
     ),
     rule(
         r"(?P<what>(?:torch\._dynamo\.exc\.\w+|torch\._inductor\.exc\.\w+|\bBackendCompilerFailed): [^\n]*)",
@@ -179,6 +192,7 @@ RULES: tuple[Rule, ...] = (
             f"torch.compile failed on this model ({excerpt(match['what'])}); set enforce-eager, or leave out the "
             "setting that it names"
         ),
+        of_configuration=True,
     ),
     rule(
         r"an illegal memory access was encountered|device-side assert triggered|misaligned address|unspecified launch "
@@ -189,6 +203,7 @@ RULES: tuple[Rule, ...] = (
             f"a kernel crashed on the accelerator ({excerpt(match[0], 160)}); leave this configuration out, or use "
             "another vLLM version"
         ),
+        of_configuration=True,
     ),
     rule(
         r"(?P<what>This flash attention build does not support[^\n]*|FlashAttention (?:forward )?only supports[^\n]*"
@@ -207,6 +222,7 @@ OTHER_ERRORS: tuple[Rule, ...] = (
         r"\b(?:CUDA|HIP|XPU)(?: driver| runtime)? error: (?P<what>[^\n]+)",
         _LOAD,
         "a kernel crashed on the accelerator ({what}); leave this configuration out, or use another vLLM version",
+        of_configuration=True,
     ),
 )
 """Of a device: behind all rules that know what the error means."""
@@ -219,6 +235,7 @@ CRASHES: tuple[Rule, ...] = (
             f"Triton cannot compile a kernel for this device ({excerpt(match['what'] or match['failed'], 240)}); use "
             "an engine image made for it, another attention backend, or leave out what uses the kernel"
         ),
+        of_configuration=True,
     ),
 )
 """For aborts of native code alone."""

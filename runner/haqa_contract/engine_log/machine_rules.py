@@ -274,6 +274,7 @@ CRASHES: tuple[Rule, ...] = (
         _LOAD,
         "a process of the engine crashed in native code ({signal}); leave this configuration out, or use another vLLM "
         "version",
+        of_configuration=True,
     ),
 )
 """For aborts of native code alone: their words are common ones in other messages."""

@@ -72,6 +72,7 @@ RULES: tuple[Rule, ...] = (
         "a Triton kernel does not fit this GPU ({what}); that is on-chip memory, which no memory setting changes: try "
         "another attention backend or block-size, or leave the scheme or setting that uses the kernel out of the "
         "search",
+        of_configuration=True,
     ),
     rule(
         r"\bibv_\w+ failed with error:? Cannot allocate memory",

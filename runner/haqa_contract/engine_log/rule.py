@@ -14,20 +14,25 @@ Sentence = Callable[[re.Match[str], EngineLog], str]
 
 @dataclass(frozen=True)
 class Rule:
-    """A text that identifies a cause. The pattern is matched against a message alone, never the rest of the log."""
+    """A text that identifies a cause. The pattern is matched against a message alone, never the rest of the log.
+
+    Attributes:
+        of_configuration: As in `Failure`.
+    """
 
     pattern: re.Pattern[str]
     reason: FailureReason
     sentence: Sentence
+    of_configuration: bool = False
 
 
-def rule(pattern: str, reason: FailureReason, sentence: str | Sentence) -> Rule:
+def rule(pattern: str, reason: FailureReason, sentence: str | Sentence, *, of_configuration: bool = False) -> Rule:
     """`sentence` may use the pattern's named groups in braces."""
     compiled = re.compile(pattern, re.MULTILINE)
     if callable(sentence):
-        return Rule(compiled, reason, sentence)
+        return Rule(compiled, reason, sentence, of_configuration)
     template = sentence
-    return Rule(compiled, reason, lambda match, log: template.format(**match.groupdict("")))
+    return Rule(compiled, reason, lambda match, log: template.format(**match.groupdict("")), of_configuration)
 
 
 def excerpt(text: str, limit: int = 300) -> str:

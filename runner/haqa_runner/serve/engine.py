@@ -176,12 +176,11 @@ class EngineProcess:
         while True:
             failure = self.failure()
             if failure is not None:
-                raise TrialFailure(failure.reason, failure.message, failure.log_tail)
+                raise TrialFailure.of(failure)
             if _answers(client):
                 return
             if time.monotonic() - began > limit_s:
-                late = did_not_start(self.log_text(), limit_s, self._arguments())
-                raise TrialFailure(late.reason, late.message, late.log_tail)
+                raise TrialFailure.of(did_not_start(self.log_text(), limit_s, self._arguments()))
             self._progress("load", *loading_stage(self.log_text()))
             time.sleep(_POLL_S)
 

@@ -42,4 +42,4 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
         return report
     finally:
         engine.stop()
-    raise TrialFailure(failure.reason, failure.message, failure.log_tail)
+    raise TrialFailure.of(failure)

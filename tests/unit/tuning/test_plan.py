@@ -8,6 +8,7 @@ from tests.unit.tuning.pool_states import BASELINE, INT4, INT8, exact, failed, s
 
 from haqa_contract import FailureReason
 from haqa_contract.engine_log.diagnosis import diagnose
+from haqa_operator.api import TrialPhase
 from haqa_operator.decision.results import Confirmation, Verdict
 from haqa_operator.tuning.plan import AskStrategy, Conclude, Confirm, Measure, plan
 
@@ -83,6 +84,28 @@ def test_a_baseline_too_big_for_memory_does_not_stop_quantized_ones() -> None:
 def test_no_engine_that_ran_out_of_memory_ends_the_pool(ending: Ending) -> None:
     reason = diagnose(ending.log, ending.exit_code).reason
     assert plan(state(trial(0, BASELINE, **failed(reason)))) == AskStrategy(number=1)
+
+
+@pytest.mark.parametrize(
+    "name", ["triton_shared_memory", "cuda_illegal_instruction", "triton_assertion", "gaudi_graph_compile"]
+)
+def test_a_baseline_whose_own_kernels_fail_does_not_stop_those_that_run_on_others(name: str) -> None:
+    ending = next(one for one in ENDINGS if one.name == name)
+    failure = diagnose(ending.log, ending.exit_code)
+    assert failure.reason is FailureReason.ENGINE_LOAD_FAILED
+    unserved = trial(0, BASELINE, phase=TrialPhase.FAILED, failure=failure)
+    assert plan(state(unserved)) == AskStrategy(number=1)
+    relative = spec(constraints=[{"metric": "perplexity", "maxDegradationPercent": 1}])
+    assert isinstance(plan(state(unserved, spec=relative)), Conclude)
+
+
+@pytest.mark.parametrize("name", ["architecture_unknown", "tokenizer_of_other_transformers", "fabric_manager"])
+def test_a_baseline_that_fails_by_its_model_image_or_node_ends_the_pool(name: str) -> None:
+    ending = next(one for one in ENDINGS if one.name == name)
+    failure = diagnose(ending.log, ending.exit_code)
+    action = plan(state(trial(0, BASELINE, phase=TrialPhase.FAILED, failure=failure)))
+    assert isinstance(action, Conclude)
+    assert "the baseline cannot be served" in action.why
 
 
 def test_a_limit_relative_to_a_failed_baseline_ends_the_pool_with_the_remedy() -> None:

@@ -153,7 +153,13 @@ def reported(evidence: AttemptEvidence) -> Failure | None:
     cause = diagnose(log, None, evidence.job.request.engine.args if evidence.job.request else ())
     message = shortened(f"{failure.message}; its log: {cause.message}", _MESSAGE_LIMIT)
     reason = cause.reason if cause.reason is FailureReason.ENGINE_OOM else failure.reason
-    return failure.model_copy(update={"reason": reason, "message": message, "log_tail": cause.log_tail})
+    found = {
+        "reason": reason,
+        "message": message,
+        "log_tail": cause.log_tail,
+        "of_configuration": cause.of_configuration,
+    }
+    return failure.model_copy(update=found)
 
 
 def engine_may_be_dead(failure: Failure | None) -> bool:
