@@ -160,7 +160,7 @@ class LLMClient:
         )
 
     def _sentence(self, failure: CallFailure, attempts: int) -> str:
-        where = f" at {self._spec.api_base}" if self._spec.api_base else ""
+        where = f" at {plain(self._spec.api_base, 300)}" if self._spec.api_base else ""
         tried = f" ({attempts} attempts)" if attempts > 1 else ""
         return f"{self._spec.model}{where}: {failure.sentence}{tried}"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from haqa_operator.agent.messages import LLMError
+from haqa_operator.agent.quoting import plain
 from haqa_operator.api.tuning import AgentSpec
 
 NO_KEY = "no-key"
@@ -54,6 +55,11 @@ def provider_of(model: str) -> Provider | None:
     return PROVIDERS.get(model.partition("/")[0]) if "/" in model else None
 
 
+def _is_name(model: str) -> bool:
+    """Whether the name stays a name where a provider makes it part of the address."""
+    return model.isprintable() and not set(model) & set("?#%\\") and ".." not in model.split("/")
+
+
 def endpoint_of(spec: AgentSpec, api_key: str | None, *, confined: bool) -> Endpoint | None:
     """The only place where requests of this agent may go; None where they are left to litellm.
 
@@ -61,7 +67,7 @@ def endpoint_of(spec: AgentSpec, api_key: str | None, *, confined: bool) -> Endp
         confined: No variable of the process may be used, as in an operator.
 
     Raises:
-        LLMError: the provider is none that can be kept to one endpoint and one key.
+        LLMError: the provider is none that can be kept to one endpoint and one key, or the model's name is none.
     """
     if spec.api_base is None and not confined:
         return None
@@ -71,6 +77,11 @@ def endpoint_of(spec: AgentSpec, api_key: str | None, *, confined: bool) -> Endp
         raise LLMError(
             f"search.agent.model {spec.model}: {where} the provider is one of {', '.join(PROVIDERS)}; for another one "
             "write openai/NAME and give its OpenAI-compatible endpoint as apiBase"
+        )
+    if not _is_name(spec.model):
+        raise LLMError(
+            f"search.agent.model {plain(spec.model, 120)!r}: some providers put the name into the address; leave out "
+            "?, #, %, \\, .. and characters that cannot be printed"
         )
     base = spec.api_base or provider.base
     if base is None:

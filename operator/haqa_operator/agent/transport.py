@@ -133,6 +133,8 @@ def _confine(request: aiohttp.ClientRequest, endpoint: Endpoint) -> None:
     """Raises RequestRefused: the request goes elsewhere."""
     if request.url.origin() != URL(endpoint.base).origin():
         raise RequestRefused(f"a request to another server than {endpoint.base}")
+    if request.url.raw_query_string:
+        raise RequestRefused("a request with a query, which no chat completion needs")
     allowed = {endpoint.key, f"Bearer {endpoint.key}"}
     for name in {name.lower() for name in request.headers}:
         if name in _HEADERS or (name in _CREDENTIALS and set(request.headers.getall(name)) <= allowed):

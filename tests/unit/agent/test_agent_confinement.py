@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 from tests.fakes.recording_server import RawServer, RecordingServer
 from tests.unit.agent import asking_models
 
 from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.messages import LLMError, Message
-from haqa_operator.agent.providers import PROVIDERS
-from haqa_operator.agent.transport import USER_AGENT
+from haqa_operator.agent.providers import PROVIDERS, Endpoint
+from haqa_operator.agent.transport import USER_AGENT, Call, RequestRefused, call
 from haqa_operator.api.tuning import AgentSpec
 
 CANARY = "operator-secret"
@@ -158,6 +159,39 @@ def test_a_provider_that_cannot_be_confined_is_not_asked(
 
 def test_nothing_else_is_asked(outcomes: tuple[dict[str, str], list[str]]) -> None:
     assert sum(len(requests_for(model, outcomes[1])) for model in ASKED) == len(outcomes[1])
+
+
+# --- addresses ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("name", ["x?delete=", "../../admin/delete?x=", "x#y", "x/../y", "x%3Fy", "x\\y", "x\nX-A: b"])
+def test_a_models_name_becomes_no_other_part_of_the_address(provider: str, name: str) -> None:
+    with RecordingServer() as server:
+        spec = AgentSpec(model=f"{provider}/{name}", api_base=server.url, timeout=timedelta(seconds=20), retries=0)
+        with pytest.raises(LLMError, match="some providers put the name into the address") as caught:
+            LLMClient(spec, api_key=KEY, confined=True).complete(MESSAGES)
+        assert server.requests == []
+        assert str(caught.value).isprintable()
+
+
+def test_a_request_with_a_query_does_not_leave() -> None:
+    with RecordingServer() as server:
+        state = Call(Endpoint(server.url, KEY))
+
+        async def ask(session: aiohttp.ClientSession) -> None:
+            await session.post(f"{server.url}/x?delete=1")
+
+        with pytest.raises(RequestRefused, match="a query"):
+            call(ask, 20, state)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "base", ["http://a\u200bb:9", "http://a\x00b:9", "http://[", "http://localhost:99999", "http://localhost:9:9"]
+)
+def test_an_address_that_is_none_is_a_printable_sentence(base: str) -> None:
+    assert refusal("openai", base).isprintable()
 
 
 # --- redirects ----------------------------------------------------------------------------------------------------

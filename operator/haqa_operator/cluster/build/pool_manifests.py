@@ -15,6 +15,7 @@ from haqa_operator.cluster.build.trial_job import (
     fetch_request,
     hub_secrets,
     model_claim,
+    spec_in_pods,
     trial_places,
     trial_volume,
 )
@@ -57,6 +58,9 @@ class PoolManifests:
     accelerator: Accelerator
     installation: Installation
     max_model_len: MaxModelLen = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", spec_in_pods(self.spec))
 
     def model_job(self, attempt: int, owner: Manifest) -> Manifest:
         """The Job that inspects the model. Raises ValueError: the tuning names no store that a pod can reach."""

@@ -180,10 +180,22 @@ def fetch_request(spec: TuningSpec, tuning: str, pool: str, places: TrialPlaces)
     )
 
 
+def spec_in_pods(spec: TuningSpec) -> TuningSpec:
+    """Without `model.tokenSecretRef.env`, which is for one machine.
+
+    A Secret's value in a variable of any name would be code: PYTHONPATH, LD_PRELOAD and their like.
+    """
+    ref = spec.model.token_secret_ref
+    if ref is None or ref.env is None:
+        return spec
+    model = spec.model.model_copy(update={"token_secret_ref": ref.model_copy(update={"env": None})})
+    return spec.model_copy(update={"model": model})
+
+
 def hub_secrets(model: ModelSpec) -> tuple[SecretVariable, ...]:
     """The token of a gated model, under the name that the request gives to it (`requests.model_source`)."""
-    ref = model.token_secret_ref
-    return (SecretVariable(ref.env or "HF_TOKEN", ref.name, ref.key),) if ref else ()
+    ref, name = model.token_secret_ref, model_source(model).token_env
+    return (SecretVariable(name, ref.name, ref.key),) if ref and name else ()
 
 
 def _job(trial: TrialPod, component: str, containers: Manifest, annotations: dict[str, str]) -> Manifest:
