@@ -97,7 +97,7 @@ def findings(log: EngineLog) -> Findings:
         ((_rank(message, worked), message) for message in own if message.kind is not Kind.REMARK),
         key=lambda ranked: (ranked[0], ranked[1].first),
     )
-    remarks = tuple(reversed([message for message in own if message.kind is Kind.REMARK]))
+    remarks = tuple(reversed([one for one in own if one.kind is Kind.REMARK and not _BROKEN_LINK.search(one.text)]))
     if ranked and (signalled is None or ranked[0][0] is not _Rank.SURVIVED):
         return Findings(ranked[0][1], remarks, None, certain=ranked[0][0] is _Rank.CAUSE)
     if signalled is not None:

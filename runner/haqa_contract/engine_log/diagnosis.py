@@ -50,11 +50,12 @@ def diagnose(log_text: str, exit_code: int | None, args: Sequence[str] = ()) -> 
     log = EngineLog(log_text, exit_code, tuple(args))
     found = findings(log)
     known = _known(log, found)
-    if known is not None:
+    killed = found.cause is None and exit_code in OUT_OF_MEMORY_EXITS
+    if known is not None and not (killed and known.reason is not FailureReason.ENGINE_OOM):
         return known
     if found.cause is not None:
         return _quoted(log, found.cause)
-    if exit_code in OUT_OF_MEMORY_EXITS:
+    if killed:
         return _failure(FailureReason.ENGINE_OOM, f"the engine was killed (exit code {exit_code}){_MORE_MEMORY}", log)
     if found.death is not None:
         return _of_death(log, found.death)

@@ -101,13 +101,13 @@ class EngineLog:
 def _out_of_json(lines: Sequence[str]) -> Iterator[str]:
     """Lines as the process wrote them, where Docker or a logging configuration made JSON of them."""
     for line in lines:
-        record = _record(line)
+        record = _record(_COLLECTOR.sub("", line, count=1))
         if record is None:
             yield line
             continue
         docker = record.get("log")
         if isinstance(docker, str):
-            yield docker.rstrip("\n")
+            yield from _out_of_json((docker.rstrip("\n"),))
             continue
         level = next((str(record[key]).upper() for key in _JSON_LEVELS if key in record), "INFO")
         stamp = f"{level if level in _LEVELS else 'INFO'} 01-01 00:00:00 [json:0] "

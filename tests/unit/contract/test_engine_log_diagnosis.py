@@ -138,6 +138,16 @@ def test_a_process_that_was_killed_ran_out_of_memory(exit_code: int) -> None:
     assert f"(exit code {exit_code})" in failure.message
 
 
+def test_what_its_threads_say_at_the_end_does_not_hide_that_a_process_was_killed() -> None:
+    thread = (
+        "Exception in thread Thread-3 (_monitor):\nTraceback (most recent call last):\n"
+        '  File "a.py", line 1, in f\nBrokenPipeError: [Errno 32] Broken pipe\n'
+    )
+    assert diagnose(thread, 137).reason is OOM
+    request = thread.replace("BrokenPipeError: [Errno 32] Broken pipe", "ModuleNotFoundError: No module named 'x'")
+    assert diagnose(request, 137).reason is OOM
+
+
 @pytest.mark.parametrize(
     ("exit_code", "says"),
     [

@@ -63,6 +63,7 @@ def test_records_in_json_are_read_like_lines() -> None:
     log = EngineLog(of_logging, None)
     assert log.lines == ("It failed.", "Traceback", "  x", "ValueError: no")
     assert {line.level for line in log.marked} == {"ERROR"}
+    assert EngineLog(f"2026-11-27T09:14:02.123456789Z stderr F {of_logging}", None).lines == log.lines
 
 
 @pytest.mark.parametrize("line", ['{"model": "m", "quantization": null}', "{not: json}", '{"log": 3}', "{}"])
