@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.fakes.simulated_cluster import NAMESPACE, reporting
 from tests.unit.cluster.tunings import Operated
 
 from haqa_contract import FailureReason
+from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.edges.api_server import EVENT, JOB, TRIAL, TUNING
 
@@ -198,6 +200,27 @@ def test_drift_of_a_winner_is_corrected_but_not_its_scale(operated: Operated) ->
     assert after is not None
     assert after["spec"]["template"]["spec"]["containers"][0]["image"] == image
     assert after["spec"]["replicas"] == 7
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["while-inspected", "suspended-once-known"])
+def test_a_model_that_is_changed_before_the_first_trial_is_inspected_anew(operated: Operated, known: bool) -> None:
+    pools = [{"name": "full", "nodeSelector": {"pool": "full"}}]
+    operated.submit(nodePools=pools)
+    operated.reconcile()
+    if known:
+        operated.submit(nodePools=pools, suspend=True)
+        operated.cluster.step()
+        operated.reconcile()
+        assert operated.status()["model"]
+    operated.submit(nodePools=pools, model={"uri": "pvc://models/another"})
+    if not known:
+        operated.cluster.step()
+    assert operated.run()["phase"] == "Succeeded"
+    jobs = operated.cluster.api.list(JOB, NAMESPACE)
+    requests = [json.loads(one["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION]) for one in jobs]
+    assert {one["trial"] for one in requests} > {"fetch"}
+    assert {one["model"]["uri"] for one in requests} == {"pvc://models/another"}
+    assert not operated.errors
 
 
 def test_a_pool_without_nodes_waits_while_the_other_is_tuned(operated: Operated) -> None:

@@ -9,14 +9,17 @@ from haqa_operator.api.status import ModelFacts
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.act.ownership import NameTaken, create_owned
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
+from haqa_operator.cluster.build.trial_job import spec_in_pods
 from haqa_operator.cluster.decide import JOB_ATTEMPTS
-from haqa_operator.cluster.edges.api_server import ApiRefused, ApiServer, ApiUnavailable
+from haqa_operator.cluster.edges.api_server import JOB, ApiRefused, ApiServer, ApiUnavailable
 from haqa_operator.cluster.edges.events import INSPECTING_MODEL
 from haqa_operator.cluster.installation import Installation
 from haqa_operator.cluster.observe.attempts import TrialObservation
-from haqa_operator.cluster.observe.snapshot import TuningSnapshot
+from haqa_operator.cluster.observe.pods import Job
+from haqa_operator.cluster.observe.snapshot import TuningSnapshot, Work
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.tuning.preflight import model_unread
+from haqa_operator.tuning.requests import model_source
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ class ModelInspector:
             if not hardware or self.snapshot.tuning.spec.suspend:
                 return ModelInspection(message="waiting to inspect the model")
             return self._started(hardware, 1, INSPECTING_MODEL)
+        if self._of_another_model(work):
+            self.api.delete(JOB, work.name, self.snapshot.namespace)
+            return ModelInspection(message="spec.model has changed: it is inspected anew")
         seen = observe_with_logs(self.api, self.snapshot.namespace, work, self.now, self.installation.limits)
         if not seen.phase.finished:
             return ModelInspection(message=f"{INSPECTING_MODEL}: {seen.message}")
@@ -59,6 +65,11 @@ class ModelInspector:
         if failure is not None and failure.reason.transient and work.attempt < JOB_ATTEMPTS and hardware:
             return self._started(hardware, work.attempt + 1, f"{INSPECTING_MODEL} again: {failure.message}")
         return self._outcome(seen)
+
+    def _of_another_model(self, work: Work) -> bool:
+        request = Job.read(work.job).request
+        model = spec_in_pods(self.snapshot.tuning.spec).model
+        return request is not None and request.model != model_source(model, request.model.mount)
 
     def _outcome(self, seen: TrialObservation) -> ModelInspection:
         artifact = seen.report.artifact if seen.report else None

@@ -159,8 +159,8 @@ class Reconciler:
     def _inspect(
         self, snapshot: TuningSnapshot, hardware: Mapping[str, Accelerator | str | Exception], trouble: _Trouble
     ) -> ModelInspection:
-        if snapshot.status.model is not None:
-            return ModelInspection(snapshot.status.model)
+        if snapshot.model is not None:
+            return ModelInspection(snapshot.model)
         found = {name: one for name, one in hardware.items() if isinstance(one, Accelerator)}
         try:
             return ModelInspector(self._api, self._dependencies.installation, snapshot, self._clock()).inspect(found)

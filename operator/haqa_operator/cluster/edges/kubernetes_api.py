@@ -17,6 +17,7 @@ from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 from urllib3.exceptions import HTTPError
 
+from haqa_contract.failures import shortened
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.edges import telemetry
 from haqa_operator.cluster.edges.api_server import (
@@ -35,6 +36,10 @@ LOG_LINES = 2000
 _CONFLICT, _NOT_FOUND, _GONE = 409, 404, 410
 _LATER = frozenset({401, 408, _CONFLICT, _GONE, 429})
 """4xx that another try may not get: a token that is being renewed, a time limit, a write that came between, a limit."""
+
+
+_LONGEST_SENTENCE = 2000
+"""A webhook's may have a megabyte, and it goes into a status."""
 
 
 class KubernetesApi:
@@ -165,7 +170,7 @@ def _mapped(what: str) -> Iterator[None]:
         raise ApiUnavailable(f"{what}: the API server does not know this kind (yet): {error}") from error
     except HTTPError as error:
         raise ApiUnavailable(f"{what}: {error}") from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ApiUnavailable(f"{what}: the answer is not JSON; is there a proxy in between? ({error})") from error
 
 
@@ -178,6 +183,6 @@ def _status(error: ApiError) -> int | None:
 def _sentence(error: ApiException) -> str:
     """The server's own, without headers and tracebacks."""
     try:
-        return str(json.loads(error.body)["message"])
+        return shortened(str(json.loads(error.body)["message"]), _LONGEST_SENTENCE)
     except (ValueError, KeyError, TypeError):
         return f"{error.status} {error.reason}"

@@ -13,7 +13,7 @@ from haqa_operator.api import NodePool, QuantizationTuning, Trial, TrialPhase
 from haqa_operator.api.labels import ATTEMPT_LABEL, COMPONENT_LABEL, TRIAL_LABEL, TUNING_LABEL
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.resources import QuantizationTrial
-from haqa_operator.api.status import ModelFacts, TuningStatus
+from haqa_operator.api.status import ModelFacts, TuningPhase, TuningStatus
 from haqa_operator.cluster.names import MEASURE, QUANTIZE, label
 from haqa_operator.cluster.observe.pods import Ended, Job, Pod
 from haqa_operator.hardware.node_labels import Node
@@ -70,6 +70,11 @@ class TuningSnapshot:
     @property
     def status(self) -> TuningStatus:
         return self.tuning.status or TuningStatus()
+
+    @property
+    def model(self) -> ModelFacts | None:
+        """What was found out about the model; None where the spec may name another one by now."""
+        return known_model(self.status, self.generation)
 
     def owner(self) -> dict[str, Any]:
         """The reference by which trials go with their tuning."""
@@ -155,10 +160,17 @@ def work_selector(tuning: QuantizationTuning, trials: Iterable[Manifest]) -> str
     What succeeded is left out: it may be hundreds, and a kilobyte of each is what makes a reconciliation slow.
     """
     own = tuning_selector(tuning.metadata.name)
-    if (tuning.status or TuningStatus()).model is None:
+    generation = int((tuning.metadata.model_extra or {}).get("generation", 1))
+    if known_model(tuning.status or TuningStatus(), generation) is None:
         return own
     open_ = [label(_name(trial)) for trial in trials if trial.get("status", {}).get("phase") != TrialPhase.SUCCEEDED]
     return f"{own},{TRIAL_LABEL} in ({','.join(open_)})" if open_ else None
+
+
+def known_model(status: TuningStatus, generation: int) -> ModelFacts | None:
+    """A tuning that has not started may have been given another model since its status was written."""
+    stale = status.phase is TuningPhase.PENDING and status.observed_generation != generation
+    return None if stale else status.model
 
 
 def read_node(node: Manifest) -> Node:

@@ -101,6 +101,17 @@ def test_a_hub_model_is_pinned_to_the_commit_that_was_measured() -> None:
     assert "--trust-remote-code" not in command
 
 
+@pytest.mark.parametrize("name", ["PYTHONPATH", "LD_PRELOAD", "AWS_ENDPOINT_URL"])
+def test_a_secret_of_the_tuning_becomes_no_variable_but_the_token(name: str) -> None:
+    given = {"uri": "hf://org/name", "tokenSecretRef": {"name": "hub", "env": name}}
+    pod = winner(trial(0, BASELINE, 100), hub(), model=given)
+    secrets = {one["name"]: one["valueFrom"] for one in pod["initContainers"][0]["env"] if "valueFrom" in one}
+    assert secrets["HF_TOKEN"]["secretKeyRef"]["name"] == "hub"
+    assert "hub" not in [found["secretKeyRef"]["name"] for variable, found in secrets.items() if variable != "HF_TOKEN"]
+    command = words(pod)
+    assert command[command.index("--token-env") + 1] == "HF_TOKEN"
+
+
 def test_a_model_of_a_bucket_is_checked_against_what_was_measured() -> None:
     pod = winner(trial(0, BASELINE, 100), hub("etags-1"), model={"uri": "s3://models/demo"})
     command = words(pod)

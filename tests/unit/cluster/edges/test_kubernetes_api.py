@@ -99,6 +99,11 @@ def test_what_somebody_has_to_change_is_refused_with_the_servers_sentence(status
     assert str(error) == f"server_side_apply Job j: {SENTENCE}"
 
 
+def test_a_long_sentence_does_not_fill_the_status() -> None:
+    long = json.dumps({"message": "because " * 10_000})
+    assert len(str(raised(refusal(403, long)))) < 2100
+
+
 @pytest.mark.parametrize("body", ["<html>a proxy's page</html>", "", "[]", '{"kind": "Status"}', "null", "3"])
 def test_a_refusal_without_a_sentence_is_its_status(body: str) -> None:
     assert str(raised(refusal(403, body))) == "server_side_apply Job j: 403 Reason"
@@ -119,8 +124,9 @@ def test_a_transport_that_fails_and_a_kind_that_is_not_there_yet_are_unavailable
     assert isinstance(raised(error), ApiUnavailable)
 
 
-def test_an_answer_that_is_not_json_is_a_proxys() -> None:
-    server, _ = api("<html>please log in</html>")
+@pytest.mark.parametrize("answer", ["<html>please log in</html>", "", b"\xff\xfe\x00binary"])
+def test_an_answer_that_is_not_json_is_a_proxys(answer: str) -> None:
+    server, _ = api(answer)
     with pytest.raises(ApiUnavailable, match="is there a proxy in between"):
         server.get(JOB, "j", "team")
 

@@ -8,7 +8,7 @@ import pytest
 from tests.builders import make_tuning
 from tests.unit.cluster.observe.pods import JobBuilder, PodBuilder, make_job, make_pod
 
-from haqa_operator.api.status import ModelFacts, TuningStatus
+from haqa_operator.api.status import ModelFacts, TuningPhase, TuningStatus
 from haqa_operator.cluster.observe.snapshot import TuningSnapshot, read_snapshot, work_selector
 
 TRIAL = "demo-here-001"
@@ -95,7 +95,9 @@ def test_a_job_of_a_deleted_trial_of_the_same_name_is_waited_for() -> None:
 
 
 def selected(*phases: str | None, model: ModelFacts | None = MODEL) -> str | None:
-    tuning = make_tuning("demo").obj().model_copy(update={"status": TuningStatus(model=model)})
+    tuning = (
+        make_tuning("demo").obj().model_copy(update={"status": TuningStatus(phase=TuningPhase.RUNNING, model=model)})
+    )
     trials = [
         {"metadata": {"name": f"t{number}"}, **({"status": {"phase": phase}} if phase else {})}
         for number, phase in enumerate(phases)
