@@ -20,7 +20,7 @@ _POINTER = re.compile(
     r"Engine core initialization failed|Frontend process failed during engine core initialization"
     r"|WorkerProc initialization failed|Executor failed\.|\bEngineDeadError\b|AsyncEngineDeadError|MQEngineDeadError"
     r"|MQLLMEngine is already dead|Engine process (?:\(pid \d+\) died|failed to start)|Engine loop is not running"
-    r"|\bdied unexpectedly|\bdied with exit code -?\d+|\bdied, exit code: -?\d+"
+    r"|\bdied unexpectedly(?! before)|\bdied with exit code -?\d+|\bdied, exit code: -?\d+"
     r"|Ray workers have not started successfully"
     r"|see stack trace above for the actual cause|Background loop has errored|Input socket thread died during startup"
     r"|resource_tracker|^(?:\S+\.)?(?:CancelledError|SystemExit|KeyboardInterrupt|GeneratorExit)\b"
@@ -35,7 +35,7 @@ _QUOTING_POINTER = re.compile(
 )
 _BROKEN_LINK = re.compile(
     r"Connection (?:closed by|reset by) peer|Broken pipe|recvValue failed|failed to recv|remote process exited"
-    r"|NCCL communicator was aborted|ncclRemoteError|zmq\.error"
+    r"|NCCL communicator was aborted|ncclRemoteError|zmq\.error|The actor (?:died unexpectedly|is dead)"
 )
 """How the ranks that live notice one that is gone."""
 
@@ -45,12 +45,13 @@ _STOPPING = re.compile(
     r"shut(?:ting)?[ _-]?down|terminat|kill|exit|destroy|clean(?:ing|ed)? ?up|engine dead|abort|died", re.I
 )
 _DEAD_CORE = re.compile(
-    r"EngineCore encountered a fatal error|EngineDeadError|\bdied unexpectedly|\bdied with exit code|\bdied, exit code"
+    r"EngineCore encountered a fatal error|EngineDeadError|\bdied unexpectedly(?! before)"
+    r"|\bdied with exit code|\bdied, exit code"
     r"|MQLLMEngine is already dead|Engine process \(pid \d+\) died"
 )
 _GROUP = re.compile(r"^(?:\w+\.)*(?:Base)?ExceptionGroup\b")
 _DIED = re.compile(
-    r"\bdied unexpectedly|\bdied with exit code|\bdied, exit code|Failed core proc\(s\): \{"
+    r"\bdied unexpectedly(?! before)|\bdied with exit code|\bdied, exit code|Failed core proc\(s\): \{"
     r"|A worker died or was killed|Engine process"
 )
 _EXIT_CODE = re.compile(r"exit code:? (?P<one>-?\d+)|\{[^}]*: (?P<core>-?\d+)")

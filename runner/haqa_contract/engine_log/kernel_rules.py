@@ -71,7 +71,7 @@ RULES: tuple[Rule, ...] = (
         r"(?:NotImplementedError: )?(?P<what>No compressed-tensors compatible scheme was found)"
         r"|Forced (?P<type>\S+) kernel \S+ is not supported: (?P<why>[^\n]*)"
         r"|(?P<primitive>could not create a primitive(?: descriptor)? for the \w+ primitive)"
-        r"|(?P<brgemm>\w+ Brgemm is only supported [^\n]*)",
+        r"|(?P<brgemm>\w+ Brgemm is only supported [^\n]*|\w+ does not support (?:weight_bits|group_size) = [^\n]*)",
         _LOAD,
         lambda match, log: (
             "this device has no kernel for the scheme "
@@ -193,6 +193,14 @@ RULES: tuple[Rule, ...] = (
             "setting that it names"
         ),
         of_configuration=True,
+    ),
+    rule(
+        r"^Failed: [^\n]*custom_all_reduce[^\n]*",
+        _LOAD,
+        lambda match, log: (
+            f"vLLM's own all-reduce kernel does not work on these GPUs ({excerpt(match[0])}); set "
+            "disable-custom-all-reduce, or take expandable_segments out of PYTORCH_CUDA_ALLOC_CONF in the pool's env"
+        ),
     ),
     rule(
         r"an illegal memory access was encountered|device-side assert triggered|misaligned address|unspecified launch "

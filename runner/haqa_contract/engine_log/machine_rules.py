@@ -142,7 +142,7 @@ RULES: tuple[Rule, ...] = (
     rule(
         r"^.*(?:NCCL|RCCL) error[^\n]*|^.*ncclSystemError[^\n]*|^.*ncclUnhandledCudaError[^\n]*"
         r"|^.*ncclInternalError[^\n]*|^.*ncclInvalidUsage[^\n]*|^.*DistBackendError: [^\n]*"
-        r"|^Failed: [^\n]*custom_all_reduce[^\n]*|^.*\boneCCL: [^\n]*|^.*HCCL function error[^\n]*"
+        r"|^.*\boneCCL: [^\n]*|^.*HCCL function error[^\n]*"
         r"|^.*hccl api failed[^\n]*|peer access is not supported[^\n]*",
         _LOAD,
         _collective,

@@ -154,6 +154,7 @@ RULES: tuple[Rule, ...] = (
         r"|rocblas_status_memory_error|miopenStatusAllocFailed"
         r"|\b(?:UR|ZE|PI)_(?:RESULT_)?ERROR_OUT_OF_(?:DEVICE_MEMORY|RESOURCES)|\bPI_ERROR_MEM_OBJECT_ALLOCATION_FAILURE"
         r"|RESOURCE_EXHAUSTED: (?![^\n]*memory space (?:smem|vmem|sflag)).*|\bPT_DEVMEM Allocation failed.*"
+        r"|NVML_SUCCESS == .*INTERNAL ASSERT FAILED at .*CUDACachingAllocator.*"  # counting what is left of it
         r"|\bNRT_RESOURCE\b.*|\bNRT_TENSOR_ALLOC.*|\bEL0004\b.*"
         r"|^(?:torch\.|torch\.\w+\.|\w+\.)?OutOfMemoryError\b(?!.*node running low).*",
         _MEMORY,

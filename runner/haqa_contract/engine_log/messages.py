@@ -140,7 +140,8 @@ _NATIVE = re.compile(
     r"(?:NCCL|RCCL)|CalledProcessError|Error building extension|Inductor|CompilationError|collect2|exit status"
 )
 _DEATH = re.compile(
-    r"\bdied unexpectedly|\bdied with exit code -?\d+|\bdied, exit code: -?\d+|Failed (?:core|frontend) proc\(s\): "
+    r"\bdied unexpectedly(?! before)"
+    r"|\bdied with exit code -?\d+|\bdied, exit code: -?\d+|Failed (?:core|frontend) proc\(s\): "
     r"|Engine process \(pid \d+\) died"
     r"|Engine process failed to start|A worker died or was killed"
 )
