@@ -207,7 +207,7 @@ def _without_status(manifest: Manifest) -> Manifest:
 
 
 def _keyed(value: Any) -> str | None:
-    """By which field a list's items are told apart, as their schemas say (`x-kubernetes-list-map-keys`)."""
+    """By which field a list's items are identified, as their schemas say (`x-kubernetes-list-map-keys`)."""
     if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         return next((key for key in ("name", "uid", "type") if all(key in item for item in value)), None)
     return None

@@ -155,7 +155,7 @@ class ApiServerContract:
         somebody.write(config_map(somebody.namespace, a="theirs"))
         assert api.apply(config_map(somebody.namespace, a="1"))["data"] == {"a": "1"}
 
-    def test_containers_are_told_apart_by_name(self, api: ApiServer, somebody: Somebody) -> None:
+    def test_containers_are_identified_by_name(self, api: ApiServer, somebody: Somebody) -> None:
         api.apply(deployment(somebody.namespace))
         theirs = deployment(somebody.namespace)
         theirs["spec"]["template"]["spec"]["containers"] = [{"name": "mesh", "image": "proxy:1"}]

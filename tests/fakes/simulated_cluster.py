@@ -85,7 +85,7 @@ class SimulatedCluster:
         )
 
     def step(self) -> None:
-        """What happens until somebody looks again."""
+        """What happens until the next reconciliation."""
         self.now += _TRIAL_S
         for job in self.api.list(JOB, NAMESPACE):
             if not _over(job) and not job["spec"].get("suspend"):

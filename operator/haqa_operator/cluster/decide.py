@@ -104,7 +104,7 @@ class Record:
 PoolAction = Propose | AskStrategy | StartJob | TryAgain | RemoveJob | ShowProgress | Record | Conclude
 
 
-def reconcile_pool(snapshot: PoolObservation) -> tuple[PoolAction, ...]:
+def pool_actions(snapshot: PoolObservation) -> tuple[PoolAction, ...]:
     """Everything to be done for the pool now; empty while there is nothing but waiting.
 
     A suspended tuning lets its running trials end and starts none.

@@ -20,7 +20,7 @@ from haqa_operator.cluster.decide import (
     ShowProgress,
     StartJob,
     TryAgain,
-    reconcile_pool,
+    pool_actions,
 )
 from haqa_operator.cluster.observe.attempts import LogWanted, TrialObservation
 from haqa_operator.decision.results import Verdict
@@ -45,7 +45,7 @@ def ended(reason: FailureReason | None = None, attempt: int = 1, **more: Any) ->
 def actions(known: PoolState, asking: bool = False, leaving: tuple[str, ...] = (), **attempts: Attempt) -> list[object]:
     """Attempts by the trial's number, written `n0=…`."""
     named = {f"t-a-{int(number[1:]):03d}": attempt for number, attempt in attempts.items()}
-    return list(reconcile_pool(PoolObservation(known, named, asking, frozenset(leaving))))
+    return list(pool_actions(PoolObservation(known, named, asking, frozenset(leaving))))
 
 
 def done(number: int, configuration: Configuration, throughput: float) -> Trial:
@@ -135,7 +135,7 @@ def test_running_trials_count_against_the_budget() -> None:
 def test_a_recorded_trial_whose_job_goes_on_does_not_keep_its_node() -> None:
     over = trial(0, BASELINE, **failed(FailureReason.ENGINE_LOAD_FAILED))
     known = with_spec(state(over), suspend=True)
-    assert reconcile_pool(PoolObservation(known, lingering={over.name: 1})) == (RemoveJob(over, 1),)
+    assert pool_actions(PoolObservation(known, lingering={over.name: 1})) == (RemoveJob(over, 1),)
 
 
 def test_running_trials_are_not_yet_without_success() -> None:

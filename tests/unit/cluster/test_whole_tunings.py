@@ -286,7 +286,7 @@ def test_a_tuning_that_is_deleted_leaves_its_winners_and_nothing_else(operated: 
     assert not operated.errors
 
 
-def test_people_are_told_what_happened_by_events(operated: Operated) -> None:
+def test_events_say_what_happened(operated: Operated) -> None:
     operated.submit()
     operated.run()
     tuning = operated.cluster.api.get(TUNING, "demo", NAMESPACE)
@@ -299,7 +299,7 @@ def test_people_are_told_what_happened_by_events(operated: Operated) -> None:
     assert {"Searching", "TrialStarted", "TrialSucceeded"} <= reasons
 
 
-def test_a_finished_tuning_is_left_in_peace(operated: Operated) -> None:
+def test_a_finished_tuning_is_only_applied_again(operated: Operated) -> None:
     operated.submit()
     operated.run()
     operated.api.calls.clear()

@@ -12,7 +12,7 @@ from haqa_operator.hardware.accelerators import Accelerator
 
 @dataclass(frozen=True)
 class PoolContext:
-    """Everything that carrying on with the pool depends on.
+    """Everything that reconciling the pool depends on.
 
     Attributes:
         now: Unix seconds.

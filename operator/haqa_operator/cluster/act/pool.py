@@ -27,7 +27,7 @@ from haqa_operator.cluster.decide import (
     ShowProgress,
     StartJob,
     TryAgain,
-    reconcile_pool,
+    pool_actions,
 )
 from haqa_operator.cluster.edges.api_server import ApiRefused
 from haqa_operator.cluster.observe.snapshot import profile_of
@@ -60,7 +60,7 @@ class PoolReconciler:
         self._trials = TrialWriter(dependencies, context, self._fingerprint, requeue)
         self._proposals = ProposalSource(self._api, dependencies.proposals, context, self._fingerprint, requeue)
 
-    def carry_on(self) -> PoolView:
+    def reconcile(self) -> PoolView:
         """Does what is to be done and says how the pool then is.
 
         A write that is refused, or whose name is taken, ends what can be done for now; the view says so.
@@ -140,7 +140,7 @@ class PoolReconciler:
             progress.observed = replace(
                 progress.observed, asking=self._proposals.pending(progress.observed.state.next_number)
             )
-            fresh = [action for action in reconcile_pool(progress.observed) if action not in progress.done]
+            fresh = [action for action in pool_actions(progress.observed) if action not in progress.done]
             if not fresh:
                 return
             for action in fresh:

@@ -104,7 +104,7 @@ class Reconciler:
             self._write(manifest, before, _refused(manifest, before, problems))
             return RESYNC_S
         trouble = _Trouble()
-        view = self._carry_on(key, self._read(tuning, manifest), trouble)
+        view = self._reconcile_pools(key, self._read(tuning, manifest), trouble)
         try:
             self._write(manifest, before, view)
         except ApiError as error:  # it must not hide the bugs that come out below
@@ -139,12 +139,12 @@ class Reconciler:
                 nodes[pool.name], unreadable[pool.name] = [], str(error)
         return nodes, unreadable
 
-    def _carry_on(self, key: Key, snapshot: TuningSnapshot, trouble: _Trouble) -> TuningView:
+    def _reconcile_pools(self, key: Key, snapshot: TuningSnapshot, trouble: _Trouble) -> TuningView:
         spec = snapshot.tuning.spec
         hardware = {pool.name: _hardware_or_bug(snapshot, pool) for pool in spec.node_pools}
         inspection = self._inspect(snapshot, hardware, trouble)
         views = tuple(
-            self._carry_on_pool(key, snapshot, pool, hardware[pool.name], inspection, trouble)
+            self._reconcile_pool(key, snapshot, pool, hardware[pool.name], inspection, trouble)
             for pool in spec.node_pools
         )
         return TuningView(
@@ -168,7 +168,7 @@ class Reconciler:
             trouble.api_errors.append(error)
             return ModelInspection(message=f"waiting for the API server: {error}")
 
-    def _carry_on_pool(
+    def _reconcile_pool(
         self,
         key: Key,
         snapshot: TuningSnapshot,
@@ -196,7 +196,7 @@ class Reconciler:
         context = PoolContext(snapshot, pool, hardware, inspection.facts, self._clock())
         reconciler = PoolReconciler(self._dependencies, context, lambda: self._requeue(key))
         try:
-            view = reconciler.carry_on()
+            view = reconciler.reconcile()
         except ApiUnavailable as error:
             trouble.api_errors.append(error)
             return PoolView.as_before(pool.name, snapshot.status, message=f"waiting for the API server: {error}")

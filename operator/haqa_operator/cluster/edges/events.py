@@ -101,7 +101,7 @@ def events_of(before: TuningStatus, after: TuningStatus) -> Iterator[Event]:
     failed = []
     for pool in after.pools:
         sentence = f'pool "{pool.name}": {pool.message}'
-        # A problem is told once: that of a pool that has failed by the pool, any other by the condition.
+        # One event for a problem: the pool's where it has failed, else the condition's.
         if pool.phase is PoolPhase.FAILED:
             failed.append(sentence)
         elif sentence in problem:

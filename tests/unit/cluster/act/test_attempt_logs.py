@@ -32,7 +32,7 @@ class Node:
         return self._warning
 
 
-def look(node: Node, seconds: float, *pods: Manifest) -> TrialObservation:
+def observe(node: Node, seconds: float, *pods: Manifest) -> TrialObservation:
     job = make_job().obj()
     job["metadata"]["uid"] = "job-1"
     return observe_with_logs(cast(ApiServer, node), "team", Work(job, pods, 1), T0 + seconds)
@@ -40,18 +40,18 @@ def look(node: Node, seconds: float, *pods: Manifest) -> TrialObservation:
 
 def test_a_report_in_the_log_of_a_node_that_does_not_answer_is_waited_for() -> None:
     pod = make_pod().measured("log:").obj()
-    seen = look(Node(), MEASURED_AT, pod)
+    seen = observe(Node(), MEASURED_AT, pod)
     assert seen.logs_wanted
     assert not seen.phase.finished
-    late = look(Node(), MEASURED_AT + LOG_PATIENCE_S, pod)
+    late = observe(Node(), MEASURED_AT + LOG_PATIENCE_S, pod)
     assert late.failure
     assert late.failure.reason is FailureReason.METRICS_MISSING
 
 
 def test_the_engines_log_is_done_without_once_its_node_is_silent_for_long() -> None:
     pod = make_pod().quantized().restarted("std::bad_alloc", exit_code=134, finished=200).obj()
-    assert look(Node(), 210, pod).logs_wanted
-    late = look(Node(), 200 + LOG_PATIENCE_S + 1, pod)
+    assert observe(Node(), 210, pod).logs_wanted
+    late = observe(Node(), 200 + LOG_PATIENCE_S + 1, pod)
     assert not late.logs_wanted
     assert late.failure
     assert late.failure.reason is FailureReason.ENGINE_OOM
@@ -61,13 +61,13 @@ def test_the_log_is_that_of_the_run_that_ended_though_the_engine_was_restarted_m
     whole = "ValueError: the cause, long before the end\nRuntimeError: see root cause above\n"
     ended = whole.splitlines()[1]
     pod = make_pod().quantized().ended("vllm", ended, exit_code=1, began=101, finished=140).obj()
-    seen = look(Node("INFO starting again", previous=whole), 141, pod)
+    seen = observe(Node("INFO starting again", previous=whole), 141, pod)
     assert seen.failure
     assert "ValueError: the cause" in "\n".join(seen.failure.log_tail)
 
 
 def test_a_job_that_can_make_no_pod_says_why() -> None:
     quota = 'FailedCreate: pods "x" is forbidden: exceeded quota: memory'
-    seen = look(Node(warning=quota), 30)
+    seen = observe(Node(warning=quota), 30)
     assert seen.phase is TrialPhase.PENDING
     assert quota in seen.message

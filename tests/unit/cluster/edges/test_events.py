@@ -34,10 +34,10 @@ def pool(phase: PoolPhase, message: str = "", **more: object) -> PoolStatus:
 
 
 def events(before: TuningStatus, after: TuningStatus) -> list[tuple[str, str]]:
-    return [(news.reason, news.message) for news in events_of(before, after)]
+    return [(event.reason, event.message) for event in events_of(before, after)]
 
 
-def test_what_is_waited_for_is_told_when_it_changes() -> None:
+def test_what_is_waited_for_is_an_event_when_it_changes() -> None:
     no_node = status(pool(PoolPhase.PENDING, "waiting: no node matches"))
     no_model = status(pool(PoolPhase.PENDING, "inspecting the model"))
     assert events(TuningStatus(), no_node) == [("Waiting", 'pool "full": waiting: no node matches')]
@@ -45,12 +45,12 @@ def test_what_is_waited_for_is_told_when_it_changes() -> None:
     assert events(no_node, no_model) == [("Waiting", 'pool "full": inspecting the model')]
 
 
-def test_the_steps_of_looking_at_the_model_are_no_news() -> None:
+def test_the_steps_of_inspecting_the_model_are_no_events() -> None:
     one, two = (status(pool(PoolPhase.PENDING, f"inspecting the model: {step}")) for step in ("pulling", "reading"))
     assert events(one, two) == []
 
 
-def test_progress_inside_a_phase_is_no_news() -> None:
+def test_progress_inside_a_phase_is_no_event() -> None:
     one, two = (status(pool(PoolPhase.SEARCHING, f"trial {number}")) for number in (1, 2))
     assert events(TuningStatus(), one) == [("Searching", 'pool "full": 12 configurations to choose from on 4 x L40S')]
     assert events(one, two) == []
@@ -68,12 +68,12 @@ def test_an_answer_and_its_deployment_are_events() -> None:
 
 def test_a_wrong_spec_is_a_warning_once() -> None:
     wrong = status(degraded="spec.model.uri: no such folder")
-    (news,) = events_of(TuningStatus(), wrong)
-    assert news == Event("InvalidSpec", "spec.model.uri: no such folder", warning=True)
+    (event,) = events_of(TuningStatus(), wrong)
+    assert event == Event("InvalidSpec", "spec.model.uri: no such folder", warning=True)
     assert events(wrong, wrong) == []
 
 
-def test_the_same_news_has_the_same_name_and_other_news_another() -> None:
+def test_the_same_event_has_the_same_name_and_another_event_another() -> None:
     def name(reason: str, message: str, generation: int = 2) -> str:
         about = {**TUNING, "metadata": {**TUNING["metadata"], "generation": generation}}
         return str(event_manifest(about, Event(reason, message), NOW, "host")["metadata"]["name"])

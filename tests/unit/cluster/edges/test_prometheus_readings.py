@@ -76,11 +76,11 @@ def test_looking_never_waits_and_an_answer_is_fetched_once(prometheus: Prometheu
 
 def test_a_pod_that_is_waited_for_keeps_no_other_from_being_read(prometheus: Prometheus) -> None:
     readings = PrometheusReadings(prometheus, 2)
-    news = {f"pod-{number}": threading.Event() for number in range(50)}
-    assert all(read(readings, name, told) is None for name, told in news.items())
+    answered = {f"pod-{number}": threading.Event() for number in range(50)}
+    assert all(read(readings, name, event) is None for name, event in answered.items())
     prometheus.up.set()
-    assert all(told.wait(LIMIT_S) for told in news.values())
-    assert all(read(readings, name, told) is not None for name, told in news.items())
+    assert all(event.wait(LIMIT_S) for event in answered.values())
+    assert all(read(readings, name, event) is not None for name, event in answered.items())
 
 
 def test_an_outage_that_has_lasted_is_not_waited_for_again(prometheus: Prometheus) -> None:

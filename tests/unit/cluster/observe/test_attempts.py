@@ -1,4 +1,4 @@
-"""What became of a trial, told from the states that Kubernetes shows."""
+"""What became of a trial, read from the states that Kubernetes shows."""
 
 from datetime import UTC, datetime
 from typing import Any
