@@ -71,3 +71,20 @@ def test_a_job_that_can_make_no_pod_says_why() -> None:
     seen = observe(Node(warning=quota), 30)
     assert seen.phase is TrialPhase.PENDING
     assert quota in seen.message
+
+
+def test_a_job_whose_events_cannot_be_read_just_has_no_pod_yet() -> None:
+    class Silent(Node):
+        def latest_warning(self, *_: object) -> str | None:
+            raise ApiError("the API server does not answer")
+
+    assert observe(Silent(), 30).message == "waiting for its pod"
+
+
+def test_a_log_that_has_nothing_of_the_run_that_ended_is_done_without() -> None:
+    ended = "RuntimeError: see root cause above"
+    pod = make_pod().quantized().ended("vllm", ended, exit_code=1, began=101, finished=140).obj()
+    seen = observe(Node("INFO another run", previous="INFO one before"), 141, pod)
+    assert not seen.logs_wanted
+    assert seen.failure
+    assert ended in "\n".join(seen.failure.log_tail)
