@@ -267,11 +267,11 @@ def test_the_refusal_of_one_pool_is_an_event_though_another_pool_has_failed(oper
 
 
 def test_a_proposal_whose_trial_is_refused_is_kept_and_not_asked_for_again(operated: Operated) -> None:
-    asked: list[int] = []
+    asked: list[ProposalRequest] = []
     ask = operated.dependencies.proposals.ask
 
     def counted(question: ProposalRequest, propose: Any, on_answer: Any) -> None:
-        ask(question, lambda: (asked.append(question.number), propose())[1], on_answer)
+        ask(question, lambda: (asked.append(question), propose())[1], on_answer)
 
     operated.dependencies.proposals.ask = counted  # type: ignore[method-assign]
     refuse = on_pool("full", TRIAL, ApiRefused(DENIED, 403))
@@ -281,9 +281,15 @@ def test_a_proposal_whose_trial_is_refused_is_kept_and_not_asked_for_again(opera
     for _ in range(5):
         operated.reconcile()
     assert DENIED in operated.pool("full")["message"]
-    assert asked == [1]
+    assert [question.number for question in asked] == [1]
+
+    operated.submit(**ONE_POOL, suspend=True)
     operated.api.faults.clear()
+    operated.reconcile()
+    assert operated.pool("full")["trials"]["total"] == 1, "a suspended tuning makes no trial of it"
+    operated.submit(**ONE_POOL, suspend=False)
     assert operated.run()["phase"] == "Succeeded"
+    assert not [question for question in asked if operated.dependencies.proposals.answer(question)]
 
 
 def reference(**spec: Any) -> tuple[dict[str, Any], int]:
