@@ -37,8 +37,9 @@ from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.messages import LLMError, Message
 from haqa_operator.agent.replies import reply_schema
 from haqa_operator.agent.strategy import AgentStrategy
+from haqa_operator.api.search_spec import AgentSpec
 from haqa_operator.api.trial import Proposal, Proposer
-from haqa_operator.api.tuning import AgentSpec, Budget
+from haqa_operator.api.tuning import Budget
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
 from haqa_runner.serve.launching import Spawn

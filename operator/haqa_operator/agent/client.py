@@ -21,7 +21,7 @@ from haqa_operator.agent.messages import Completion, LLMError, Message, estimate
 from haqa_operator.agent.providers import endpoint_of, provider_of
 from haqa_operator.agent.quoting import plain, redacted
 from haqa_operator.agent.transport import Call, call
-from haqa_operator.api.tuning import AgentSpec
+from haqa_operator.api.search_spec import AgentSpec
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 30.0

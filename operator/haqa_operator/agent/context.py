@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from haqa_contract import Scalar, Workload
-from haqa_operator.api.tuning import Budget, Constraint, NodePool, Objective, TuningSpec
+from haqa_operator.api.goals import Constraint, Objective
+from haqa_operator.api.pools import NodePool
+from haqa_operator.api.tuning import Budget, TuningSpec
 from haqa_operator.hardware.accelerators import Accelerator
 
 _SECRET_NAME = re.compile(r"token|key|secret|passw|credential", re.IGNORECASE)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from haqa_operator.agent.messages import LLMError
-from haqa_operator.api.tuning import SecretKeyRef
+from haqa_operator.api.pools import SecretKeyRef
 
 
 class Credentials(Protocol):

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from haqa_contract import Workload
+from haqa_operator.api.goals import Constraint
 from haqa_operator.api.metrics import MetricKey, higher_is_better
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Constraint
 from haqa_operator.decision.constraints import measured
 from haqa_operator.metrics.quantities import quantity, signed_percent
 

@@ -23,7 +23,7 @@ from haqa_operator.agent.limits import absolute_limits, candidate_bounds, demand
 from haqa_operator.agent.messages import Message, Prompt
 from haqa_operator.agent.quoting import ABSENT, labelled, prompt_line, quoted
 from haqa_operator.agent.replies import MAX_REASONING_CHARS, Problem
-from haqa_operator.api.tuning import Objective
+from haqa_operator.api.goals import Objective
 from haqa_operator.decision.constraints import find_baseline
 from haqa_operator.decision.observations import Observation
 from haqa_operator.decision.results import Exclusion

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from haqa_operator.agent.messages import LLMError
 from haqa_operator.agent.quoting import plain
-from haqa_operator.api.tuning import AgentSpec
+from haqa_operator.api.search_spec import AgentSpec
 
 NO_KEY = "no-key"
 """Sent where there is none: litellm would look for one in the environment."""

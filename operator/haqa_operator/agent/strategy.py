@@ -17,8 +17,8 @@ from haqa_operator.agent.messages import Completion, LanguageModel, LLMError, Pr
 from haqa_operator.agent.prompts import opening, repair
 from haqa_operator.agent.quoting import plain
 from haqa_operator.agent.replies import Choice, Problem, parse_reply, reply_schema
+from haqa_operator.api.search_spec import Search, SearchStrategy
 from haqa_operator.api.trial import Exchange, Proposal, Proposer
-from haqa_operator.api.tuning import Search, SearchStrategy
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Strategy

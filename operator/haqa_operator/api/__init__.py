@@ -4,9 +4,12 @@ The custom resource definitions in crds/, the field reference in docs/ and the v
 here.
 """
 
+from haqa_operator.api.goals import Constraint, Direction, Objective
 from haqa_operator.api.loading import SpecError, load_tuning
 from haqa_operator.api.metrics import MetricKey
+from haqa_operator.api.pools import HardwareOverride, NodePool
 from haqa_operator.api.resources import QuantizationTrial, QuantizationTrialSpec, QuantizationTrialStatus
+from haqa_operator.api.search_spec import AgentSpec, Search, SearchStrategy
 from haqa_operator.api.status import (
     BestTrial,
     BudgetUsed,
@@ -20,20 +23,7 @@ from haqa_operator.api.status import (
     TuningStatus,
 )
 from haqa_operator.api.trial import Exchange, Proposal, Proposer, Trial, TrialPhase, TrialStatus
-from haqa_operator.api.tuning import (
-    AgentSpec,
-    Budget,
-    Constraint,
-    Direction,
-    HardwareOverride,
-    NodePool,
-    Objective,
-    QuantizationTuning,
-    Search,
-    SearchStrategy,
-    Serving,
-    TuningSpec,
-)
+from haqa_operator.api.tuning import Budget, QuantizationTuning, Serving, TuningSpec
 
 __all__ = [
     "AgentSpec",

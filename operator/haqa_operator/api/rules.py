@@ -12,17 +12,10 @@ from typing import Final
 from pydantic import BaseModel
 
 from haqa_contract import Workload
+from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.resources import QuantizationTrial
-from haqa_operator.api.tuning import (
-    ENDPOINT,
-    AgentSpec,
-    Artifacts,
-    Budget,
-    Constraint,
-    Objective,
-    QuantizationTuning,
-    TuningSpec,
-)
+from haqa_operator.api.search_spec import ENDPOINT, AgentSpec
+from haqa_operator.api.tuning import Artifacts, Budget, QuantizationTuning, TuningSpec
 
 
 @dataclass(frozen=True)

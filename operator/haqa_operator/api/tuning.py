@@ -2,99 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from haqa_contract import Algorithm, Calibration, Evaluation, Scalar, Scheme, Workload
+from haqa_contract import Calibration, Evaluation, Workload
 from haqa_operator.api.base import API_VERSION, DNS_LABEL, Duration, ResourceModel, keyed_by
-from haqa_operator.api.metrics import LATENCIES, PERCENTILES, MetricKey, higher_is_better, is_accuracy
+from haqa_operator.api.goals import Constraint, Objective
+from haqa_operator.api.metrics import is_accuracy
+from haqa_operator.api.pools import ModelSpec, NodePool
+from haqa_operator.api.search_spec import Search
 from haqa_operator.api.status import TuningStatus
 
 MAX_MODEL_LEN = "max-model-len"
 """vLLM's setting that `serving.maxModelLen` becomes."""
-
-
-class SecretKeyRef(ResourceModel):
-    """One key of a Secret."""
-
-    name: Annotated[str, Field(min_length=1, max_length=253)]
-    """Name of the Secret, in the tuning's namespace"""
-    key: Annotated[str, Field(max_length=253)] = "token"
-    """Key inside the Secret"""
-    env: Annotated[str | None, Field(max_length=253)] = None
-    """On one machine (`haqa tune`): the environment variable that holds it"""
-
-
-class ModelSpec(ResourceModel):
-    """The model to serve."""
-
-    uri: Annotated[str, Field(pattern=r"^(hf|file|s3|pvc)://.+", max_length=1024)]
-    """Where the model is: hf://org/name, pvc://claim/path, s3://bucket/path or file:///path (local runs)"""
-    revision: Annotated[str | None, Field(max_length=255)] = None
-    """Branch, tag or commit, for hf://"""
-    token_secret_ref: SecretKeyRef | None = None
-    """Token for a gated model"""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model. Off unless you have read that code"""
-
-
-class Toleration(ResourceModel):
-    """A taint that pods may be scheduled in spite of, as in a pod's own tolerations."""
-
-    key: Annotated[str | None, Field(max_length=317)] = None
-    """Key of the taint; none = every taint, with operator Exists"""
-    operator: Literal["Exists", "Equal"] = "Equal"
-    """Exists: whatever the taint's value; Equal: the value below"""
-    value: Annotated[str | None, Field(max_length=63)] = None
-    """Value of the taint, for operator Equal"""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect of the taint; none = all effects"""
-    toleration_seconds: int | None = None
-    """How long a NoExecute taint is tolerated; none = for ever"""
-
-
-class HardwareOverride(ResourceModel):
-    """What the node labels say wrongly or not at all."""
-
-    vendor: Literal["nvidia", "amd", "intel", "cpu"] | None = None
-    """Maker of the accelerators; cpu = none, vLLM runs on the processor"""
-    product: Annotated[str | None, Field(max_length=128)] = None
-    """For example NVIDIA-L40S"""
-    memory_gib: Annotated[float | None, Field(gt=0)] = None
-    """Memory of one accelerator, or of the machine on CPU"""
-    compute_capability: Annotated[str | None, Field(pattern=r"^\d+\.\d+$", max_length=8)] = None
-    """NVIDIA: for example 8.9"""
-    isa: Literal["avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "neon"] | None = None
-    """CPU: the widest instruction set that it has; env ONEDNN_MAX_CPU_ISA caps what oneDNN uses of it"""
-
-
-class NodePool(ResourceModel):
-    """Machines of one kind. Every pool gets a winner of its own."""
-
-    name: Annotated[str, Field(pattern=DNS_LABEL, max_length=30)]
-    """Name of the pool, part of the names of its trials and of its Deployment"""
-    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = Field(
-        default_factory=dict
-    )
-    """Labels of the pool's nodes; not used by `haqa tune`, which runs every pool on this machine"""
-    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
-    """Taints that the trial pods and the winner's pods tolerate"""
-    gpus_per_replica: Annotated[int, Field(ge=0, le=64)] = 1
-    """Accelerators of one vLLM replica; ignored on CPU nodes"""
-    cost_per_hour: Annotated[float | None, Field(gt=0)] = None
-    """Price of one replica's machines per hour, in your currency; needed for throughputPerCost"""
-    env: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64)] = Field(
-        default_factory=dict
-    )
-    """Environment of the engine on this pool, in trials and in the winner's Deployment"""
-    image: Annotated[str | None, Field(max_length=512)] = None
-    """Engine image; by default the official vLLM image for the pool's hardware"""
-    hardware: HardwareOverride | None = None
-    """What the node labels say wrongly or not at all; by default they are believed"""
 
 
 class Serving(ResourceModel):
@@ -103,174 +25,6 @@ class Serving(ResourceModel):
     max_model_len: Annotated[int | None, Field(ge=1)] = None
     """Longest request that is served, prompt and answer together, in tokens; longer ones are refused. By default what
     the model can take, or as much of it as the memory holds (vLLM's `--max-model-len auto`)"""
-
-
-class Direction(StrEnum):
-    MAXIMIZE = "maximize"
-    MINIMIZE = "minimize"
-
-
-class Objective(ResourceModel):
-    """A measured number to make as good as can be."""
-
-    metric: Annotated[str, Field(max_length=128)] = "throughput"
-    """throughput (output tokens/s), throughputPerCost, totalThroughput, requestRate, ttft, itl, tpot, e2e (ms)"""
-    percentile: int | None = None
-    """For latencies: 50, 90, 95 or 99; none = the mean"""
-    concurrency: Annotated[int | None, Field(ge=1)] = None
-    """One level of the workload; none = all of them (throughput: geometric mean, latency: worst level)"""
-    direction: Direction | None = None
-    """By default the metric's own: more throughput, less latency"""
-
-    @property
-    def key(self) -> MetricKey:
-        return MetricKey(self.metric, self.percentile, self.concurrency)
-
-    @property
-    def maximize(self) -> bool:
-        if self.direction is not None:
-            return self.direction is Direction.MAXIMIZE
-        return higher_is_better(self.metric) is not False
-
-    @model_validator(mode="after")
-    def _percentile_of_a_latency(self) -> Objective:
-        check_percentile(self.metric, self.percentile)
-        return self
-
-
-class Constraint(ResourceModel):
-    """A limit that the winner keeps. Degradation is relative to the measured baseline."""
-
-    metric: Annotated[str, Field(max_length=128)]
-    """perplexity, klDivergence, accuracy.<task>, ttft, itl, tpot, e2e (ms), throughput, requestRate"""
-    percentile: int | None = None
-    """For latencies: 50, 90, 95 or 99; none = the mean"""
-    concurrency: Annotated[int | None, Field(ge=1)] = None
-    """One level of the workload; none = all of them (throughput: geometric mean, latency: worst level)"""
-    max_degradation_percent: Annotated[float | None, Field(ge=0)] = None
-    """How much worse than the baseline it may be"""
-    min: float | None = None
-    """Smallest value the winner may have"""
-    max: float | None = None
-    """Largest value the winner may have"""
-
-    @property
-    def key(self) -> MetricKey:
-        return MetricKey(self.metric, self.percentile, self.concurrency)
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Constraint:
-        check_percentile(self.metric, self.percentile)
-        limits = (self.max_degradation_percent, self.min, self.max)
-        if all(limit is None for limit in limits):
-            raise ValueError(f"{self.metric}: no limit; give min, max or maxDegradationPercent")
-        if self.max_degradation_percent is not None and (self.min is not None or self.max is not None):
-            raise ValueError(f"{self.metric}: maxDegradationPercent excludes min and max; write two constraints")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"{self.metric}: min {self.min:g} is above max {self.max:g}; nothing can meet both")
-        return self
-
-    def describe(self) -> str:
-        if self.max_degradation_percent is not None:
-            return f"{self.key} at most {self.max_degradation_percent:g} % worse than the baseline"
-        bounds = [
-            f">= {self.min:g}" if self.min is not None else "",
-            f"<= {self.max:g}" if self.max is not None else "",
-        ]
-        return f"{self.key} " + " and ".join(bound for bound in bounds if bound)
-
-
-def check_percentile(metric: str, percentile: int | None) -> None:
-    if percentile is None:
-        return
-    if metric not in LATENCIES:
-        raise ValueError(f"percentile {percentile}: {metric} has none; only {', '.join(LATENCIES)} have")
-    if percentile not in PERCENTILES:
-        raise ValueError(f"percentile {percentile}: choose one of {', '.join(map(str, PERCENTILES))}")
-
-
-class SearchStrategy(StrEnum):
-    AGENT = "agent"
-    BAYESIAN = "bayesian"
-    RANDOM = "random"
-    GRID = "grid"
-
-
-ENDPOINT = r"^https?://[^/?#@\s\\]+(/[^?#\s\\]*)?$"
-"""An address that paths are appended to: a query would take them up, and a user's name and password are no address."""
-
-
-class AgentSpec(ResourceModel):
-    """The LLM that picks the next configuration."""
-
-    model: Annotated[str, Field(min_length=1, max_length=256)]
-    """litellm's name of the model: openai/gpt-5, anthropic/claude-…, hosted_vllm/NAME"""
-    api_base: Annotated[str | None, Field(max_length=1024)] = None
-    """Endpoint of an OpenAI-compatible server: http or https, host and path; redirects are not followed"""
-    secret_ref: SecretKeyRef | None = None
-    """API key"""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """Randomness of the replies; 0 = as little as the model has"""
-    max_tokens: Annotated[int, Field(ge=64)] = 2048
-    """Longest reply"""
-    timeout: Duration = timedelta(seconds=120)
-    """Longest wait for one reply"""
-    retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """More attempts after a 429, a 5xx or a time-out, with back-off"""
-
-    @field_validator("api_base")
-    @classmethod
-    def _endpoint(cls, value: str | None) -> str | None:
-        if value is None or re.fullmatch(ENDPOINT, value):
-            return value
-        if "@" in value.partition("://")[2].partition("/")[0]:  # not repeated: it may have a password
-            raise ValueError("has a user's name before the host; give the key in secretRef")
-        raise ValueError(
-            f"{value!r} is not an endpoint; give http:// or https://, a host and at most a path, without ? and #"
-        )
-
-
-class Search(ResourceModel):
-    """How the next configuration is picked, and among which."""
-
-    strategy: SearchStrategy = SearchStrategy.AGENT
-    """Who picks the next configuration; without an agent configured, `agent` means `bayesian`"""
-    schemes: tuple[Scheme, ...] | None = None
-    """Quantization schemes to consider; by default all that the hardware and vLLM can serve"""
-    algorithms: tuple[Algorithm, ...] | None = None
-    """Quantization algorithms to consider; by default rtn, gptq and smoothquant-gptq where they apply"""
-    group_sizes: tuple[Annotated[int, Field(ge=-1)], ...] = ()
-    """Group sizes to consider for grouped schemes; by default the scheme's own"""
-    engine: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
-    """vLLM settings and the values to consider, by command-line name (max-num-seqs: [64, 256]) or variable name"""
-    fixed_engine: dict[str, Scalar] = Field(default_factory=dict)
-    """vLLM settings that every trial has, the baseline too"""
-    agent: AgentSpec | None = None
-    """The LLM, for strategy agent"""
-    seed: int = 0
-    """Same seed, same measurements: same proposals"""
-    stop_after_no_improvement: Annotated[int | None, Field(ge=1)] = None
-    """End after this many finished trials without a better one"""
-    min_improvement_percent: Annotated[float, Field(ge=0, le=100)] = 3.0
-    """Smaller differences count as none, besides the measured noise; about what restarting the engine changes"""
-
-    @field_validator("engine", mode="before")
-    @classmethod
-    def _lists(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            for name, values in value.items():
-                if not isinstance(values, (list, tuple)) or not values:
-                    raise ValueError(f"{name}: {values!r} is not a list of values; write {name}: [{values}]")
-                if len({repr(v) for v in values}) != len(values):
-                    raise ValueError(f"{name}: {values!r} has a value twice; leave each in once")
-        return value
-
-    @model_validator(mode="after")
-    def _fixed_or_searched(self) -> Search:
-        both = sorted(set(self.engine) & set(self.fixed_engine))
-        if both:
-            raise ValueError(f"{both[0]} is in engine and in fixedEngine; leave it in one of them")
-        return self
 
 
 class Budget(ResourceModel):

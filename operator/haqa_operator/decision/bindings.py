@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from haqa_operator.api.tuning import Constraint
+from haqa_operator.api.goals import Constraint
 from haqa_operator.decision.constraints import Finding
 from haqa_operator.decision.evidence import Evidence, Judged
 

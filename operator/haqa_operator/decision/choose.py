@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from haqa_contract import Estimate
+from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Constraint, Objective
 from haqa_operator.decision import reasons
 from haqa_operator.decision.bindings import Binding, bindings
 from haqa_operator.decision.comparison import beats

@@ -13,8 +13,8 @@ from statistics import stdev
 
 from haqa_contract import Estimate
 from haqa_contract.statistics import exponential, student_t
+from haqa_operator.api.goals import Objective
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Objective
 
 _EXACTLY = 1e-9
 """A gain of exactly minImprovementPercent is a tie; the last bits of two logarithms must not decide otherwise."""

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from haqa_contract import FailureReason
+from haqa_operator.api.goals import Constraint
 from haqa_operator.api.metrics import MetricKey, higher_is_better, is_accuracy
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Constraint
 from haqa_operator.metrics.quantities import quantity, signed_percent
 
 PAIRED = {"perplexity": "perplexityRatio"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Constraint, Objective
 from haqa_operator.decision.comparison import Comparison, compare
 from haqa_operator.decision.constraints import Finding, find_baseline, judge_trial
 from haqa_operator.decision.observations import score

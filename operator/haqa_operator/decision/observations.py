@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Constraint, Objective
 from haqa_operator.decision.constraints import UNJUDGED_EXCESS, find_baseline, judge_trial, measured
 
 

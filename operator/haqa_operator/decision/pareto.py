@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from haqa_operator.api.goals import Constraint, Direction, Objective
 from haqa_operator.api.metrics import MetricKey, higher_is_better, is_accuracy
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Constraint, Direction, Objective
 from haqa_operator.decision.constraints import measured
 
 _ACCURACY_AXES = ("perplexity", "klDivergence")

@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from haqa_operator.api.tuning import HardwareOverride
+from haqa_operator.api.pools import HardwareOverride
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError, Vendor
 from haqa_operator.hardware.catalogue import find
 from haqa_operator.hardware.instruction_sets import NEON, WIDENING, onednn_cap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from haqa_operator.api.tuning import HardwareOverride
+from haqa_operator.api.pools import HardwareOverride
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.hardware.catalogue import completed
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from haqa_operator.api.tuning import HardwareOverride
+from haqa_operator.api.pools import HardwareOverride
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError, Vendor
 from haqa_operator.hardware.instruction_sets import from_flags, onednn_cap
 from haqa_operator.hardware.override import overridden, parse_capability

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from haqa_contract import Configuration, Scalar
 from haqa_operator.api.base import ResourceModel
+from haqa_operator.api.goals import Objective
 from haqa_operator.api.trial import Proposal, Proposer, Trial
-from haqa_operator.api.tuning import Objective, TuningSpec
+from haqa_operator.api.tuning import TuningSpec
 from haqa_operator.decision.observations import Observation, observations_of
 from haqa_operator.decision.results import Decision, PoolResult
 from haqa_operator.replay.executor import SOURCE, status_of

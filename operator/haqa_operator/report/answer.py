@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from haqa_contract import Estimate
+from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.metrics import LATENCIES, RATES, MetricKey
+from haqa_operator.api.pools import NodePool
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Constraint, NodePool, Objective, TuningSpec
+from haqa_operator.api.tuning import TuningSpec
 from haqa_operator.decision.bindings import Binding, bindings
 from haqa_operator.decision.constraints import measured
 from haqa_operator.decision.evidence import Evidence, Judged

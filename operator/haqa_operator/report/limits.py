@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from haqa_operator.api.tuning import Constraint
+from haqa_operator.api.goals import Constraint
 from haqa_operator.decision.constraints import Finding, measured
 from haqa_operator.decision.evidence import Evidence
 from haqa_operator.decision.results import PoolResult

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from haqa_operator.api.base import ResourceModel
-from haqa_operator.api.tuning import NodePool, QuantizationTuning
+from haqa_operator.api.pools import NodePool
+from haqa_operator.api.tuning import QuantizationTuning
 from haqa_operator.decision.evidence import Evidence, gather
 from haqa_operator.decision.results import PoolResult
 from haqa_operator.serving.names import dns_label

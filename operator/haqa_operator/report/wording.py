@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from haqa_contract import Estimate
+from haqa_operator.api.goals import Constraint
 from haqa_operator.api.metrics import MetricKey
-from haqa_operator.api.tuning import Constraint
 from haqa_operator.metrics.quantities import quantity, signed_percent, unit
 
 _TITLES = {

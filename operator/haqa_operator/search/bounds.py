@@ -13,7 +13,7 @@ from dataclasses import replace
 from math import exp, log
 
 from haqa_contract import Workload
-from haqa_operator.api.tuning import Objective
+from haqa_operator.api.goals import Objective
 from haqa_operator.search.cases import Case
 from haqa_operator.search.roofline import Roofline, roofline_of
 

@@ -13,7 +13,8 @@ from itertools import product, zip_longest
 from math import prod
 
 from haqa_contract import Algorithm, Configuration, Scalar, Scheme, Workload
-from haqa_operator.api.tuning import Objective, Search
+from haqa_operator.api.goals import Objective
+from haqa_operator.api.search_spec import Search
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.hardware.accelerators import Accelerator, Platform
 from haqa_operator.search.algorithms import DEFAULT

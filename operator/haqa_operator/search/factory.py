@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from haqa_operator.api.tuning import SearchStrategy
+from haqa_operator.api.search_spec import SearchStrategy
 from haqa_operator.search.bayesian import Bayesian
 from haqa_operator.search.grid import Grid
 from haqa_operator.search.random_search import RandomSearch

@@ -12,8 +12,10 @@ from enum import StrEnum
 
 from haqa_contract import FailureReason
 from haqa_operator.api.base import format_duration
+from haqa_operator.api.goals import Constraint, Objective
+from haqa_operator.api.search_spec import Search
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Budget, Constraint, Objective, Search
+from haqa_operator.api.tuning import Budget
 from haqa_operator.decision.constraints import find_baseline
 from haqa_operator.decision.observations import observation
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from haqa_contract import EngineLaunch
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.api.tuning import Toleration
+from haqa_operator.api.pools import Toleration
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.images import is_gaudi
 from haqa_operator.serving.launch import drain_s

@@ -17,7 +17,8 @@ from importlib import resources
 from typing import Any
 
 from haqa_contract import Scalar
-from haqa_operator.api.tuning import NodePool, Search
+from haqa_operator.api.pools import NodePool
+from haqa_operator.api.search_spec import Search
 from haqa_operator.serving.environment import check_variable, is_variable
 from haqa_operator.serving.reserved import why_setting_is_reserved
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from haqa_contract import AccuracyGate, EngineLaunch, ModelSource, TrialRequest
 from haqa_operator.api import Constraint, Trial, TuningSpec
 from haqa_operator.api.metrics import higher_is_better, is_accuracy
-from haqa_operator.api.tuning import ModelSpec
+from haqa_operator.api.pools import ModelSpec
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.messages import LLMError, Message
-from haqa_operator.api.tuning import AgentSpec
+from haqa_operator.api.search_spec import AgentSpec
 
 _MESSAGES = (Message("system", "static"), Message("user", "dynamic"))
 _SCHEMA = {"type": "object", "properties": {"candidate": {"type": "integer"}}, "required": ["candidate"]}

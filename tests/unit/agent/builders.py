@@ -9,8 +9,9 @@ from typing import Any
 from haqa_contract import Algorithm, Configuration, Estimate, Failure, FailureReason, Scheme, Workload
 from haqa_operator.agent.context import AgentContext, PromptModel
 from haqa_operator.agent.messages import Completion, LLMError, Message
+from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.trial import Exchange, Proposal, Proposer, Trial, TrialPhase, TrialStatus
-from haqa_operator.api.tuning import Budget, Constraint, Objective
+from haqa_operator.api.tuning import Budget
 from haqa_operator.decision.constraints import find_baseline
 from haqa_operator.decision.observations import Observation, observation
 from haqa_operator.decision.results import Exclusion

@@ -21,7 +21,7 @@ from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.messages import LLMError, Message
 from haqa_operator.agent.providers import PROVIDERS, Endpoint
 from haqa_operator.agent.transport import USER_AGENT, Call, RequestRefused, call
-from haqa_operator.api.tuning import AgentSpec
+from haqa_operator.api.search_spec import AgentSpec
 
 CANARY = "operator-secret"
 KEY = "tenants-own-key"

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from haqa_operator.agent.context import context_for, model_name
-from haqa_operator.api.tuning import ModelSpec, NodePool, Search, TuningSpec
+from haqa_operator.api.pools import ModelSpec, NodePool
+from haqa_operator.api.search_spec import Search
+from haqa_operator.api.tuning import TuningSpec
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 
 

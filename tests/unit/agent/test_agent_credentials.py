@@ -8,7 +8,7 @@ import pytest
 
 from haqa_operator.agent.credentials import Credentials, EnvironmentCredentials, SecretCredentials
 from haqa_operator.agent.messages import LLMError
-from haqa_operator.api.tuning import SecretKeyRef
+from haqa_operator.api.pools import SecretKeyRef
 
 SECRET = SecretKeyRef(name="llm", key="token", env="HAQA_PROMETHEUS_PASSWORD")
 

@@ -27,8 +27,9 @@ from tests.unit.agent.builders import (
 from haqa_contract import Configuration, Scalar
 from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.strategy import AgentStrategy
+from haqa_operator.api.search_spec import AgentSpec
 from haqa_operator.api.trial import Proposal, Proposer, Trial
-from haqa_operator.api.tuning import AgentSpec, Budget
+from haqa_operator.api.tuning import Budget
 from haqa_operator.search.space import SearchSpace
 
 SPACE = make_space(

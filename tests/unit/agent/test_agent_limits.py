@@ -7,7 +7,7 @@ from tests.unit.agent.builders import CONSTRAINTS, baseline_trial, make_space, m
 
 from haqa_contract import Workload
 from haqa_operator.agent.limits import absolute_limits, candidate_bounds, demand, rate_bounds
-from haqa_operator.api.tuning import Constraint
+from haqa_operator.api.goals import Constraint
 from haqa_operator.decision.constraints import judge
 
 SPACE = make_space()

@@ -27,8 +27,10 @@ from haqa_operator.agent.strategy import (
     agent_or_fallback,
     consecutive_outages,
 )
+from haqa_operator.api.pools import SecretKeyRef
+from haqa_operator.api.search_spec import AgentSpec, Search, SearchStrategy
 from haqa_operator.api.trial import Exchange, Proposal, Proposer
-from haqa_operator.api.tuning import AgentSpec, Budget, Search, SearchStrategy, SecretKeyRef
+from haqa_operator.api.tuning import Budget
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.strategies import Strategy
 

@@ -23,7 +23,7 @@ from haqa_operator.agent.client import (
 )
 from haqa_operator.agent.messages import LLMError, Message
 from haqa_operator.agent.quoting import redacted
-from haqa_operator.api.tuning import AgentSpec
+from haqa_operator.api.search_spec import AgentSpec
 
 KEY = "sk-very-secret-0123456789"
 MESSAGES = (Message("system", "static"), Message("user", "dynamic"))

@@ -14,7 +14,7 @@ from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.edges.api_server import JOB, TRIAL, ApiUnavailable, Kind
 
 MODEL_JOB = "demo-full-model"
-ONE_POOL = {"nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}}]}
+ONE_POOL: dict[str, Any] = {"nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}}]}
 
 
 @pytest.fixture

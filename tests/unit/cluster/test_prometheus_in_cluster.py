@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
 from tests.fakes.simulated_cluster import NAMESPACE
 from tests.unit.cluster.tunings import Operated
@@ -17,7 +17,7 @@ from haqa_operator.cluster.edges.prometheus_readings import PrometheusReadings
 from haqa_operator.metrics.prometheus import PrometheusReading
 from haqa_operator.metrics.prometheus_series import ScrapedPod
 
-ONE_POOL = {"nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}}]}
+ONE_POOL: dict[str, Any] = {"nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}}]}
 
 
 @dataclass

@@ -16,7 +16,6 @@ from tests.unit.cluster.tunings import Operated, tuning_manifest
 
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.resources import QuantizationTrial
-from haqa_operator.cluster.act import reconciler
 from haqa_operator.cluster.act.reconciler import POLL_S, Key
 from haqa_operator.cluster.edges.api_server import (
     EVENT,
@@ -30,7 +29,7 @@ from haqa_operator.cluster.edges.api_server import (
     Kind,
 )
 from haqa_operator.cluster.edges.proposals import ProposalRequest
-from haqa_operator.hardware.node_labels import Node
+from haqa_operator.hardware.node_labels import Node, pool_accelerator
 
 DENIED = 'admission webhook "policy.example" denied the request: image is not from the allowed registry'
 ONE_POOL: dict[str, Any] = {
@@ -159,14 +158,14 @@ def test_a_bug_in_reading_the_nodes_of_one_pool_comes_out_and_the_other_goes_on(
     operated: Operated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bug = ZeroDivisionError("a bug")
-    read = reconciler.pool_accelerator
+    read = pool_accelerator
 
     def broken(nodes: tuple[Node, ...], *rest: Any) -> Any:
         if any(node.labels["pool"] == "full" for node in nodes):
             raise bug
         return read(nodes, *rest)
 
-    monkeypatch.setattr(reconciler, "pool_accelerator", broken)
+    monkeypatch.setattr("haqa_operator.cluster.act.reconciler.pool_accelerator", broken)
     operated.submit()
     operated.run(until=lambda status: status.get("poolsDone") == "1/2")
     assert operated.pool("avx2")["phase"] == "Succeeded"
@@ -176,7 +175,9 @@ def test_a_bug_in_reading_the_nodes_of_one_pool_comes_out_and_the_other_goes_on(
     assert operated.run()["phase"] == "Succeeded"
 
 
-def test_a_trial_that_a_newer_operator_has_written_stops_its_pool_alone(operated: Operated) -> None:
+def test_a_trial_that_a_newer_operator_has_written_stops_its_pool_alone(
+    operated: Operated, monkeypatch: pytest.MonkeyPatch
+) -> None:
     operated.submit()
     operated.run(until=lambda status: status.get("trialsDone", "").startswith("2/"))
     before = operated.pool("full")
@@ -188,14 +189,13 @@ def test_a_trial_that_a_newer_operator_has_written_stops_its_pool_alone(operated
             return QuantizationTrial.model_validate({**trial, "status": {**trial["status"], "newer": 1}})
         return known
 
-    read = operated.dependencies.trials.read
-    operated.dependencies.trials.read = written_by_newer  # type: ignore[method-assign]
+    monkeypatch.setattr(operated.dependencies.trials, "read", written_by_newer)
     operated.run(until=lambda status: status.get("poolsDone") == "1/2")
     assert operated.pool("avx2")["phase"] == "Succeeded"
     assert operated.pool("full")["message"].startswith(f"QuantizationTrial {newer['metadata']['name']}: status.newer: ")
     assert operated.pool("full")["trials"] == before["trials"]
     assert not operated.errors
-    operated.dependencies.trials.read = read  # type: ignore[method-assign]
+    monkeypatch.undo()
     assert operated.run()["phase"] == "Succeeded"
 
 
@@ -266,14 +266,20 @@ def test_the_refusal_of_one_pool_is_an_event_though_another_pool_has_failed(oper
     assert [one["reason"] for one in events if DENIED in one["message"]] == ["Refused"]
 
 
-def test_a_proposal_whose_trial_is_refused_is_kept_and_not_asked_for_again(operated: Operated) -> None:
+def test_a_proposal_whose_trial_is_refused_is_kept_and_not_asked_for_again(
+    operated: Operated, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[ProposalRequest] = []
     ask = operated.dependencies.proposals.ask
 
     def counted(question: ProposalRequest, propose: Any, on_answer: Any) -> None:
-        ask(question, lambda: (asked.append(question), propose())[1], on_answer)
+        def counted_proposal() -> Any:
+            asked.append(question)
+            return propose()
 
-    operated.dependencies.proposals.ask = counted  # type: ignore[method-assign]
+        ask(question, counted_proposal, on_answer)
+
+    monkeypatch.setattr(operated.dependencies.proposals, "ask", counted)
     refuse = on_pool("full", TRIAL, ApiRefused(DENIED, 403))
     operated.api.faults.append(lambda call: refuse(call) if call.manifest.get("spec", {}).get("number") else None)
     operated.submit(**ONE_POOL)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from haqa_operator.api.tuning import HardwareOverride
+from haqa_operator.api.pools import HardwareOverride
 from haqa_operator.hardware.accelerators import HardwareError, Platform, Vendor
 from haqa_operator.hardware.node_labels import Node, node_accelerator, parse_quantity, pool_accelerator
 from haqa_operator.serving.pod import Resources, default_resources

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from haqa_operator.api.tuning import HardwareOverride
+from haqa_operator.api.pools import HardwareOverride
 from haqa_operator.hardware.accelerators import HardwareError, Vendor
 from haqa_operator.hardware.this_machine import NVIDIA_SMI, LinuxMachine, detect
 

@@ -3,7 +3,7 @@
 import pytest
 from tests import sample_results
 
-from haqa_operator.api.tuning import Objective
+from haqa_operator.api.goals import Objective
 from haqa_operator.decision.results import Verdict
 from haqa_operator.report.answer import Answer, Tile, Tone, build_answer
 from haqa_operator.report.model import TuningReport

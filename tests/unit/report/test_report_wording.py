@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import estimate
 
+from haqa_operator.api.goals import Constraint
 from haqa_operator.api.metrics import MetricKey
-from haqa_operator.api.tuning import Constraint
 from haqa_operator.report import glossary, wording
 
 

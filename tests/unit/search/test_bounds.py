@@ -10,7 +10,8 @@ from tests.optional import present
 from tests.unit.search.builders import LLAMA_SMALL, case, cpu, model, nvidia
 
 from haqa_contract import Algorithm, Configuration, Scheme, Workload
-from haqa_operator.api.tuning import Objective, Search
+from haqa_operator.api.goals import Objective
+from haqa_operator.api.search_spec import Search
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.bounds import best_possible
 from haqa_operator.search.build import build_space

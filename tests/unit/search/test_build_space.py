@@ -10,7 +10,7 @@ from tests.optional import present
 from tests.unit.search.builders import LLAMA_SMALL, VLLM, amd, cpu, gaudi, gpu_of, model, nvidia
 
 from haqa_contract import Algorithm, Configuration, Scalar, Scheme, Workload
-from haqa_operator.api.tuning import Search
+from haqa_operator.api.search_spec import Search
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.algorithms import DEFAULT
 from haqa_operator.search.build import MAX_CANDIDATES, SpaceError, build_space

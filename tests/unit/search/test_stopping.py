@@ -7,7 +7,9 @@ import pytest
 from tests.builders import TrialBuilder, make_baseline, make_trial
 from tests.optional import present
 
-from haqa_operator.api.tuning import Budget, Constraint, Objective, Search
+from haqa_operator.api.goals import Constraint, Objective
+from haqa_operator.api.search_spec import Search
+from haqa_operator.api.tuning import Budget
 from haqa_operator.search.stopping import StopCause, StopReason, stop_reason
 
 

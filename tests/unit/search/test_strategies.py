@@ -7,8 +7,8 @@ from tests.optional import present
 from tests.unit.search.builders import observed, space_of
 
 from haqa_contract import Configuration
+from haqa_operator.api.search_spec import SearchStrategy
 from haqa_operator.api.trial import Proposer
-from haqa_operator.api.tuning import SearchStrategy
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.factory import make_strategy
 from haqa_operator.search.grid import Grid

@@ -14,7 +14,7 @@ from tests.unit.serving.kubernetes_fields import assert_fits
 
 from haqa_contract import Configuration, Estimate
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.api.tuning import Toleration
+from haqa_operator.api.pools import Toleration
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.deployment import (
     Provenance,

@@ -6,7 +6,8 @@ from hypothesis import settings as run
 from hypothesis import strategies as st
 
 from haqa_contract import Scalar
-from haqa_operator.api.tuning import NodePool, Search
+from haqa_operator.api.pools import NodePool
+from haqa_operator.api.search_spec import Search
 from haqa_operator.serving.reserved import RESERVED_SETTINGS, why_variable_is_reserved
 from haqa_operator.serving.settings import SettingKind, catalogue, check_pool_env, check_search, check_settings
 

@@ -23,7 +23,8 @@ from haqa_operator.api.labels import (
     TUNING_LABEL,
 )
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.api.tuning import Artifacts, ModelSpec, TuningSpec
+from haqa_operator.api.pools import ModelSpec
+from haqa_operator.api.tuning import Artifacts, TuningSpec
 from haqa_operator.cluster.names import MEASURE, QUANTIZE, job_name, label
 from haqa_operator.serving.launch import ENGINE_PORT
 from haqa_operator.serving.pod import (

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from haqa_contract import Configuration
+from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.metrics import higher_is_better
-from haqa_operator.api.tuning import Constraint, Objective
 from haqa_operator.replay.tables.cells import TableError, read_scalar, same_value
 from haqa_operator.replay.tables.columns import BASELINE, Columns, TableOptions, classify, is_long, quoted
 from haqa_operator.replay.tables.lines import Line, distinct, read_lines, select, shortened

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from haqa_contract import Estimate
+from haqa_operator.api.goals import Objective
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Objective
 from haqa_operator.decision.constraints import measured
 from haqa_operator.metrics.quantities import unit
 from haqa_operator.report import wording

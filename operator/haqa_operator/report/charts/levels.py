@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 
+from haqa_operator.api.goals import Objective
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Objective, TuningSpec
+from haqa_operator.api.tuning import TuningSpec
 from haqa_operator.metrics.quantities import unit
 from haqa_operator.report import wording
 from haqa_operator.report.charts.chart import (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from haqa_contract import Estimate
+from haqa_operator.api.goals import Objective
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Objective, TuningSpec
+from haqa_operator.api.tuning import TuningSpec
 from haqa_operator.decision.evidence import Evidence
 from haqa_operator.report import wording
 from haqa_operator.report.charts.chart import GREEN, Chart, Json, axis_title, marks, value

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from haqa_contract import Estimate
+from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.metrics import MetricKey, higher_is_better
 from haqa_operator.api.trial import Trial
-from haqa_operator.api.tuning import Constraint, Objective, TuningSpec
+from haqa_operator.api.tuning import TuningSpec
 from haqa_operator.decision.evidence import Evidence
 from haqa_operator.decision.pareto import axes
 from haqa_operator.report import wording

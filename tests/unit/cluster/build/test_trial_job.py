@@ -13,7 +13,8 @@ from haqa_contract import Configuration, TrialRequest
 from haqa_contract.termination import TERMINATION_LOG_VARIABLE
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.api.tuning import Artifacts, Toleration
+from haqa_operator.api.pools import Toleration
+from haqa_operator.api.tuning import Artifacts
 from haqa_operator.cluster.build.trial_job import (
     build_model_job,
     build_trial_job,

@@ -1,0 +1,88 @@
+"""The model of a tuning and the node pools that serve it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from haqa_operator.api.base import DNS_LABEL, ResourceModel
+
+
+class SecretKeyRef(ResourceModel):
+    """One key of a Secret."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the Secret, in the tuning's namespace"""
+    key: Annotated[str, Field(max_length=253)] = "token"
+    """Key inside the Secret"""
+    env: Annotated[str | None, Field(max_length=253)] = None
+    """On one machine (`haqa tune`): the environment variable that holds it"""
+
+
+class ModelSpec(ResourceModel):
+    """The model to serve."""
+
+    uri: Annotated[str, Field(pattern=r"^(hf|file|s3|pvc)://.+", max_length=1024)]
+    """Where the model is: hf://org/name, pvc://claim/path, s3://bucket/path or file:///path (local runs)"""
+    revision: Annotated[str | None, Field(max_length=255)] = None
+    """Branch, tag or commit, for hf://"""
+    token_secret_ref: SecretKeyRef | None = None
+    """Token for a gated model"""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off unless you have read that code"""
+
+
+class Toleration(ResourceModel):
+    """A taint that pods may be scheduled in spite of, as in a pod's own tolerations."""
+
+    key: Annotated[str | None, Field(max_length=317)] = None
+    """Key of the taint; none = every taint, with operator Exists"""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    """Exists: whatever the taint's value; Equal: the value below"""
+    value: Annotated[str | None, Field(max_length=63)] = None
+    """Value of the taint, for operator Equal"""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect of the taint; none = all effects"""
+    toleration_seconds: int | None = None
+    """How long a NoExecute taint is tolerated; none = for ever"""
+
+
+class HardwareOverride(ResourceModel):
+    """What the node labels say wrongly or not at all."""
+
+    vendor: Literal["nvidia", "amd", "intel", "cpu"] | None = None
+    """Maker of the accelerators; cpu = none, vLLM runs on the processor"""
+    product: Annotated[str | None, Field(max_length=128)] = None
+    """For example NVIDIA-L40S"""
+    memory_gib: Annotated[float | None, Field(gt=0)] = None
+    """Memory of one accelerator, or of the machine on CPU"""
+    compute_capability: Annotated[str | None, Field(pattern=r"^\d+\.\d+$", max_length=8)] = None
+    """NVIDIA: for example 8.9"""
+    isa: Literal["avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "neon"] | None = None
+    """CPU: the widest instruction set that it has; env ONEDNN_MAX_CPU_ISA caps what oneDNN uses of it"""
+
+
+class NodePool(ResourceModel):
+    """Machines of one kind. Every pool gets a winner of its own."""
+
+    name: Annotated[str, Field(pattern=DNS_LABEL, max_length=30)]
+    """Name of the pool, part of the names of its trials and of its Deployment"""
+    node_selector: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = Field(
+        default_factory=dict
+    )
+    """Labels of the pool's nodes; not used by `haqa tune`, which runs every pool on this machine"""
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
+    """Taints that the trial pods and the winner's pods tolerate"""
+    gpus_per_replica: Annotated[int, Field(ge=0, le=64)] = 1
+    """Accelerators of one vLLM replica; ignored on CPU nodes"""
+    cost_per_hour: Annotated[float | None, Field(gt=0)] = None
+    """Price of one replica's machines per hour, in your currency; needed for throughputPerCost"""
+    env: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=64)] = Field(
+        default_factory=dict
+    )
+    """Environment of the engine on this pool, in trials and in the winner's Deployment"""
+    image: Annotated[str | None, Field(max_length=512)] = None
+    """Engine image; by default the official vLLM image for the pool's hardware"""
+    hardware: HardwareOverride | None = None
+    """What the node labels say wrongly or not at all; by default they are believed"""

@@ -1,0 +1,98 @@
+"""How configurations are searched, and the LLM that proposes them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from haqa_contract import Algorithm, Scalar, Scheme
+from haqa_operator.api.base import Duration, ResourceModel
+from haqa_operator.api.pools import SecretKeyRef
+
+
+class SearchStrategy(StrEnum):
+    AGENT = "agent"
+    BAYESIAN = "bayesian"
+    RANDOM = "random"
+    GRID = "grid"
+
+
+ENDPOINT = r"^https?://[^/?#@\s\\]+(/[^?#\s\\]*)?$"
+"""An address that paths are appended to: a query would take them up, and a user's name and password are no address."""
+
+
+class AgentSpec(ResourceModel):
+    """The LLM that picks the next configuration."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    """litellm's name of the model: openai/gpt-5, anthropic/claude-…, hosted_vllm/NAME"""
+    api_base: Annotated[str | None, Field(max_length=1024)] = None
+    """Endpoint of an OpenAI-compatible server: http or https, host and path; redirects are not followed"""
+    secret_ref: SecretKeyRef | None = None
+    """API key"""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Randomness of the replies; 0 = as little as the model has"""
+    max_tokens: Annotated[int, Field(ge=64)] = 2048
+    """Longest reply"""
+    timeout: Duration = timedelta(seconds=120)
+    """Longest wait for one reply"""
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """More attempts after a 429, a 5xx or a time-out, with back-off"""
+
+    @field_validator("api_base")
+    @classmethod
+    def _endpoint(cls, value: str | None) -> str | None:
+        if value is None or re.fullmatch(ENDPOINT, value):
+            return value
+        if "@" in value.partition("://")[2].partition("/")[0]:  # not repeated: it may have a password
+            raise ValueError("has a user's name before the host; give the key in secretRef")
+        raise ValueError(
+            f"{value!r} is not an endpoint; give http:// or https://, a host and at most a path, without ? and #"
+        )
+
+
+class Search(ResourceModel):
+    """How the next configuration is picked, and among which."""
+
+    strategy: SearchStrategy = SearchStrategy.AGENT
+    """Who picks the next configuration; without an agent configured, `agent` means `bayesian`"""
+    schemes: tuple[Scheme, ...] | None = None
+    """Quantization schemes to consider; by default all that the hardware and vLLM can serve"""
+    algorithms: tuple[Algorithm, ...] | None = None
+    """Quantization algorithms to consider; by default rtn, gptq and smoothquant-gptq where they apply"""
+    group_sizes: tuple[Annotated[int, Field(ge=-1)], ...] = ()
+    """Group sizes to consider for grouped schemes; by default the scheme's own"""
+    engine: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+    """vLLM settings and the values to consider, by command-line name (max-num-seqs: [64, 256]) or variable name"""
+    fixed_engine: dict[str, Scalar] = Field(default_factory=dict)
+    """vLLM settings that every trial has, the baseline too"""
+    agent: AgentSpec | None = None
+    """The LLM, for strategy agent"""
+    seed: int = 0
+    """Same seed, same measurements: same proposals"""
+    stop_after_no_improvement: Annotated[int | None, Field(ge=1)] = None
+    """End after this many finished trials without a better one"""
+    min_improvement_percent: Annotated[float, Field(ge=0, le=100)] = 3.0
+    """Smaller differences count as none, besides the measured noise; about what restarting the engine changes"""
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _lists(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name, values in value.items():
+                if not isinstance(values, (list, tuple)) or not values:
+                    raise ValueError(f"{name}: {values!r} is not a list of values; write {name}: [{values}]")
+                if len({repr(v) for v in values}) != len(values):
+                    raise ValueError(f"{name}: {values!r} has a value twice; leave each in once")
+        return value
+
+    @model_validator(mode="after")
+    def _fixed_or_searched(self) -> Search:
+        both = sorted(set(self.engine) & set(self.fixed_engine))
+        if both:
+            raise ValueError(f"{both[0]} is in engine and in fixedEngine; leave it in one of them")
+        return self
