@@ -8,13 +8,12 @@ import pytest
 from tests.fakes.faulty_api import Call
 from tests.fakes.kinds import DEPLOYMENT, SERVICE
 from tests.fakes.simulated_cluster import NAMESPACE
-from tests.unit.cluster.tunings import Operated, tuning_manifest
+from tests.unit.cluster.tunings import ONE_POOL, Operated, tuning_manifest
 
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.edges.api_server import JOB, TRIAL, ApiUnavailable, Kind
 
 MODEL_JOB = "demo-full-model"
-ONE_POOL: dict[str, Any] = {"nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}}]}
 
 
 @pytest.fixture

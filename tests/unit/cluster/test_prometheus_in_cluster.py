@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
 from tests.fakes.simulated_cluster import NAMESPACE
-from tests.unit.cluster.tunings import Operated
+from tests.unit.cluster.tunings import ONE_POOL, Operated
 
 from haqa_contract import TrialReport
 from haqa_operator.api.manifests import Manifest
@@ -16,8 +16,6 @@ from haqa_operator.cluster.edges.api_server import TRIAL
 from haqa_operator.cluster.edges.prometheus_readings import PrometheusReadings
 from haqa_operator.metrics.prometheus import PrometheusReading
 from haqa_operator.metrics.prometheus_series import ScrapedPod
-
-ONE_POOL: dict[str, Any] = {"nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}}]}
 
 
 @dataclass

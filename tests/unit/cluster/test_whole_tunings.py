@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.fakes.kinds import DEPLOYMENT, SERVICE
 from tests.fakes.simulated_cluster import NAMESPACE, reporting
-from tests.unit.cluster.tunings import Operated
+from tests.unit.cluster.tunings import ONE_POOL, Operated
 
 from haqa_contract import FailureReason
 from haqa_operator.api.labels import REQUEST_ANNOTATION
@@ -71,7 +71,7 @@ def test_the_baseline_runs_alone_and_first(operated: Operated) -> None:
 
 def test_a_failed_trial_says_why_and_the_search_goes_on(operated: Operated) -> None:
     operated.cluster.endings["full", "W8A8-INT8"] = [reporting(FailureReason.ENGINE_OOM, "no memory for the cache")]
-    operated.submit(nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}])
+    operated.submit(**ONE_POOL)
     status = operated.run()
     failed = next(one for one in trials_of(operated).values() if one["status"]["phase"] == "Failed")
     assert failed["status"]["failure"]["reason"] == "EngineOOM"
@@ -83,7 +83,7 @@ def test_a_failed_trial_says_why_and_the_search_goes_on(operated: Operated) -> N
 
 def test_a_failure_that_is_not_the_configurations_is_tried_again_and_costs_no_trial(operated: Operated) -> None:
     operated.cluster.endings["full", "W8A8-INT8"] = [reporting(FailureReason.METRICS_MISSING, "no numbers came")]
-    operated.submit(nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}])
+    operated.submit(**ONE_POOL)
     operated.run()
     again = next(one for one in trials_of(operated).values() if one["spec"]["configuration"]["scheme"] == "W8A8-INT8")
     assert again["status"]["phase"] == "Succeeded"
@@ -94,7 +94,7 @@ def test_a_failure_that_is_not_the_configurations_is_tried_again_and_costs_no_tr
 
 def test_a_trial_that_is_tried_in_vain_every_time_fails(operated: Operated) -> None:
     operated.cluster.endings["full", "W8A8-INT8"] = [reporting(FailureReason.METRICS_MISSING)] * 9
-    operated.submit(nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}])
+    operated.submit(**ONE_POOL)
     operated.run()
     failed = next(one for one in trials_of(operated).values() if one["status"]["phase"] == "Failed")
     assert failed["status"]["failure"]["reason"] == "MetricsMissing"
@@ -234,7 +234,7 @@ def test_a_pool_without_nodes_waits_while_the_other_is_tuned(operated: Operated)
 
 
 def test_a_trial_that_somebody_deletes_is_proposed_and_measured_anew(operated: Operated) -> None:
-    operated.submit(nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}])
+    operated.submit(**ONE_POOL)
     operated.run(until=lambda status: status.get("trialsDone", "").startswith("2/"))
     gone = max(trials_of(operated))
     operated.cluster.api.delete(TRIAL, gone, NAMESPACE)
@@ -243,7 +243,7 @@ def test_a_trial_that_somebody_deletes_is_proposed_and_measured_anew(operated: O
 
 
 def test_the_baseline_in_status_is_the_baseline_even_where_it_is_gone(operated: Operated) -> None:
-    operated.submit(nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}])
+    operated.submit(**ONE_POOL)
     operated.run(until=lambda status: status.get("trialsDone", "").startswith("2/"))
     assert operated.pool("full")["baseline"].endswith("-000")
     operated.cluster.api.delete(TRIAL, operated.pool("full")["baseline"], NAMESPACE)

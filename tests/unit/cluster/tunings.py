@@ -17,6 +17,8 @@ from haqa_operator.cluster.edges.api_server import JOB, POD, TRIAL, TUNING
 from haqa_operator.cluster.installation import Installation
 
 POOLS = ("full", "avx2")
+ONE_POOL: dict[str, Any] = {"nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}}]}
+"""For `tuning_manifest`: the first of the pools alone."""
 _MOST_STEPS = 60
 
 
