@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from tests.fakes.llm_server import MODEL, LLMServer
+from tests.proposals import proposal_of
 from tests.unit.agent.builders import (
     FirstUntried,
     baseline_trial,
@@ -141,8 +142,7 @@ def propose(
     strategy = AgentStrategy(
         client(endpoint, **changes), lambda: context, FirstUntried(), lambda prompt, reply, _: replies.append(reply)
     )
-    proposal = strategy.propose(space, observations)
-    assert proposal is not None
+    proposal = proposal_of(strategy.propose(space, observations))
     return proposal, replies
 
 

@@ -7,7 +7,7 @@ exactly the space, with a shortlist around what is known to be good.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from haqa_contract import Configuration
@@ -59,8 +59,8 @@ class Catalogue:
         shown = {name: text for name, text in texts.items() if shared.get(name) != text}
         return ", ".join(f"{name}={text}" for name, text in (shown or texts).items())
 
-    def untried(self, tried: Collection[Configuration]) -> tuple[int, ...]:
-        return tuple(i for configuration, i in self.index.items() if configuration not in tried)
+    def numbers(self, configurations: Iterable[Configuration]) -> tuple[int, ...]:
+        return tuple(self.index[configuration] for configuration in configurations)
 
 
 def row_of(texts: Mapping[str, str], names: Sequence[str]) -> Row:

@@ -43,7 +43,9 @@ def opening(
     return Prompt(
         (
             Message("system", _render("static.md.j2", static_view(context, space, catalogue))),
-            Message("user", _render("dynamic.md.j2", dynamic_view(context, catalogue, observations, tokens_used))),
+            Message(
+                "user", _render("dynamic.md.j2", dynamic_view(context, space, catalogue, observations, tokens_used))
+            ),
         )
     )
 
@@ -53,7 +55,7 @@ def repair(
 ) -> Prompt:
     """The second and last message of an exchange: what was wrong with the reply."""
     catalogue = Catalogue.of(space)
-    untried = ranges(catalogue.untried(tried)) if catalogue.listed else ""
+    untried = ranges(catalogue.numbers(space.open(tried))) if catalogue.listed else ""
     # A chat template may refuse an empty message, and the reply may hold its control tokens.
     echoed = prompt_line(reply, _REPAIRED_REPLY_CHARS) or "(no text)"
     asked = _render("repair.md.j2", {"problem": problem.sentence, "untried": untried})
@@ -95,7 +97,11 @@ def static_view(context: AgentContext, space: SearchSpace, catalogue: Catalogue)
 
 
 def dynamic_view(
-    context: AgentContext, catalogue: Catalogue, observations: Sequence[Observation], tokens_used: int
+    context: AgentContext,
+    space: SearchSpace,
+    catalogue: Catalogue,
+    observations: Sequence[Observation],
+    tokens_used: int,
 ) -> dict[str, Any]:
     """What `dynamic.md.j2` shows."""
     trials = [observation.trial for observation in observations]
@@ -104,7 +110,7 @@ def dynamic_view(
     limits = absolute_limits(context.constraints, baseline)
     keys = columns(observations, context.objectives, limits, context.workload)
     rows = trial_rows(observations, catalogue, keys, limits, baseline)
-    untried = catalogue.untried({trial.configuration for trial in trials})
+    untried = catalogue.numbers(space.open({trial.configuration for trial in trials}))
     values = dict(zip(catalogue.names, _columns_of(catalogue), strict=True)) | {n: (v,) for n, v in catalogue.shared}
     return {
         "demands": [demand(limit, baseline) for limit in limits],

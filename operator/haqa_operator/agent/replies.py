@@ -76,10 +76,12 @@ def parse_reply(text: str, space: SearchSpace, tried: Collection[Configuration])
         return picked
     configuration = space.candidates[picked]
     if configuration in tried:
-        left = ranges(catalogue.untried(tried))
+        left = ranges(catalogue.numbers(space.open(tried)))
         return Problem(
             Fault.DUPLICATE, f"candidate {picked} has been measured already; choose one that has not: {left}"
         )
+    if configuration in space.closed:
+        return Problem(Fault.INFEASIBLE, f"candidate {picked} is ruled out: {quoted(space.closed[configuration])}")
     reasoning = answer.get("reasoning")
     return Choice(
         configuration,
@@ -256,7 +258,7 @@ def reply_schema(space: SearchSpace, tried: Collection[Configuration]) -> dict[s
     required, enums, and bounds on everything that could go on for ever.
     """
     catalogue = Catalogue.of(space)
-    untried = catalogue.untried(tried)
+    untried = catalogue.numbers(space.open(tried))
     reasoning = {"type": "string", "maxLength": MAX_REASONING_CHARS}
     expected = {"type": "integer", "minimum": 1, "maximum": MAX_EXPECTED_PERCENT}
     if catalogue.listed:

@@ -21,7 +21,7 @@ from haqa_operator.api.search_spec import Search, SearchStrategy
 from haqa_operator.api.trial import Exchange, Proposal, Proposer
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.strategies import Strategy
+from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy
 
 OUTAGES_THAT_OPEN = 3
 """So many trials in a row without any reply, and the model is left alone for a while…"""
@@ -46,9 +46,9 @@ class AnnotatedStrategy(Strategy):
     strategy: Strategy
     note: str
 
-    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | None:
+    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:
         proposal = self.strategy.propose(space, observations)
-        return proposal and proposal.model_copy(update={"note": self.note})
+        return proposal if isinstance(proposal, Stop) else proposal.model_copy(update={"note": self.note})
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class AgentStrategy(Strategy):
     fallback: Strategy
     save: SaveExchange = lambda prompt, reply, exchange: None
 
-    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | None:
+    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:
         """The model's choice, or the fallback's with a note on why it is not the model's."""
         tried = frozenset(observation.trial.configuration for observation in observations)
-        if all(candidate in tried for candidate in space.candidates):
-            return None
+        if next(space.open(tried), None) is None:
+            return ALL_TRIED
         outages = consecutive_outages(observations)
         if outages >= OUTAGES_THAT_OPEN and rests(observations):
             why = f"{self.model.name} gave no reply for {outages} trials in a row and is not asked for this one"
@@ -151,10 +151,10 @@ class AgentStrategy(Strategy):
 
     def _fall_back(
         self, space: SearchSpace, observations: Sequence[Observation], exchanges: tuple[Exchange, ...], why: str
-    ) -> Proposal | None:
+    ) -> Proposal | Stop:
         proposal = self.fallback.propose(space, observations)
-        if proposal is None:
-            return None
+        if isinstance(proposal, Stop):
+            return proposal
         note = f"{why}; {proposal.proposer.value} proposed this trial instead"
         return proposal.model_copy(update={"exchanges": exchanges, "note": note})
 

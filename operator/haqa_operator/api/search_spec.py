@@ -15,14 +15,29 @@ from haqa_operator.api.pools import SecretKeyRef
 
 
 class SearchStrategy(StrEnum):
+    HAQA = "haqa"
+    """The agent and the surrogate together"""
     AGENT = "agent"
+    """The agent alone"""
     BAYESIAN = "bayesian"
+    """The surrogate alone: what it expects of each candidate, and how sure it is"""
+    TPE = "tpe"
+    """optuna's tree-structured Parzen estimator"""
     RANDOM = "random"
     GRID = "grid"
 
 
 ENDPOINT = r"^https?://[^/?#@\s\\]+(/[^?#\s\\]*)?$"
 """An address that paths are appended to: a query would take them up, and a user's name and password are no address."""
+
+
+class Patience(StrEnum):
+    """How little another trial may promise before the search ends."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    UNLIMITED = "unlimited"
 
 
 class AgentSpec(ResourceModel):
@@ -42,6 +57,8 @@ class AgentSpec(ResourceModel):
     """Longest wait for one reply"""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """More attempts after a 429, a 5xx or a time-out, with back-off"""
+    notes: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(max_length=20)] = ()
+    """What the agent should know of the model, the hardware or the traffic, a sentence each"""
 
     @field_validator("api_base")
     @classmethod
@@ -58,8 +75,8 @@ class AgentSpec(ResourceModel):
 class Search(ResourceModel):
     """How the next configuration is picked, and among which."""
 
-    strategy: SearchStrategy = SearchStrategy.AGENT
-    """Who picks the next configuration; without an agent configured, `agent` means `bayesian`"""
+    strategy: SearchStrategy = SearchStrategy.HAQA
+    """Who picks the next configuration; without an agent configured, `haqa` and `agent` mean `bayesian`"""
     schemes: tuple[Scheme, ...] | None = None
     """Quantization schemes to consider; by default all that the hardware and vLLM can serve"""
     algorithms: tuple[Algorithm, ...] | None = None
@@ -68,6 +85,8 @@ class Search(ResourceModel):
     """Group sizes to consider for grouped schemes; by default the scheme's own"""
     engine: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
     """vLLM settings and the values to consider, by command-line name (max-num-seqs: [64, 256]) or variable name"""
+    engine_defaults: bool = True
+    """Consider the settings that HAQA knows to matter on the platform, beside `engine` and `fixedEngine`"""
     fixed_engine: dict[str, Scalar] = Field(default_factory=dict)
     """vLLM settings that every trial has, the baseline too"""
     agent: AgentSpec | None = None
@@ -76,6 +95,8 @@ class Search(ResourceModel):
     """Same seed, same measurements: same proposals"""
     stop_after_no_improvement: Annotated[int | None, Field(ge=1)] = None
     """End after this many finished trials without a better one"""
+    patience: Patience = Patience.NORMAL
+    """How little another trial may promise before the search ends: docs/searching.md has the numbers"""
     min_improvement_percent: Annotated[float, Field(ge=0, le=100)] = 3.0
     """Smaller differences count as none, besides the measured noise; about what restarting the engine changes"""
 

@@ -18,6 +18,7 @@ class Proposer(StrEnum):
     BASELINE = "baseline"
     AGENT = "agent"
     BAYESIAN = "bayesian"
+    TPE = "tpe"
     RANDOM = "random"
     GRID = "grid"
     USER = "user"
@@ -54,7 +55,13 @@ class Proposal(ResourceModel):
     reasoning: str = ""
     """Why, in the proposer's own words"""
     expected_percent: Annotated[float | None, Field(ge=0)] = None
-    """What the LLM expects of the objective, in percent of the baseline's"""
+    """What the proposer expects of the objective, in percent of the baseline's"""
+    expected_low_percent: Annotated[float | None, Field(ge=0)] = None
+    """Lower end of what is expected: 95 % of what the surrogate holds for possible lies between the two"""
+    expected_high_percent: Annotated[float | None, Field(ge=0)] = None
+    """Upper end"""
+    feasible_chance: Annotated[float | None, Field(ge=0, le=1)] = None
+    """Chance that it keeps all constraints, by the proposer"""
     exchanges: tuple[Exchange, ...] = ()
     """Requests to the LLM that led here, the failed ones too"""
     note: str | None = None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from haqa_operator.api.trial import Proposal, Proposer
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.strategies import Strategy, untried
+from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy, untried
 
 
 class RandomSearch(Strategy):
@@ -17,10 +17,10 @@ class RandomSearch(Strategy):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | None:
+    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:
         left = untried(space, observations)
         if not left:
-            return None
+            return ALL_TRIED
         chance = random.Random(f"{self.seed}/{len(observations)}")  # noqa: S311, nothing secret depends on it
         return Proposal(
             configuration=chance.choice(left),

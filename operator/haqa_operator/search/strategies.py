@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from haqa_contract import Configuration
 from haqa_operator.api.trial import Proposal
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Nothing more is proposed.
+
+    Attributes:
+        sentence: Why, for people.
+    """
+
+    sentence: str
+
+
+ALL_TRIED = Stop("every feasible configuration has been tried")
 
 
 class Strategy(ABC):
@@ -19,8 +34,8 @@ class Strategy(ABC):
     """
 
     @abstractmethod
-    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | None:
-        """A candidate that has not been tried yet, or None when all have been.
+    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:
+        """A candidate that is open, or why there is nothing to propose.
 
         Args:
             space: The candidates.
@@ -29,6 +44,5 @@ class Strategy(ABC):
 
 
 def untried(space: SearchSpace, observations: Sequence[Observation]) -> list[Configuration]:
-    """Candidates that no observation is of, in the space's order."""
-    tried = {observation.trial.configuration for observation in observations}
-    return [candidate for candidate in space.candidates if candidate not in tried]
+    """Candidates that are open and that no observation is of, in the space's order."""
+    return list(space.open({observation.trial.configuration for observation in observations}))

@@ -12,7 +12,7 @@ from haqa_operator.api.tuning import Confirmation as ConfirmationSpec
 from haqa_operator.decision.observations import observations_of
 from haqa_operator.decision.results import Confirmation, PoolResult
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.strategies import Strategy
+from haqa_operator.search.strategies import Stop, Strategy
 from haqa_operator.tuning.executor import Executor, TrialProgress
 from haqa_operator.tuning.plan import AskStrategy, Conclude, Confirm, Measure, PoolState, agent_tokens, new_trial, plan
 from haqa_operator.tuning.record import TuningRecord
@@ -85,8 +85,8 @@ class PoolRun:
                 proposal = self.strategy.propose(
                     self.space, observations_of(state.finished_trials, self.spec.objectives, self.spec.constraints)
                 )
-                if proposal is None:
-                    return replace(state, exhausted=True)
+                if isinstance(proposal, Stop):
+                    return replace(state, ended=proposal.sentence)
                 trial = new_trial(state, number, proposal)
                 self.recorder.proposed(trial)
                 return replace(state, trials=(*state.trials, trial))

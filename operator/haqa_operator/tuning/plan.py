@@ -69,7 +69,7 @@ class PoolState:
         trials: Proposed trials by number, finished or not.
         started: When the first trial was proposed (Unix seconds), None before it.
         now: The time, passed in.
-        exhausted: The strategy had nothing left to propose.
+        ended: Why the strategy proposes nothing more.
         run: Part of the trials' names that tells apart runs whose results cannot be compared (in a cluster, where the
             names of all runs share a namespace); empty = none.
     """
@@ -82,7 +82,7 @@ class PoolState:
     confirmations: tuple[Confirmation, ...] = ()
     started: float | None = None
     now: float = 0
-    exhausted: bool = False
+    ended: str | None = None
     run: str = ""
 
     @property
@@ -164,10 +164,10 @@ def _end_of_search(state: PoolState, baseline: Trial) -> str | None:
             f"the baseline failed ({failure.reason}: {failure.message}), so that `{relative[0].describe()}` cannot be "
             "judged; give absolute limits (min, max) to tune without a baseline"
         )
-    if state.exhausted:
-        return "every feasible configuration has been tried"
+    if state.ended is not None:
+        return state.ended
     tried = {trial.configuration for trial in state.trials}
-    left = sum(candidate not in tried for candidate in state.space.candidates)
+    left = sum(1 for _ in state.space.open(tried))
     stop = stop_reason(
         budget=state.spec.budget,
         search=state.spec.search,

@@ -16,7 +16,7 @@ from haqa_operator.decision.constraints import find_baseline
 from haqa_operator.decision.observations import Observation, observation
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.strategies import Strategy
+from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy, untried
 
 CONSTRAINTS = (
     Constraint(metric="perplexity", max_degradation_percent=2),
@@ -153,10 +153,9 @@ def observe_all(trials: Sequence[Trial], constraints: Sequence[Constraint] = CON
 class FirstUntried(Strategy):
     """A fallback that a reader can predict."""
 
-    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | None:
-        tried = {o.trial.configuration for o in observations}
-        left = [candidate for candidate in space.candidates if candidate not in tried]
-        return Proposal(configuration=left[0], proposer=Proposer.BAYESIAN) if left else None
+    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:
+        left = untried(space, observations)
+        return Proposal(configuration=left[0], proposer=Proposer.BAYESIAN) if left else ALL_TRIED
 
 
 @dataclass

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.fakes import llm_server
 from tests.fakes.llm_server import LLMServer
+from tests.proposals import proposal_of
 from tests.unit.agent.builders import (
     FirstUntried,
     baseline_trial,
@@ -58,8 +59,7 @@ def search(server: LLMServer, trials: int, timeout_s: float = 10) -> list[Trial]
     agent = strategy(server, timeout_s)
     done = [baseline_trial(SPACE)]
     for number in range(1, trials + 1):
-        proposal = agent.propose(SPACE, observe_all(done))
-        assert proposal is not None
+        proposal = proposal_of(agent.propose(SPACE, observe_all(done)))
         done.append(
             make_trial(number, proposal.configuration, machine(proposal.configuration)).model_copy(
                 update={"proposal": proposal}
@@ -89,8 +89,7 @@ def test_a_search_goes_on_whatever_the_model_does() -> None:
 
 def test_injected_shell_text_becomes_nothing_but_a_record() -> None:
     with LLMServer(script=[llm_server.MISBEHAVIOURS["shell"]()] * 2) as server:
-        proposal = strategy(server).propose(SPACE, observe_all([baseline_trial(SPACE)]))
-    assert proposal is not None
+        proposal = proposal_of(strategy(server).propose(SPACE, observe_all([baseline_trial(SPACE)])))
     assert proposal.configuration in SPACE.candidates
     assert "curl" in proposal.exchanges[0].reply
     assert "curl" not in str(proposal.configuration) + proposal.reasoning + (proposal.note or "")
@@ -99,8 +98,7 @@ def test_injected_shell_text_becomes_nothing_but_a_record() -> None:
 def test_a_large_space_is_answered_by_parameters() -> None:
     space: SearchSpace = make_large_space()
     with LLMServer() as server:
-        proposal = strategy(server).propose(space, observe_all([baseline_trial(space)]))
-    assert proposal is not None
+        proposal = proposal_of(strategy(server).propose(space, observe_all([baseline_trial(space)])))
     assert proposal.proposer is Proposer.AGENT
     assert proposal.configuration in space.candidates
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.proposals import proposal_of
 from tests.unit.agent.builders import (
     CONSTRAINTS,
     FirstUntried,
@@ -32,7 +33,7 @@ from haqa_operator.api.search_spec import AgentSpec, Search, SearchStrategy
 from haqa_operator.api.trial import Exchange, Proposal, Proposer
 from haqa_operator.api.tuning import Budget
 from haqa_operator.decision.observations import Observation
-from haqa_operator.search.strategies import Strategy
+from haqa_operator.search.strategies import ALL_TRIED, Strategy
 
 SPACE = make_space()
 BASELINE = observe_all([baseline_trial(SPACE)])
@@ -53,8 +54,7 @@ def ask(
     model = ScriptedModel(list(replies), truncated=truncated)
     saved = Saved()
     context = make_context(budget=budget or Budget(max_trials=20))
-    proposal = AgentStrategy(model, lambda: context, FirstUntried(), saved).propose(SPACE, observations)
-    assert proposal is not None
+    proposal = proposal_of(AgentStrategy(model, lambda: context, FirstUntried(), saved).propose(SPACE, observations))
     return proposal, model, saved
 
 
@@ -130,7 +130,7 @@ def test_nothing_left_to_try_asks_nobody() -> None:
     trials = [baseline_trial(SPACE)] + [make_trial(i + 1, c, {}) for i, c in enumerate(SPACE.candidates)]
     model = ScriptedModel([])
     strategy = AgentStrategy(model, make_context, FirstUntried())
-    assert strategy.propose(SPACE, observe_all(trials, CONSTRAINTS)) is None
+    assert strategy.propose(SPACE, observe_all(trials, CONSTRAINTS)) == ALL_TRIED
     assert model.asked == []
 
 
@@ -287,8 +287,7 @@ def test_a_key_that_is_not_there_names_the_variable() -> None:
     strategy, note = choose(Search(agent=agent))
     assert note is not None
     assert "MY_KEY is not set" in note
-    proposal = strategy.propose(SPACE, [])
-    assert proposal is not None
+    proposal = proposal_of(strategy.propose(SPACE, []))
     assert proposal.proposer is Proposer.BAYESIAN
     assert proposal.note == note
 
@@ -311,8 +310,7 @@ def test_a_key_that_is_not_there_names_the_variable() -> None:
 )
 def test_in_a_cluster_every_trial_says_why_the_agent_cannot_be_asked(agent: AgentSpec, sentence: str) -> None:
     strategy, note = choose(Search(agent=agent), SecretCredentials(None))
-    proposal = strategy.propose(SPACE, [])
-    assert proposal is not None
+    proposal = proposal_of(strategy.propose(SPACE, []))
     assert proposal.proposer is Proposer.BAYESIAN
     assert proposal.note == note
     assert note is not None

@@ -183,10 +183,13 @@ def test_model_that_could_not_be_read_leaves_its_checks_to_the_trials() -> None:
     assert space(nvidia("Tesla-T4"), None).baseline_problem is None
 
 
-def test_space_without_candidates_that_are_being_measured() -> None:
+def test_closed_candidates_keep_their_numbers_and_are_not_open() -> None:
     found = space(cpu())
-    running = found.candidates[:2]
-    assert found.without(running).candidates == found.candidates[2:]
+    running = dict.fromkeys(found.candidates[:2], "is being measured")
+    closed = found.closing(running).closing({found.candidates[0]: "must fail"})
+    assert closed.candidates == found.candidates
+    assert tuple(closed.open({found.candidates[2]})) == found.candidates[3:]
+    assert closed.closed[found.candidates[0]] == "is being measured"
 
 
 SETTINGS = st.dictionaries(

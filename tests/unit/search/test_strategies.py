@@ -3,20 +3,20 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.optional import present
+from tests.proposals import proposal_of
 from tests.unit.search.builders import observed, space_of
 
 from haqa_contract import Configuration
 from haqa_operator.api.search_spec import SearchStrategy
-from haqa_operator.api.trial import Proposer
+from haqa_operator.api.trial import Proposal, Proposer
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.factory import make_strategy
 from haqa_operator.search.grid import Grid
 from haqa_operator.search.random_search import RandomSearch
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.strategies import Strategy
+from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy
 
-STRATEGIES = [SearchStrategy.BAYESIAN, SearchStrategy.RANDOM, SearchStrategy.GRID]
+STRATEGIES = [SearchStrategy.BAYESIAN, SearchStrategy.TPE, SearchStrategy.RANDOM, SearchStrategy.GRID]
 
 VALUES = {
     "max_num_seqs": (None, 8, 64, 256),
@@ -50,7 +50,7 @@ def searched(
     proposals: list[Configuration] = []
     while steps is None or len(proposals) < steps:
         proposal = strategy.propose(space, observations)
-        if proposal is None:
+        if isinstance(proposal, Stop):
             break
         proposals.append(proposal.configuration)
         score, violation = results[len(proposals) % len(results)] or (None, 0.0)
@@ -90,35 +90,36 @@ def test_restart_goes_on_as_if_nothing_had_happened(
     before, observations = searched(make_strategy(name, 3), space, results, steps=stop)
     after = make_strategy(name, 3).propose(space, observations)
     assert before == whole[:stop]
-    assert (after.configuration if after else None) == (whole[stop] if stop < len(whole) else None)
+    assert (after.configuration if isinstance(after, Proposal) else None) == (
+        whole[stop] if stop < len(whole) else None
+    )
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_empty_space_has_nothing_to_propose(name: SearchStrategy) -> None:
-    assert make_strategy(name, 0).propose(space_of(), []) is None
+    assert make_strategy(name, 0).propose(space_of(), []) == ALL_TRIED
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_single_candidate_is_proposed_and_then_nothing(name: SearchStrategy) -> None:
     only = Configuration.of("W4A16", "gptq")
     strategy, space = make_strategy(name, 0), space_of(only)
-    proposal = strategy.propose(space, [])
-    assert proposal is not None
+    proposal = proposal_of(strategy.propose(space, []))
     assert proposal.configuration == only
     assert proposal.reasoning
-    assert strategy.propose(space, [observed(1, only, 5.0)]) is None
+    assert strategy.propose(space, [observed(1, only, 5.0)]) == ALL_TRIED
 
 
 def test_observations_of_configurations_outside_the_space_do_no_harm() -> None:
     space = space_of(*(Configuration.of("W4A16", "gptq", max_num_seqs=n) for n in range(1, 12)))
     outside = [observed(n, Configuration.of("NVFP4", "rtn", block_size=n), 10.0) for n in range(8)]
     for name in STRATEGIES:
-        assert present(make_strategy(name, 0).propose(space, outside)).configuration in space
+        assert proposal_of(make_strategy(name, 0).propose(space, outside)).configuration in space
 
 
 def test_random_seeds_differ() -> None:
     space = space_of(*(Configuration.of("W4A16", "gptq", max_num_seqs=n) for n in range(100)))
-    assert len({present(RandomSearch(seed).propose(space, [])).configuration for seed in range(20)}) > 10
+    assert len({proposal_of(RandomSearch(seed).propose(space, [])).configuration for seed in range(20)}) > 10
 
 
 def test_grid_keeps_the_order_of_the_candidates() -> None:
@@ -129,7 +130,7 @@ def test_grid_keeps_the_order_of_the_candidates() -> None:
 
 def test_proposals_say_who_made_them() -> None:
     space = space_of(Configuration.of("W4A16", "gptq"))
-    assert present(make_strategy(SearchStrategy.GRID, 0).propose(space, [])).proposer is Proposer.GRID
-    assert present(make_strategy(SearchStrategy.RANDOM, 0).propose(space, [])).proposer is Proposer.RANDOM
-    assert present(make_strategy(SearchStrategy.BAYESIAN, 0).propose(space, [])).proposer is Proposer.BAYESIAN
-    assert present(make_strategy(SearchStrategy.AGENT, 0).propose(space, [])).proposer is Proposer.BAYESIAN
+    assert proposal_of(make_strategy(SearchStrategy.GRID, 0).propose(space, [])).proposer is Proposer.GRID
+    assert proposal_of(make_strategy(SearchStrategy.RANDOM, 0).propose(space, [])).proposer is Proposer.RANDOM
+    assert proposal_of(make_strategy(SearchStrategy.BAYESIAN, 0).propose(space, [])).proposer is Proposer.BAYESIAN
+    assert proposal_of(make_strategy(SearchStrategy.AGENT, 0).propose(space, [])).proposer is Proposer.BAYESIAN

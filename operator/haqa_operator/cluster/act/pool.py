@@ -33,6 +33,7 @@ from haqa_operator.cluster.edges.api_server import ApiRefused
 from haqa_operator.cluster.observe.snapshot import profile_of
 from haqa_operator.search.build import SpaceError
 from haqa_operator.search.model_profile import ModelProfileError
+from haqa_operator.search.strategies import Stop
 from haqa_operator.serving.settings import catalogue
 from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.plan import AskStrategy, Conclude, PoolState, new_trial
@@ -186,10 +187,10 @@ class PoolReconciler:
         answer = None if state.spec.suspend else self._proposals.answer(number)
         if answer is None:
             return state
-        if answer.proposal is None:
-            state = replace(state, exhausted=True)
+        if isinstance(answer, Stop):
+            state = replace(state, ended=answer.sentence)
         else:
-            state = self._create(state, new_trial(state, number, answer.proposal))
+            state = self._create(state, new_trial(state, number, answer))
         self._proposals.used(number)
         return state
 

@@ -13,19 +13,13 @@ from haqa_operator.cluster.edges.credentials import agent_key
 from haqa_operator.cluster.edges.proposals import BackgroundProposals, ProposalRequest
 from haqa_operator.cluster.warm_start import earlier_answer, earlier_runs
 from haqa_operator.decision.observations import observations_of
+from haqa_operator.search.strategies import Stop
 from haqa_operator.tuning.plan import PoolState
 from haqa_operator.tuning.pool_setup import PoolSetup
 
 
 class StrategyError(Exception):
     """The strategy itself failed, not its model: the queue tries again, each time later."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came of a request for a proposal; `proposal` is None where nothing is left to propose."""
-
-    proposal: Proposal | None
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class ProposalSource:
         """Whether a strategy is working on this trial number."""
         return self.background.waiting(self._request(number))
 
-    def answer(self, number: int) -> Answer | None:
+    def answer(self, number: int) -> Proposal | Stop | None:
         """What the strategy proposes for this trial number, until that is `used`; None while it has not answered.
 
         Raises:
@@ -58,7 +52,7 @@ class ProposalSource:
         if (error := answered.exception()) is not None:
             self.used(number)
             raise StrategyError(f"the strategy of pool {self.context.pool.name} failed: {error!r}") from error
-        return Answer(answered.result())
+        return answered.result()
 
     def used(self, number: int) -> None:
         """The answer is a trial, or there is none to be made of it. Not before: an LLM is paid for each answer."""
@@ -76,7 +70,7 @@ class ProposalSource:
         agent = setup.spec.search.agent
         credentials = SecretCredentials(agent_key(self.api, agent, self.context.snapshot.namespace))
         strategy, _ = setup.strategy(credentials, lambda *_: None)
-        space = state.space.without(running)
+        space = state.space.closing(dict.fromkeys(running, "is being measured"))
         seen = observations_of(state.finished_trials, setup.spec.objectives, setup.spec.constraints)
         self.background.ask(self._request(number), lambda: strategy.propose(space, seen), self.requeue)
 

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from haqa_operator.api import Proposal
+from haqa_operator.search.strategies import Stop
 
 _MOMENT_S = 0.2
 
@@ -31,11 +32,11 @@ class BackgroundProposals:
 
     def __init__(self, at_once: int = 8) -> None:
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="ask")
-        self._futures: dict[ProposalRequest, Future[Proposal | None]] = {}
+        self._futures: dict[ProposalRequest, Future[Proposal | Stop]] = {}
         self._lock = threading.Lock()
 
     def ask(
-        self, question: ProposalRequest, propose: Callable[[], Proposal | None], on_answer: Callable[[], None]
+        self, question: ProposalRequest, propose: Callable[[], Proposal | Stop], on_answer: Callable[[], None]
     ) -> None:
         """Once for each question, however often it is called; `on_answer` has the tuning reconciled again.
 
@@ -55,7 +56,7 @@ class BackgroundProposals:
             future = self._futures.get(question)
         return future is not None and not future.done()
 
-    def answer(self, question: ProposalRequest) -> Future[Proposal | None] | None:
+    def answer(self, question: ProposalRequest) -> Future[Proposal | Stop] | None:
         """The answer, until it is forgotten; None while there is none."""
         with self._lock:
             future = self._futures.get(question)

@@ -57,8 +57,13 @@ def test_a_model_is_not_waited_for_and_says_when_it_has_answered(proposals: Back
 
 def test_the_same_question_is_asked_once(proposals: BackgroundProposals) -> None:
     asked: list[int] = []
+
+    def propose(number: int) -> Proposal:
+        asked.append(number)
+        return PROPOSAL
+
     for number in range(3):
-        proposals.ask(QUESTION, partial(asked.append, number), lambda: None)
+        proposals.ask(QUESTION, partial(propose, number), lambda: None)
     assert asked == [0]
 
 

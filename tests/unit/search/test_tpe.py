@@ -7,15 +7,15 @@ from statistics import mean
 
 import optuna
 import pytest
-from tests.optional import present
+from tests.proposals import proposal_of
 from tests.unit.search.builders import observed, space_of
 
 from haqa_contract import Configuration, Scalar
 from haqa_operator.decision.observations import Observation
-from haqa_operator.search.bayesian import MAX_DESIGN, Bayesian
 from haqa_operator.search.random_search import RandomSearch
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Strategy
+from haqa_operator.search.tpe import MAX_DESIGN, TreeParzen
 
 SCHEMES = ("W8A8-INT8", "W4A16", "FP8-DYNAMIC", "W4A16-ASYM")
 SEQUENCES = (1, 4, 16, 64, 256)
@@ -38,24 +38,24 @@ def search(strategy: Strategy, space: SearchSpace, answer: Answer, steps: int) -
     """`answer` maps a configuration to (score, violation)."""
     observations: list[Observation] = []
     for number in range(1, steps + 1):
-        configuration = present(strategy.propose(space, observations)).configuration
+        configuration = proposal_of(strategy.propose(space, observations)).configuration
         observations.append(observed(number, configuration, *answer(configuration)))
     return observations
 
 
 def test_first_proposals_see_each_scheme_once_in_the_priors_order() -> None:
-    observations = search(Bayesian(0), grid_space(), lambda c: (1.0, 0.0), 4)
+    observations = search(TreeParzen(0), grid_space(), lambda c: (1.0, 0.0), 4)
     assert [o.trial.configuration.scheme.value for o in observations] == list(SCHEMES)
 
 
 def test_first_look_is_at_the_middle_of_the_settings() -> None:
-    first = present(Bayesian(0).propose(grid_space(), []))
+    first = proposal_of(TreeParzen(0).propose(grid_space(), []))
     assert first.configuration.settings["max-num-seqs"] == 16
     assert first.reasoning == "First look: the middle of the settings of W8A8-INT8, which has not been tried yet."
 
 
 def test_schemes_are_compared_at_the_same_settings() -> None:
-    observations = search(Bayesian(0), grid_space(), lambda c: (1.0, 0.0), 4)
+    observations = search(TreeParzen(0), grid_space(), lambda c: (1.0, 0.0), 4)
     assert len({o.trial.configuration.engine for o in observations}) == 1
 
 
@@ -63,14 +63,14 @@ def test_design_ends_even_with_many_schemes() -> None:
     many = space_of(*(Configuration.of(engine_scheme, "rtn", x=n) for engine_scheme in SCHEMES for n in range(9)))
     wide = space_of(*(Configuration(engine=(("scheme", f"S{n}"), ("x", m))) for n in range(12) for m in range(4)))
     for space, design in ((many, 4), (wide, MAX_DESIGN)):
-        observations = search(Bayesian(0), space, lambda c: (1.0, 0.0), design)
-        assert "First look" not in present(Bayesian(0).propose(space, observations)).reasoning
+        observations = search(TreeParzen(0), space, lambda c: (1.0, 0.0), design)
+        assert "First look" not in proposal_of(TreeParzen(0).propose(space, observations)).reasoning
 
 
 def test_scheme_of_a_replayed_table_counts_as_one() -> None:
     """A table's own scheme sits among the engine settings and is a dimension like any other."""
     table = space_of(*(Configuration(engine=(("batch", b), ("scheme", s))) for s in ("AWQ", "QuIP") for b in (1, 2, 4)))
-    observations = search(Bayesian(0), table, lambda c: (1.0, 0.0), 2)
+    observations = search(TreeParzen(0), table, lambda c: (1.0, 0.0), 2)
     assert [o.trial.configuration.settings["scheme"] for o in observations] == ["AWQ", "QuIP"]
 
 
@@ -89,7 +89,7 @@ def best_after(strategy: Strategy, steps: int, answer: Answer = throughput) -> f
 
 
 def test_what_was_learnt_beats_chance() -> None:
-    tpe = mean(best_after(Bayesian(seed), 10) for seed in range(12))
+    tpe = mean(best_after(TreeParzen(seed), 10) for seed in range(12))
     chance = mean(best_after(RandomSearch(seed), 10) for seed in range(12))
     assert tpe > chance
 
@@ -100,10 +100,10 @@ def test_constraint_is_learnt_too() -> None:
     def constrained(configuration: Configuration) -> tuple[float, float]:
         return throughput(configuration)[0], 0.5 if configuration.scheme.value.startswith("W4A16") else 0.0
 
-    observations = search(Bayesian(1), grid_space(), constrained, 14)
+    observations = search(TreeParzen(1), grid_space(), constrained, 14)
     broken = [o for o in observations[4:] if o.violation > 0]
     assert len(broken) <= 4, "half of the space breaks it"
-    assert best_after(Bayesian(1), 14, constrained) >= 20
+    assert best_after(TreeParzen(1), 14, constrained) >= 20
 
 
 def test_neighbourhood_of_failures_is_avoided() -> None:
@@ -111,26 +111,26 @@ def test_neighbourhood_of_failures_is_avoided() -> None:
         fails = configuration.settings["kv-cache-dtype"] == "fp8"
         return (None, 0.0) if fails else throughput(configuration)
 
-    observations = search(Bayesian(2), grid_space(), half_fails, 16)
+    observations = search(TreeParzen(2), grid_space(), half_fails, 16)
     later = observations[6:]
     assert sum(o.score is None for o in later) <= len(later) / 3
 
 
 def test_everything_failing_is_survived() -> None:
-    observations = search(Bayesian(0), grid_space(), lambda c: (None, 0.0), 12)
+    observations = search(TreeParzen(0), grid_space(), lambda c: (None, 0.0), 12)
     assert len({o.trial.configuration for o in observations}) == 12
 
 
 def test_seeds_differ_once_tpe_asks() -> None:
     def noisy(seed: int) -> Configuration:
         source = random.Random(seed)
-        return search(Bayesian(seed), grid_space(), lambda c: (source.random(), 0.0), 8)[-1].trial.configuration
+        return search(TreeParzen(seed), grid_space(), lambda c: (source.random(), 0.0), 8)[-1].trial.configuration
 
     assert len({noisy(seed) for seed in range(6)}) > 1
 
 
 def test_optuna_keeps_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    search(Bayesian(0), grid_space(), throughput, 6)
+    search(TreeParzen(0), grid_space(), throughput, 6)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
     assert optuna.logging.get_verbosity() >= optuna.logging.WARNING

@@ -29,7 +29,7 @@ from haqa_operator.api.trial import Proposal, Proposer
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.encoding import Dimension, Matrix, distances, encode, encode_space, spread
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.strategies import Strategy, untried
+from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy, untried
 
 # A study lives for one proposal; that it was created is nobody's news.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -52,16 +52,16 @@ class _Told:
     observation: Observation
 
 
-class Bayesian(Strategy):
+class TreeParzen(Strategy):
     """A design over the schemes, then TPE; proposals are the untried candidates nearest to what TPE asks for."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | None:
+    def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:
         left = set(untried(space, observations))
         if not left:
-            return None
+            return ALL_TRIED
         dimensions, rows = encode_space(space)
         free = np.array([i for i, candidate in enumerate(space.candidates) if candidate in left])
         told = _told(observations, dimensions)
@@ -71,7 +71,7 @@ class Bayesian(Strategy):
             pick, why = _design(dimensions, rows, free, told, scheme)
         else:
             pick, why = self._asked(dimensions, rows, free, told, len(observations))
-        return Proposal(configuration=space.candidates[pick], proposer=Proposer.BAYESIAN, reasoning=why)
+        return Proposal(configuration=space.candidates[pick], proposer=Proposer.TPE, reasoning=why)
 
     def _asked(
         self,
