@@ -22,6 +22,9 @@ class SearchSpace:
         bounds: Candidate -> the best score that the hardware allows it (`bounds.best_possible`), where one is known.
         closed: Candidate that is not to be proposed -> why, for example that a trial has shown that it must fail. It
             stays among the candidates, whose numbers do not change while a tuning runs.
+        load_parameters: Parameters that say how many requests are in flight: at otherwise equal settings, more of them
+            never lower a latency. A replayed table has such; a tuning measures every level in each trial.
+        accelerator_parameters: Parameters that say how many accelerators one replica has.
     """
 
     baseline: Configuration
@@ -31,6 +34,8 @@ class SearchSpace:
     notes: tuple[str, ...] = ()
     bounds: Mapping[Configuration, float] = field(default_factory=dict)
     closed: Mapping[Configuration, str] = field(default_factory=dict)
+    load_parameters: frozenset[str] = frozenset()
+    accelerator_parameters: frozenset[str] = frozenset()
 
     def dimensions(self) -> dict[str, tuple[Scalar | None, ...]]:
         """Parameter name -> the values it takes among the candidates (None where a candidate leaves it out)."""
