@@ -1,0 +1,114 @@
+"""Tables of real measurements, cut into problems that a search can be judged on.
+
+A problem is what one pool of one tuning would search: one kind of accelerator, one model, one length of prompts and
+answers. Since its table holds every result, what a search reached can be compared with the best there is.
+
+Half of the problems are for development: strategies may be tuned on them. The other half is held out for figures that
+are published. The halves follow from a hash of the family (accelerator and model), since problems of one family differ
+in the length of the texts alone and resemble each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+
+from haqa_contract import Configuration
+from haqa_operator.api.goals import Constraint, Objective
+from haqa_operator.api.trial import Proposal, Proposer, Trial
+from haqa_operator.api.tuning import TuningSpec
+from haqa_operator.decision.observations import Observation, observations_of
+from haqa_operator.replay.executor import SOURCE, status_of
+from haqa_operator.replay.tables.table import Table
+from haqa_operator.search.space import SearchSpace
+
+
+class Half(StrEnum):
+    DEVELOPMENT = "development"
+    HELD_OUT = "held-out"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One table with an objective and limits.
+
+    Attributes:
+        name: Unique among all problems: `argonne/Nvidia A100 GPU/Qwen/Qwen2-7B/512`.
+        family: What problems that resemble each other share.
+        table: Every result, the baseline's among them.
+        load: Settings that are the number of requests in flight.
+        accelerators: Settings that are the number of accelerators of a replica.
+    """
+
+    name: str
+    family: str
+    table: Table
+    objective: Objective
+    constraints: tuple[Constraint, ...] = ()
+    load: frozenset[str] = frozenset()
+    accelerators: frozenset[str] = frozenset()
+
+    @property
+    def source(self) -> str:
+        """The first part of the name: who measured."""
+        return self.name.partition("/")[0]
+
+    @property
+    def half(self) -> Half:
+        even = hashlib.sha256(self.family.encode()).digest()[0] % 2 == 0
+        return Half.DEVELOPMENT if even else Half.HELD_OUT
+
+    @property
+    def baseline(self) -> Configuration:
+        return self.table.baseline
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        space = self.table.space
+        return replace(space, load_parameters=self.load, accelerator_parameters=self.accelerators)
+
+    @cached_property
+    def spec(self) -> TuningSpec:
+        """What a tuning would say: objective and limits; everything else as by default."""
+        model = {"uri": "file:///model"}
+        spec = TuningSpec.model_validate({"model": model, "nodePools": [{"name": SOURCE}]})
+        return spec.model_copy(update={"objective": self.objective, "constraints": self.constraints})
+
+    @cached_property
+    def truth(self) -> dict[Configuration, Observation]:
+        """What a trial of each configuration shows when nothing disturbs it."""
+        rows = list(self.table.rows.values())
+        trials = [
+            Trial(
+                name=f"row-{number}",
+                tuning=SOURCE,
+                pool=SOURCE,
+                number=number,
+                proposal=Proposal(
+                    configuration=row.configuration,
+                    proposer=Proposer.BASELINE if row.configuration == self.baseline else Proposer.GRID,
+                ),
+                status=status_of(row),
+            )
+            for number, row in enumerate(rows)
+        ]
+        return {seen.trial.configuration: seen for seen in observations_of(trials, [self.objective], self.constraints)}
+
+    @cached_property
+    def best(self) -> Observation | None:
+        """The best configuration that keeps every limit; None when none does."""
+        kept = [seen for seen in self.truth.values() if seen.score is not None and not seen.violation]
+        return max(kept, key=lambda seen: seen.score or 0.0) if kept else None
+
+    def share(self, score: float | None) -> float:
+        """Share of the best feasible value, 0 to 1; 0 where nothing feasible was found."""
+        if score is None or self.best is None or self.best.score is None:
+            return 0.0
+        return score / self.best.score if self.objective.maximize else self.best.score / score
+
+
+def of_half(problems: Iterable[Problem], half: Half | None) -> Sequence[Problem]:
+    return [problem for problem in problems if half is None or problem.half is half]
