@@ -26,7 +26,8 @@ class PromptModel:
 
     Attributes:
         weight_bytes: Scheme -> bytes of the weights in that scheme.
-        kv_bytes_per_token: KV cache of one token at the engine's default type, all layers together.
+        active_bytes: The same, but only what one token is multiplied with, where that is less (mixtures of experts).
+        kv_bytes_per_token: Type of the KV cache -> bytes of one token in it, all layers together.
     """
 
     name: str
@@ -36,7 +37,8 @@ class PromptModel:
     hidden_size: int | None = None
     dtype: str | None = None
     weight_bytes: Mapping[str, int] = field(default_factory=dict)
-    kv_bytes_per_token: int | None = None
+    active_bytes: Mapping[str, int] = field(default_factory=dict)
+    kv_bytes_per_token: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,11 @@ class AgentContext:
         hidden_settings: Sentences on what is not searched and yet decides, for example the engine's own defaults.
         accelerators: Accelerators (or CPU machines) of one replica.
         bandwidth_gb_s: Peak memory bandwidth of all of them together, where known.
-        notes: Anything else worth a sentence, for example what the prior says.
+        rates: Number format -> peak dense rate of one accelerator in T(FL)OPS; None = it has no units for the format.
+        interconnect: What joins the accelerators of a replica, for example `NVLink, 900 GB/s each`.
+        notes: Anything else worth a sentence: what the user says, what a table says, what the prior says.
+        replayed: The trials are rows of a table: nothing is quantized, and the workload is the table's.
+        load: What the load of a replayed table is, in a sentence: which column, open or closed loop, per GPU or in all.
     """
 
     hardware: str
@@ -64,8 +70,12 @@ class AgentContext:
     hidden_settings: tuple[str, ...] = ()
     accelerators: int = 1
     bandwidth_gb_s: float | None = None
+    rates: Mapping[str, float | None] = field(default_factory=dict)
+    interconnect: str | None = None
     cost_per_hour: float | None = None
     notes: tuple[str, ...] = ()
+    replayed: bool = False
+    load: str | None = None
 
 
 def context_for(
