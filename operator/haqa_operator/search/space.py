@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import compress
+
+import numpy as np
 
 from haqa_contract import Configuration, Scalar
 from haqa_operator.decision.results import Exclusion
+from haqa_operator.search.candidate_index import CandidateIndex, Closed
+from haqa_operator.search.codes import Mask
 
 
 @dataclass(frozen=True)
@@ -22,9 +27,11 @@ class SearchSpace:
         bounds: Candidate -> the best score that the hardware allows it (`bounds.best_possible`), where one is known.
         closed: Candidate that is not to be proposed -> why, for example that a trial has shown that it must fail. It
             stays among the candidates, whose numbers do not change while a tuning runs.
+        lessons: What the trials so far rule out, grouped by cause; all of it is in `closed` too (`lessons.teaching`).
         load_parameters: Parameters that say how many requests are in flight: at otherwise equal settings, more of them
             never lower a latency. A replayed table has such; a tuning measures every level in each trial.
         accelerator_parameters: Parameters that say how many accelerators one replica has.
+        index: Where each candidate stands; follows from the candidates and is handed on to every space made of this.
     """
 
     baseline: Configuration
@@ -36,25 +43,52 @@ class SearchSpace:
     closed: Mapping[Configuration, str] = field(default_factory=dict)
     load_parameters: frozenset[str] = frozenset()
     accelerator_parameters: frozenset[str] = frozenset()
+    lessons: tuple[Exclusion, ...] = ()
+    index: CandidateIndex = field(default=CandidateIndex((), {}), repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        index = self.index
+        if index.candidates is not self.candidates or index.bounds is not self.bounds:
+            object.__setattr__(self, "index", CandidateIndex(self.candidates, self.bounds))
 
     def dimensions(self) -> dict[str, tuple[Scalar | None, ...]]:
         """Parameter name -> the values it takes among the candidates (None where a candidate leaves it out)."""
         names = dict.fromkeys(name for candidate in self.candidates for name in candidate.parameters)
         return {name: tuple(dict.fromkeys(c.parameters.get(name) for c in self.candidates)) for name in names}
 
+    @property
+    def ruled_out(self) -> tuple[Exclusion, ...]:
+        """What is not tried, and why: what trials have shown, then what was known before any of them."""
+        return (*self.lessons, *self.exclusions)
+
     def closing(self, reasons: Mapping[Configuration, str]) -> SearchSpace:
         """The space with more candidates closed; the first reason stays."""
-        return replace(self, closed={**reasons, **self.closed})
+        return replace(self, closed=self.shut.closing_each(reasons))
+
+    @property
+    def shut(self) -> Closed:
+        """`closed`, by position."""
+        if isinstance(self.closed, Closed):
+            return self.closed
+        return Closed.nothing(self.index).closing_each(self.closed)
 
     def open(self, tried: Collection[Configuration]) -> Iterator[Configuration]:
         """Candidates that may be proposed, in their order."""
-        return (c for c in self.candidates if c not in tried and c not in self.closed)
+        return compress(self.candidates, self.open_mask(tried).tolist())
+
+    def open_mask(self, tried: Collection[Configuration]) -> Mask:
+        """For each candidate, whether it may be proposed."""
+        found = ~self.shut.mask
+        positions = (self.index.positions.get(configuration) for configuration in tried)
+        found[[position for position in positions if position is not None]] = False
+        return found
 
     def best_left(self, tried: Collection[Configuration]) -> float | None:
         """The best score that any open candidate could get; None where one has no bound, or none is left."""
-        left = list(self.open(tried))
-        known = [self.bounds[candidate] for candidate in left if candidate in self.bounds]
-        return max(known) if known and len(known) == len(left) else None
+        if not self.bounds:
+            return None
+        left = self.index.best_scores[self.open_mask(tried)]
+        return float(left.max()) if len(left) and not np.isnan(left).any() else None
 
     def __contains__(self, configuration: object) -> bool:
-        return configuration in self.candidates
+        return isinstance(configuration, Configuration) and configuration in self.index.positions
