@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from haqa_operator.agent.context import AgentContext, PromptModel, model_name
 from haqa_operator.agent.credentials import EnvironmentCredentials
 from haqa_operator.agent.strategy import agent_or_fallback
 from haqa_operator.api import AgentSpec, QuantizationTuning, SearchStrategy, SpecError, load_tuning
 from haqa_operator.api.loading import sentences
 from haqa_operator.api.tuning import Budget
+from haqa_operator.replay.context import table_context
 from haqa_operator.replay.executor import TableExecutor
 from haqa_operator.replay.recorder import MemoryRecorder, SilentObserver
 from haqa_operator.replay.scoring import ReplayReport, replay_report
@@ -96,15 +96,7 @@ def _agent(known: AgentSpec | None, model: str, api_base: str | None) -> AgentSp
 def _run(tuning: QuantizationTuning, table: Table, seed: int, noise_percent: float, stderr: Console) -> ReplayReport:
     search = tuning.spec.search.model_copy(update={"seed": seed})
     spec = tuning.spec.model_copy(update={"search": search})
-    context = AgentContext(
-        hardware=", ".join(f"{name} {value}" for name, value in table.context.items()) or "as in the table",
-        model=PromptModel(name=model_name(spec.model.uri)),
-        engine=table.context.get("engine", "as in the table"),
-        workload=spec.workload,
-        objectives=spec.objectives,
-        constraints=spec.constraints,
-        budget=spec.budget,
-    )
+    context = table_context(table, spec)
     chosen, note = agent_or_fallback(
         search,
         lambda: context,

@@ -239,7 +239,9 @@ def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
 def test_a_forgotten_metric_is_not_shown_to_the_search_as_a_setting(tmp_path: Path) -> None:
     text = "batch,latency,throughput\n" + "".join(f"{2**i},{i}.5,{i + 1}\n" for i in range(8))
     text += "256,9.25,9\n"
-    assert "--metric, --ignore or --setting batch" in refusal(tmp_path, text, baseline=["batch=1"])
+    refused = refusal(tmp_path, text, baseline=["batch=1"])
+    assert "'batch' has a different number" in refused
+    assert "'latency' has a different number" in refused
     problem = refusal(tmp_path, text, baseline=["batch=1"], setting=["batch"])
     assert "column 'latency' has a different number on nearly every line (0.5, 1.5, 2.5 and 6 more)" in problem
     told = table(tmp_path, text, baseline=["batch=1"], setting=["batch"], metric=["latency"])

@@ -11,8 +11,7 @@ in the length of the texts alone and resemble each other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
@@ -39,8 +38,6 @@ class Problem:
         name: Unique among all problems: `argonne/Nvidia A100 GPU/Qwen/Qwen2-7B/512`.
         family: What problems that resemble each other share.
         table: Every result, the baseline's among them.
-        load: Settings that are the number of requests in flight.
-        accelerators: Settings that are the number of accelerators of a replica.
     """
 
     name: str
@@ -48,8 +45,6 @@ class Problem:
     table: Table
     objective: Objective
     constraints: tuple[Constraint, ...] = ()
-    load: frozenset[str] = frozenset()
-    accelerators: frozenset[str] = frozenset()
 
     @property
     def source(self) -> str:
@@ -67,8 +62,7 @@ class Problem:
 
     @cached_property
     def space(self) -> SearchSpace:
-        space = self.table.space
-        return replace(space, load_parameters=self.load, accelerator_parameters=self.accelerators)
+        return self.table.space
 
     @cached_property
     def spec(self) -> TuningSpec:
@@ -108,7 +102,3 @@ class Problem:
         if score is None or self.best is None or self.best.score is None:
             return 0.0
         return score / self.best.score if self.objective.maximize else self.best.score / score
-
-
-def of_half(problems: Iterable[Problem], half: Half | None) -> Sequence[Problem]:
-    return [problem for problem in problems if half is None or problem.half is half]

@@ -10,11 +10,13 @@ from haqa_contract import FailureReason, Scalar
 
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)")
 _DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_MISSING = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "null"})
-_FAILURES = {reason.value.lower(): reason for reason in FailureReason} | {
-    "oom": FailureReason.ENGINE_OOM,
-    "out of memory": FailureReason.ENGINE_OOM,
-}
+_MISSING = frozenset({"", "-", "--", "–", "—", "n/a", "na", "none", "null", "nan", "#n/a", "#value!", "#div/0!", "?"})
+_FAILURES = (
+    {reason.value.lower(): reason for reason in FailureReason}
+    | dict.fromkeys(("oom", "out of memory", "out-of-memory", "cuda oom"), FailureReason.ENGINE_OOM)
+    | dict.fromkeys(("fail", "failed", "failure", "error", "err", "crash", "crashed"), FailureReason.ENGINE_LOAD_FAILED)
+    | dict.fromkeys(("timeout", "timed out", "time-out"), FailureReason.TIMEOUT)
+)
 
 
 class TableError(Exception):
@@ -59,6 +61,15 @@ def write_scalar(value: Scalar | None) -> str:
 def same_value(text: str, other: str) -> bool:
     """Whether two cells mean the same: `1` and `1.0` do."""
     return text.strip() == other.strip() or read_scalar(text) == read_scalar(other)
+
+
+def is_missing_or_failed(text: str) -> bool:
+    """Whether a cell says that nothing was measured, or how it failed."""
+    return text.strip().lower() in _MISSING or is_failure(text)
+
+
+def is_failure(text: str) -> bool:
+    return text.strip().lower() in _FAILURES
 
 
 def read_measurement(text: str, where: str) -> float | FailureReason | None:

@@ -1,13 +1,18 @@
-"""The lines of a CSV table, before anybody has asked what they mean."""
+"""The lines of a table, before anybody has asked what they mean."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from haqa_operator.replay.tables.cells import TableError, same_value
+from haqa_operator.replay.tables.dialect import plain_numbers, separator_of
+from haqa_operator.replay.tables.files import read_text
+from haqa_operator.replay.tables.headers import check_header, named_columns
+from haqa_operator.replay.tables.notes import TableNotes, read_notes
+from haqa_operator.replay.tables.strays import check_strays, wrong_width
 
 
 @dataclass(frozen=True)
@@ -18,31 +23,50 @@ class Line:
     cells: Mapping[str, str]
 
 
-def read_lines(path: Path) -> tuple[list[str], list[Line]]:
-    """Header and lines of a file; blank lines, and `#` lines before the header, are passed over.
+@dataclass(frozen=True)
+class Sheet:
+    """A file that has been read: what it says of itself, its columns and its lines."""
+
+    name: str
+    header: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: TableNotes = field(default_factory=TableNotes)
+
+
+def read_sheet(path: Path) -> Sheet:
+    """Reads a table: cells between commas, semicolons, tabs or bars under one header line.
+
+    `#` lines above the header are notes (`notes.read_notes`). Blank lines, `#` lines below the header and repetitions
+    of the header are passed over, and so are columns without a name that are empty or count the lines.
 
     Raises:
-        TableError: for a file that cannot be read, has nothing in it, or whose lines do not fit its header.
+        TableError: for a file that cannot be read, has nothing in it, or is not clearly such a table.
     """
-    text = _text(path)
+    text = read_text(path)
     lines = text.splitlines(keepends=True)
-    comments = 0
-    while comments < len(lines) and (lines[comments].startswith("#") or not lines[comments].strip()):
-        comments += 1
-    reader = csv.reader(lines[comments:])
+    above = 0
+    while above < len(lines) and (lines[above].startswith("#") or not lines[above].strip()):
+        above += 1
+    notes = read_notes(lines[:above], path.name)
+    separator = separator_of(lines[above:])
+    reader = csv.reader(lines[above:], delimiter=separator, skipinitialspace=True)
     header = [column.strip() for column in next(reader, [])]
-    _check_header(path, header)
-    parsed = []
+    numbers, rows = [], []
     for cells in reader:
-        if not cells:
-            continue
-        number = reader.line_num + comments
-        if len(cells) != len(header):
-            raise TableError(f"{path.name} line {number}: {len(cells)} cells under a header of {len(header)}")
-        parsed.append(Line(number, dict(zip(header, (cell.strip() for cell in cells), strict=True))))
-    if not parsed:
-        raise TableError(f"{path.name}: no line below the header; a table needs at least the baseline")
-    return header, parsed
+        row = [cell.strip() for cell in cells]
+        if any(row) and not row[0].startswith("#") and row != header:
+            numbers.append(reader.line_num + above)
+            rows.append(row)
+    check_header(path.name, header, rows, above + 1)
+    for number, row in zip(numbers, rows, strict=True):
+        if len(row) != len(header):
+            raise wrong_width(path.name, number, row, len(header))
+    check_strays(path.name, numbers, rows)
+    kept = named_columns(path.name, header, rows)
+    header = [header[i] for i in kept]
+    rows = plain_numbers(path.name, header, [[row[i] for i in kept] for row in rows], separator)
+    found = [Line(n, dict(zip(header, row, strict=True))) for n, row in zip(numbers, rows, strict=True)]
+    return Sheet(path.name, tuple(header), tuple(found), notes)
 
 
 def select(lines: Sequence[Line], where: Mapping[str, Sequence[str]]) -> list[Line]:
@@ -69,20 +93,3 @@ def shortened(names: Sequence[object], most: int = 8) -> str:
     """The first few of a list, for a sentence."""
     text = ", ".join(map(str, names[:most]))
     return text if len(names) <= most else f"{text} and {len(names) - most} more"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise TableError(f"{path}: no such file; give the path of a CSV table") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: cannot be read ({error}); a table is CSV in UTF-8") from None
-
-
-def _check_header(path: Path, header: Sequence[str]) -> None:
-    if not header:
-        raise TableError(f"{path.name}: empty; the first line names the columns")
-    twice = sorted({column for column in header if header.count(column) > 1})
-    if twice:
-        raise TableError(f"{path.name}: two columns are called {twice[0]!r}; rename one of them")

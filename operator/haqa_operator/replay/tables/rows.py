@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from haqa_contract import Algorithm, Configuration, Estimate, Failure, FailureReason, Scalar, Scheme
-from haqa_operator.api.metrics import MetricKey
+from haqa_operator.api.metrics import LATENCIES, MetricKey
 from haqa_operator.metrics.intervals import interval
 from haqa_operator.metrics.summary import over_levels
 from haqa_operator.replay.tables.cells import TableError, read_measurement, read_scalar
 from haqa_operator.replay.tables.columns import FAILURE, MACHINE_HOURS, MESSAGE, Columns, metric_key
 from haqa_operator.replay.tables.lines import Line
+from haqa_operator.replay.tables.notes import MILLISECONDS, TableNotes, unit_in
+
+_DIVISIBLE = ("throughput", "totalThroughput", "requestRate")
+"""Rates that a replica has the more of, the more accelerators it has."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,13 @@ class RowReader:
     Attributes:
         names: In a long table: what the `metric` column calls a metric -> what the user calls it.
         source: The file's name, for sentences.
+        notes: Units of latencies, and whether rates are of a whole replica.
     """
 
     columns: Columns
     names: Mapping[str, str]
     source: str
+    notes: TableNotes = field(default_factory=TableNotes)
 
     def row(self, configuration: Configuration, lines: Sequence[Line]) -> TableRow:
         """All that these lines, which share a configuration, say of it.
@@ -91,15 +97,42 @@ class RowReader:
             metrics={**metrics, **self._stated_intervals(lines, metrics)},
             samples={str(key): tuple(values) for key, values in samples.items()},
             failure=self._stated_failure(lines) or self._failure(samples, failed),
-            machine_hours=sum(self._number(line, self.columns.trial.get(MACHINE_HOURS)) or 0.0 for line in lines),
+            machine_hours=self._machine_hours(lines),
         )
 
     def _values(self, line: Line) -> Iterator[tuple[MetricKey, float | FailureReason | None]]:
         for column, key in self.columns.measured.items():
-            yield key, self._cell(line, column)
+            yield key, self._measured(line, column, key)
         if self.columns.long:
             name = line.cells["metric"]
-            yield metric_key(self.names.get(name, name), name), self._cell(line, "value")
+            key = metric_key(self.names.get(name, name), name)
+            yield key, self._measured(line, "value", key, unit_of=name)
+
+    def _measured(
+        self, line: Line, column: str, key: MetricKey, unit_of: str | None = None
+    ) -> float | FailureReason | None:
+        """A cell in HAQA's units: latencies in milliseconds, rates of one accelerator where the notes say `per`."""
+        value = self._cell(line, column)
+        if not isinstance(value, float):
+            return value
+        if key.metric in LATENCIES:
+            return value * MILLISECONDS[unit_in(unit_of or column, self.notes)]
+        if key.metric in _DIVISIBLE and self.notes.per == "replica":
+            return value / (self._accelerators(line) or 1)
+        return value
+
+    def _accelerators(self, line: Line) -> float | None:
+        column = self.notes.accelerators
+        number = self._number(line, column)
+        if column is not None and (number is None or number <= 0):
+            raise TableError(f"{self._where(line, column)}: {line.cells[column]!r} is not a number of accelerators")
+        return number
+
+    def _machine_hours(self, lines: Sequence[Line]) -> float:
+        stated = self.columns.trial.get(MACHINE_HOURS)
+        if stated is None and self.notes.machine_hours is not None:
+            return self.notes.machine_hours * (self._accelerators(lines[0]) or 1)
+        return sum(self._number(line, stated) or 0.0 for line in lines)
 
     def _refuse_mixtures(self, configuration: Configuration, lines: Sequence[Line]) -> None:
         """A metric column beside `value` goes with its line's metric; over two of those it would be a mixture."""
@@ -138,7 +171,8 @@ class RowReader:
         """Metrics whose interval the table gives, by the first line that has it."""
         stated: dict[str, dict[str, float]] = {}
         for column, (key, bound) in self.columns.bounds.items():
-            numbers = [value for line in lines if (value := self._number(line, column)) is not None]
+            read = (self._cell(line, column) if bound == "n" else self._measured(line, column, key) for line in lines)
+            numbers = [value for value in read if isinstance(value, float)]
             if numbers and str(key) in metrics:
                 stated.setdefault(str(key), {})[bound] = int(numbers[0]) if bound == "n" else numbers[0]
         return {name: metrics[name].model_copy(update=bounds) for name, bounds in stated.items()}

@@ -6,23 +6,21 @@ measurements, on tables of one's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from haqa_contract import Configuration
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.metrics import higher_is_better
-from haqa_operator.replay.tables.cells import TableError, read_scalar, same_value
-from haqa_operator.replay.tables.columns import BASELINE, Columns, TableOptions, classify, is_long, quoted
-from haqa_operator.replay.tables.lines import Line, distinct, read_lines, select, shortened
+from haqa_operator.replay.tables.baselines import baseline_of
+from haqa_operator.replay.tables.cells import TableError
+from haqa_operator.replay.tables.columns import Columns, TableOptions, classify, is_long, unknown
+from haqa_operator.replay.tables.lines import Line, Sheet, distinct, read_sheet, select, shortened
+from haqa_operator.replay.tables.notes import TableNotes
 from haqa_operator.replay.tables.rows import RowReader, TableRow, configuration_of, with_overall
+from haqa_operator.replay.tables.suspects import refuse_suspects
 from haqa_operator.search.space import SearchSpace
-
-_UNQUANTIZED = ("BF16", "FP16")
-
-_MOST_VALUES_OF_A_SETTING = 8
-"""Numbers in a column, above which one on nearly every line is taken for a measurement."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +32,19 @@ class Table:
         baseline: One of the rows.
         rows: By configuration, in the order of the file.
         context: What all rows have in common: the slice that was selected, versions, hidden settings.
+        notes: What the table says of itself.
     """
 
     source: str
     baseline: Configuration
     rows: Mapping[Configuration, TableRow]
     context: Mapping[str, str] = field(default_factory=dict)
+    notes: TableNotes = field(default_factory=TableNotes)
 
     @classmethod
     def load(cls, path: Path, options: TableOptions | None = None) -> Table:
-        """Reads a CSV file (UTF-8, commas, one header line; `#` lines above it are comments).
+        """Reads a CSV file with one header line; `lines.read_sheet` says what else it may be like. `#` lines above the
+        header say what the columns mean (`notes.TableNotes`); options count for more than they do.
 
         Every line is a measurement of a configuration; lines with the same configuration are its repeats. Columns:
 
@@ -57,35 +58,49 @@ class Table:
           settings like any other column.
         - `trial:baseline` (`true`), `trial:failure`, `trial:message`, `trial:machineHours`: about the trial.
         - **Settings**: all other columns; an empty cell is the engine's default. A column in which all selected lines
-          agree is no choice but context, unless it is marked `setting:NAME`. A column with another number on nearly
-          every line is taken for a forgotten metric and refused: a search must not see results among the settings.
-          `--setting COL` says that it is one, `--ignore COL` leaves it out.
+          agree is no choice but context, unless it is marked `setting:NAME`. A column that looks like a result is taken
+          for a forgotten metric and refused (`suspects`): a search must not see results among the settings. `--setting
+          COL` says that it is one, `--ignore COL` leaves it out.
 
         A **long** table, one with the columns `metric` and `value`, has a line for each metric instead of a column.
 
-        The baseline is the configuration marked `trial:baseline`, or that of `--baseline COL=VALUE[,COL=VALUE]`, or
-        the only one whose scheme is BF16 or FP16.
+        The baseline is that of `--baseline COL=VALUE[,COL=VALUE]`, of the notes, the configuration marked
+        `trial:baseline`, or the only one whose scheme is BF16 or FP16.
 
         Raises:
             TableError: with a sentence that says where the table or an option is wrong, and what to change.
         """
-        options = options or TableOptions()
-        header, lines = read_lines(path)
-        names = distinct(lines, "metric") if is_long(header, options) else ()
-        columns = classify(header, options, names)
-        lines = select(lines, options.where)
+        return cls.of(read_sheet(path), options)
+
+    @classmethod
+    def of(cls, sheet: Sheet, options: TableOptions | None = None) -> Table:
+        """A sheet that has been read already, as `load`."""
+        notes = sheet.notes
+        options = _merged(options or TableOptions(), notes, sheet.header)
+        names = distinct(sheet.lines, "metric") if is_long(sheet.header, options) else ()
+        columns = classify(sheet.header, options, names)
+        lines = select(sheet.lines, options.where)
+        refuse_suspects(columns, lines, known=(*notes.load, *([notes.accelerators] if notes.accelerators else [])))
         settings, context = _settings_and_context(columns, lines)
         groups: dict[Configuration, list[Line]] = {}
         for line in lines:
             groups.setdefault(configuration_of(line, columns, settings), []).append(line)
-        reader = RowReader(columns, options.metrics, path.name)
+        reader = RowReader(columns, options.metrics, sheet.name, notes)
         rows = {configuration: reader.row(configuration, group) for configuration, group in groups.items()}
-        return cls(path.name, _baseline(groups, columns, options), with_overall(rows), context)
+        baseline = baseline_of(groups, columns, options, notes)
+        return cls(sheet.name, baseline, with_overall(rows), context, notes)
 
     @property
     def space(self) -> SearchSpace:
         """Exactly the table's configurations."""
-        return SearchSpace(self.baseline, tuple(c for c in self.rows if c != self.baseline))
+        names = {name for configuration in self.rows for name in configuration.parameters}
+        accelerators = {self.notes.accelerators} if self.notes.accelerators else set()
+        return SearchSpace(
+            self.baseline,
+            tuple(c for c in self.rows if c != self.baseline),
+            load_parameters=frozenset(names & set(self.notes.load)),
+            accelerator_parameters=frozenset(names & accelerators),
+        )
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -121,11 +136,6 @@ def _settings_and_context(columns: Columns, lines: Sequence[Line]) -> tuple[dict
     settings, context = {}, {}
     for column, name in columns.settings.items():
         values = distinct(lines, column)
-        if column not in columns.explicit and _looks_measured(values, len(lines)):
-            raise TableError(
-                f"column {column!r} has a different number on nearly every line ({shortened(values, most=3)}), like a "
-                f"measurement; say what it is with --metric, --ignore or --setting {quoted(column)}"
-            )
         if len(values) > 1 or column in columns.explicit:
             settings[column] = name
         elif values[0]:
@@ -133,40 +143,31 @@ def _settings_and_context(columns: Columns, lines: Sequence[Line]) -> tuple[dict
     return settings, context
 
 
-def _looks_measured(values: Sequence[str], lines: int) -> bool:
-    numeric = all(isinstance(read_scalar(value), int | float) for value in values)
-    return numeric and len(values) > _MOST_VALUES_OF_A_SETTING and len(values) >= 0.9 * lines
+def _merged(options: TableOptions, notes: TableNotes, header: Sequence[str]) -> TableOptions:
+    """What the notes say, and above it what the user says.
 
-
-def _baseline(groups: Mapping[Configuration, Sequence[Line]], columns: Columns, options: TableOptions) -> Configuration:
-    """The one configuration that an option or the table says is the baseline."""
-    marked = columns.trial.get(BASELINE)
-    scheme = next((column for column, name in columns.fields.items() if name == "scheme"), None)
-    if options.baseline:
-        how = "--baseline " + ",".join(f"{column}={value}" for column, value in options.baseline.items())
-        chosen = _matching(groups, lambda line: all(same_value(line.cells[c], v) for c, v in options.baseline.items()))
-    elif marked is not None:
-        how = f"column {marked!r}"
-        chosen = _matching(groups, lambda line: read_scalar(line.cells[marked]) is True)
-    elif scheme is not None:
-        how = f"{scheme} {' or '.join(_UNQUANTIZED)}"
-        chosen = _matching(groups, lambda line: line.cells[scheme] in _UNQUANTIZED)
-    else:
-        how, chosen = "without --baseline", list(groups)
-    if len(chosen) == 1:
-        return chosen[0]
-    remedy = "name the baseline with --baseline COLUMN=VALUE[,COLUMN=VALUE]"
-    if not chosen:
-        raise TableError(f"{how}: no configuration of the selection matches; {remedy}")
-    raise TableError(f"{how}: {len(chosen)} configurations match, which differ in {_differences(chosen)}; {remedy}")
-
-
-def _matching(groups: Mapping[Configuration, Sequence[Line]], wanted: Callable[[Line], bool]) -> list[Configuration]:
-    return [configuration for configuration, lines in groups.items() if any(map(wanted, lines))]
-
-
-def _differences(configurations: Sequence[Configuration]) -> str:
-    """`num_gpus (1, 2), gpu (A100, H100)`."""
-    names = dict.fromkeys(name for configuration in configurations for name in configuration.parameters)
-    values = {name: list(dict.fromkeys(c.parameters.get(name) for c in configurations)) for name in names}
-    return ", ".join(f"{name} ({shortened(each)})" for name, each in values.items() if len(each) > 1)
+    Raises:
+        TableError: for notes on columns that the table has not.
+    """
+    about: dict[str, Iterable[str]] = {
+        "metrics": notes.metrics,
+        "units": notes.units,
+        "settings": notes.settings,
+        "ignore": notes.ignore,
+        "load": notes.load,
+        "accelerators": [notes.accelerators] if notes.accelerators else [],
+        "problems": notes.problems,
+        "families": notes.families or (),
+        "baseline": notes.baseline if isinstance(notes.baseline, dict) else [],
+    }
+    for key, named in about.items():
+        for column in named:
+            if column not in header:
+                raise unknown(f"# {key}:", column, header)
+    said = {*options.metrics, *options.ignore, *options.settings}
+    return replace(
+        options,
+        metrics={**{c: name for c, name in notes.metrics.items() if c not in said}, **options.metrics},
+        ignore=(*options.ignore, *(c for c in notes.ignore if c not in said)),
+        settings=(*options.settings, *(c for c in notes.settings if c not in said)),
+    )
