@@ -36,7 +36,7 @@ from tests.unit.agent.builders import (
 
 from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.messages import LLMError, Message
-from haqa_operator.agent.replies import reply_schema
+from haqa_operator.agent.reply_schemas import reply_schema
 from haqa_operator.agent.strategy import AgentStrategy
 from haqa_operator.api.search_spec import AgentSpec
 from haqa_operator.api.trial import Proposal, Proposer

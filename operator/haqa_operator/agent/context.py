@@ -77,6 +77,11 @@ class AgentContext:
     replayed: bool = False
     load: str | None = None
 
+    @property
+    def closed_loop(self) -> bool:
+        """Whether a limit on latency is a demand on throughput at each level of concurrency."""
+        return not self.replayed or self.load is None or "closed" in self.load.lower()
+
 
 def context_for(
     spec: TuningSpec,

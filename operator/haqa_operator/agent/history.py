@@ -145,9 +145,11 @@ def _slack(trial: Trial, limit: Limit) -> str | None:
 
 
 def _expected(trial: Trial) -> str:
-    """What the agent said it would be, so that it sees how far off its estimates are."""
-    expected = trial.proposal.expected_percent
-    return "-" if expected is None else f"{expected / 100:.3g}x"
+    """What was said it would be, so that the agent sees how far off such estimates are: `1.5x, 80 %`."""
+    expected, chance = trial.proposal.expected_percent, trial.proposal.feasible_chance
+    parts = [] if expected is None else [f"{expected / 100:.3g}x"]
+    parts += [] if chance is None else [percent(chance)]
+    return ", ".join(parts) or "-"
 
 
 def best_sentence(observations: Sequence[Observation], baseline: Trial | None, objective: Objective) -> str:

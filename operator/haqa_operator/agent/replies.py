@@ -1,282 +1,135 @@
-"""From whatever a language model wrote to one enumerated candidate, or to a sentence on what was wrong with it.
+"""From whatever a language model wrote to enumerated candidates, or to a sentence on what was wrong with it.
 
-Pure, total and suspicious: for any text it returns a `Choice` whose configuration is an untried member of the space or
-a `Problem`, and raises nothing. What the model wrote is only ever compared with the texts of candidates. Its reasoning
+Pure, total and suspicious: for any text it returns a `Reply` whose configurations are open members of the space or a
+`Problem`, and raises nothing. What the model wrote is only ever compared with the texts of candidates. Its reasoning
 is kept as plain text and goes nowhere but into records.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from haqa_contract import Configuration, Scalar
-from haqa_operator.agent.candidates import Catalogue, ranges
-from haqa_operator.agent.quoting import ABSENT, labelled, plain, prompt_line, quoted, value_text
+from haqa_contract import Configuration
+from haqa_operator.agent.answers import answer_of
+from haqa_operator.agent.candidates import Catalogue
+from haqa_operator.agent.faults import Fault, Problem
+from haqa_operator.agent.picks import named_candidate
+from haqa_operator.agent.quoting import plain
 from haqa_operator.search.space import SearchSpace
 
-MAX_REPLY_CHARS = 200_000
+MAX_CHOICES = 4
 MAX_REASONING_CHARS = 1500
 MAX_EXPECTED_PERCENT = 10_000
-_MAX_OBJECTS = 50
-"""Opening braces looked at in prose before giving up: each costs a parse."""
-
-_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_THOUGHT_END = re.compile(r"^.*</(?:think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
-_NUMBER = re.compile(r"^\s*(?:candidate\s*)?#?\s*(\d{1,9})\s*$", re.IGNORECASE)
-_KNOWN = frozenset({"candidate", "parameters", "reasoning", "expected_percent"})
-
-
-class Fault(StrEnum):
-    """What can be wrong with a reply."""
-
-    EMPTY = "empty"
-    TOO_LONG = "too-long"
-    MALFORMED = "malformed"
-    NOT_A_CANDIDATE = "not-a-candidate"
-    UNKNOWN_PARAMETER = "unknown-parameter"
-    INFEASIBLE = "infeasible"
-    DUPLICATE = "duplicate"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why a reply chose nothing; `sentence` goes back to the model and into the trial's record."""
-
-    fault: Fault
-    sentence: str
+STOP_WITHOUT_A_WORD = "nothing that is left can win"
+_MAX_NAMED = 50
+"""Entries of a list that are looked at."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An untried candidate and why.
+    """An open candidate and why.
 
     Attributes:
         expected_percent: The objective that the model expects, in percent of the baseline's.
+        chance: From 0 to 1: that it meets all limits, by the model's account.
     """
 
     configuration: Configuration
     reasoning: str = ""
     expected_percent: float | None = None
+    chance: float | None = None
 
 
-def parse_reply(text: str, space: SearchSpace, tried: Collection[Configuration]) -> Choice | Problem:
-    """The candidate that a reply names by number or by its parameters."""
+@dataclass(frozen=True)
+class Reply:
+    """What a model advises: at least one choice, or a reason to stop, or both.
+
+    Attributes:
+        choices: Up to `MAX_CHOICES` different candidates, best first.
+        stop: Why nothing left can win, in the model's words; None where it does not say so.
+        dropped: What else it named, each with what is wrong with it.
+    """
+
+    choices: tuple[Choice, ...]
+    stop: str | None = None
+    dropped: tuple[str, ...] = ()
+
+
+def parse_reply(text: str, space: SearchSpace, tried: Collection[Configuration]) -> Reply | Problem:
+    """The candidates that a reply names by number or by their parameters, or its wish to stop.
+
+    Of a list, what cannot be used is dropped as long as one entry can.
+    """
     answer = answer_of(text)
     if isinstance(answer, Problem):
         return answer
+    stop = _stop(answer)
     catalogue = Catalogue.of(space)
-    picked = _pick(answer, space, catalogue, tried)
-    if isinstance(picked, Problem):
-        return picked
-    configuration = space.candidates[picked]
-    if configuration in tried:
-        left = ranges(catalogue.numbers(space.open(tried)))
-        return Problem(
-            Fault.DUPLICATE, f"candidate {picked} has been measured already; choose one that has not: {left}"
-        )
-    if configuration in space.closed:
-        return Problem(Fault.INFEASIBLE, f"candidate {picked} is ruled out: {quoted(space.closed[configuration])}")
-    reasoning = answer.get("reasoning")
-    return Choice(
-        configuration,
-        plain(reasoning, MAX_REASONING_CHARS, keep_newlines=True) if isinstance(reasoning, str) else "",
-        _percent(answer),
-    )
-
-
-def answer_of(text: str) -> dict[str, Any] | Problem:
-    """The JSON object in a reply: the first one with a known field, past thoughts, prose and code fences."""
-    if len(text) > MAX_REPLY_CHARS:
-        return Problem(
-            Fault.TOO_LONG, f"the reply has {len(text)} characters, more than {MAX_REPLY_CHARS}; reply with one object"
-        )
-    # A reply that begins with the object has no thoughts in front; its reasoning may well speak of a <think> tag.
-    body = text if text.lstrip().startswith("{") else _THOUGHT_END.sub("", _THOUGHT.sub("", text))
-    if not body.strip():
-        return Problem(Fault.EMPTY, "the reply is empty; reply with one JSON object")
-    objects = list(_objects(body))
-    if not objects:
-        return Problem(Fault.MALFORMED, f"no complete JSON object in the reply, which begins {quoted(body, 120)}")
-    return next((found for found in objects if _KNOWN & found.keys()), objects[0])
-
-
-def _objects(text: str) -> list[dict[str, Any]]:
-    decoder = json.JSONDecoder(strict=False)
-    found: list[dict[str, Any]] = []
-    position = text.find("{")
-    for _ in range(_MAX_OBJECTS):
-        if position < 0:
-            break
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):  # ValueError: also an integer of more digits than Python converts
-            end = position + 1
+    chosen: dict[int, Choice] = {}
+    problems: list[Problem] = []
+    for named in _named(answer)[:_MAX_NAMED]:
+        picked = named_candidate(named, space, catalogue, tried)
+        if isinstance(picked, Problem):
+            problems.append(picked)
+        elif picked in chosen:
+            problems.append(Problem(Fault.DUPLICATE, f"candidate {picked} is named twice"))
         else:
-            found.append(value)
-        position = text.find("{", end)
-    return found
+            reasoning = _reasoning(named) or _reasoning(answer)
+            chosen[picked] = Choice(space.candidates[picked], reasoning, _percent(named), _chance(named))
+    if not chosen and stop is None:
+        return problems[0] if problems else Problem(Fault.MALFORMED, "`choices` is empty; name at least one candidate")
+    best = tuple(chosen.values())[:MAX_CHOICES]
+    return Reply(best, stop, tuple(problem.sentence for problem in problems))
 
 
-def _pick(
-    answer: Mapping[str, Any], space: SearchSpace, catalogue: Catalogue, tried: Collection[Configuration]
-) -> int | Problem:
-    """Number of the candidate that is meant; it may have been tried already."""
-    number = answer.get("candidate")
-    parameters = answer.get("parameters")
-    if number is None and parameters is None:
-        parameters = {name: value for name, value in answer.items() if name not in _KNOWN} or None
-    if number is None and parameters is None:
-        return Problem(Fault.MALFORMED, "the reply names no candidate; give its number in `candidate`")
-    by_number = None if number is None else _by_number(number, catalogue)
-    if isinstance(by_number, Problem) or parameters is None or parameters == {}:
-        return by_number if by_number is not None else Problem(Fault.MALFORMED, "`parameters` is empty")
-    by_parameters = _by_parameters(parameters, space, catalogue, tried)
-    if by_number is None or isinstance(by_parameters, Problem) or by_number == by_parameters:
-        return by_parameters
-    return Problem(
-        Fault.NOT_A_CANDIDATE, f"`candidate` {by_number} and `parameters` name different configurations; give only one"
-    )
+def _named(answer: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The entries that should each name a candidate; of the answer itself where it has no list."""
+    listed = answer.get("choices", answer.get("candidates"))
+    if isinstance(listed, dict):
+        listed = [listed]
+    if isinstance(listed, list):
+        return [entry if isinstance(entry, dict) else {"candidate": entry} for entry in listed]
+    names_none = answer.get("candidate") is None and answer.get("parameters") is None
+    return () if names_none and _stop(answer) is not None else (answer,)
 
 
-def _by_number(number: Any, catalogue: Catalogue) -> int | Problem:
-    index: int | None = None
-    if isinstance(number, str) and (match := _NUMBER.match(number)):
-        index = int(match[1])
-    elif isinstance(number, float) and number.is_integer():
-        index = int(number)
-    elif isinstance(number, int) and not isinstance(number, bool):
-        index = number
-    if index is None:
-        return Problem(Fault.MALFORMED, f"`candidate` is {_shown(number)}, not the number of a candidate")
-    if not 0 <= index < len(catalogue.rows):
-        last = len(catalogue.rows) - 1
-        return Problem(
-            Fault.NOT_A_CANDIDATE, f"candidate {_shown(number)} does not exist; they are numbered 0 to {last}"
-        )
-    return index
+def _stop(answer: Mapping[str, Any]) -> str | None:
+    """Why the model would stop, where it says so by `true` or in a sentence."""
+    value = answer.get("stop")
+    said = plain(value, MAX_REASONING_CHARS) if isinstance(value, str) else ""
+    if said.lower() in ("", "false", "no", "none", "null") and value is not True:
+        return None
+    because = said if said.lower() not in ("true", "yes") else ""
+    return because or _reasoning(answer) or STOP_WITHOUT_A_WORD
 
 
-def _by_parameters(
-    parameters: Any, space: SearchSpace, catalogue: Catalogue, tried: Collection[Configuration]
-) -> int | Problem:
-    if not isinstance(parameters, dict):
-        return Problem(Fault.MALFORMED, f"`parameters` is {_shown(parameters)}, not an object of names and values")
-    known = {*catalogue.names, *dict(catalogue.shared)}
-    unknown = next((name for name in parameters if prompt_line(name) not in known), None)
-    if unknown is not None:
-        return Problem(Fault.UNKNOWN_PARAMETER, f"{quoted(unknown, 60)} is not a parameter; there are {_names(known)}")
-    wrong = next((name for name, value in parameters.items() if not _scalar(value)), None)
-    if wrong is not None:
-        return Problem(
-            Fault.MALFORMED, f"parameter {prompt_line(wrong)} is {_shown(parameters[wrong])}, not one of its values"
-        )
-    given = labelled(parameters)
-    matches = _matches(given, space, catalogue, tried)
-    if len(matches) == 1:
-        return matches[0]
-    if not matches:
-        return _no_match(given, space, catalogue)
-    missing = _names(set(catalogue.names) - given.keys())
-    return Problem(
-        Fault.NOT_A_CANDIDATE, f"{len(matches)} candidates have these parameters; give {missing} too, or a number"
-    )
-
-
-def _matches(
-    given: Mapping[str, str], space: SearchSpace, catalogue: Catalogue, tried: Collection[Configuration]
-) -> list[int]:
-    """Candidates with exactly these values, parameters not given being absent; else all that have these at least.
-
-    Of several that read the same (a table may hold 1 and "1") the first untried one stands for all.
-    """
-    shared = dict(catalogue.shared)
-    if any(shared[name] != text for name, text in given.items() if name in shared):
-        return []
-    wanted = tuple(given.get(name, ABSENT) for name in catalogue.names)
-    exact = [i for i, row in enumerate(catalogue.rows) if row == wanted]
-    if exact:
-        return [next((i for i in exact if space.candidates[i] not in tried), exact[0])]
-    some = [(axis, given[name]) for axis, name in enumerate(catalogue.names) if name in given]
-    return [i for i, row in enumerate(catalogue.rows) if all(row[axis] == text for axis, text in some)]
-
-
-def _no_match(given: Mapping[str, str], space: SearchSpace, catalogue: Catalogue) -> Problem:
-    """The most telling reason why no candidate has these parameters."""
-    baseline = labelled(space.baseline.parameters)
-    if all(baseline.get(name, ABSENT) == text for name, text in given.items()):
-        return Problem(Fault.DUPLICATE, "these parameters are the baseline, which has been measured")
-    for exclusion in space.exclusions:
-        common = labelled(exclusion.parameters)
-        if common and all(given.get(name) == text for name, text in common.items()):
-            return Problem(Fault.INFEASIBLE, f"ruled out on this hardware: {quoted(exclusion.reason)}")
-    values = {name: {row[axis] for row in catalogue.rows} for axis, name in enumerate(catalogue.names)}
-    values |= {name: {text} for name, text in catalogue.shared}
-    for name, text in given.items():
-        if text not in values[name]:
-            allowed = ", ".join(sorted(values[name])[:20])
-            return Problem(Fault.NOT_A_CANDIDATE, f"{name} {quoted(text)} does not exist; it is one of {allowed}")
-    return Problem(
-        Fault.NOT_A_CANDIDATE,
-        "each of these values exists but not this combination; take one of the combinations that are listed",
-    )
+def _reasoning(answer: Mapping[str, Any]) -> str:
+    reasoning = answer.get("reasoning")
+    return plain(reasoning, MAX_REASONING_CHARS, keep_newlines=True) if isinstance(reasoning, str) else ""
 
 
 def _percent(answer: Mapping[str, Any]) -> float | None:
-    value = answer.get("expected_percent")
+    value = _number(answer.get("expected_percent"))
+    return value if value is not None and 0 < value <= MAX_EXPECTED_PERCENT else None
+
+
+def _chance(answer: Mapping[str, Any]) -> float | None:
+    """Asked for in percent; a fraction such as 0.8 is taken for what it is."""
+    given = answer.get("chance")
+    value = _number(given)
+    if value is None or not 0 <= value <= 100:
+        return None
+    return value if isinstance(given, float) and value <= 1 else value / 100
+
+
+def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 < value <= MAX_EXPECTED_PERCENT and math.isfinite(value) else None
-
-
-def _scalar(value: Any) -> bool:
-    return value is None or isinstance(value, Scalar)
-
-
-def _shown(value: Any) -> str:
-    """A value from a reply, short; of lists and objects only their kind, since they may nest without end."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    if isinstance(value, int) and abs(value) > 10**12:
-        return "a number out of range"
-    return quoted(value, 60) if isinstance(value, str) else value_text(value)
-
-
-def _names(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)[:30])
-
-
-def reply_schema(space: SearchSpace, tried: Collection[Configuration]) -> dict[str, Any]:
-    """JSON schema of a reply; with guided decoding every valid reply names an untried candidate or existing values.
-
-    Kept to what vLLM's grammars and the strict modes of commercial providers share: one flat object, all fields
-    required, enums, and bounds on everything that could go on for ever.
-    """
-    catalogue = Catalogue.of(space)
-    untried = catalogue.numbers(space.open(tried))
-    reasoning = {"type": "string", "maxLength": MAX_REASONING_CHARS}
-    expected = {"type": "integer", "minimum": 1, "maximum": MAX_EXPECTED_PERCENT}
-    if catalogue.listed:
-        choice: dict[str, Any] = {"candidate": {"type": "integer", "enum": list(untried)}}
-    else:
-        columns = zip(*(catalogue.rows[i] for i in untried), strict=True)
-        values = {
-            name: {"type": "string", "enum": list(dict.fromkeys(column))}
-            for name, column in zip(catalogue.names, columns, strict=True)
-        }
-        choice = {"parameters": _closed(values)}
-    return _closed({"reasoning": reasoning, **choice, "expected_percent": expected})
-
-
-def _closed(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

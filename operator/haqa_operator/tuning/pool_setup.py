@@ -12,9 +12,10 @@ from threading import Lock
 
 from cachetools import LRUCache, cached
 
+from haqa_operator.agent.advice import SaveExchange
 from haqa_operator.agent.context import PromptModel, context_for, model_name
 from haqa_operator.agent.credentials import Credentials
-from haqa_operator.agent.strategy import SaveExchange, agent_or_fallback
+from haqa_operator.agent.strategy import agent_or_fallback
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Accelerator

@@ -75,7 +75,7 @@ def make_context(**changes: Any) -> AgentContext:
             hidden_size=1536,
             dtype="bfloat16",
             weight_bytes={"BF16": 410_000_000, "W8A8-INT8": 210_000_000},
-            kv_bytes_per_token=36864,
+            kv_bytes_per_token={"auto": 36864},
         ),
         "engine": "vLLM 0.32.0",
         "workload": Workload(input_tokens=64, output_tokens=32, concurrency=(1, 8)),

@@ -17,9 +17,9 @@ from tests.unit.agent.builders import (
     observe_all,
 )
 
+from haqa_operator.agent.faults import Fault, Problem
 from haqa_operator.agent.messages import Prompt
 from haqa_operator.agent.prompts import opening, repair
-from haqa_operator.agent.replies import Fault, Problem
 from haqa_operator.api.trial import Proposer
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
@@ -131,7 +131,7 @@ def test_text_from_outside_stays_one_quoted_line_without_template_or_chat_tokens
     assert text.count("\n## Reply") == 1
     assert "<|" not in text
     assert "49" not in text.replace(clean, "")
-    assert "z" * 400 not in text
+    assert "z" * 500 not in text
 
 
 def test_no_constraint_is_told_as_none() -> None:

@@ -10,15 +10,17 @@ from jsonschema import Draft202012Validator
 from tests.unit.agent.builders import make_large_space, make_space
 
 from haqa_contract import Configuration
+from haqa_operator.agent.answers import MAX_REPLY_CHARS
+from haqa_operator.agent.faults import Fault, Problem
 from haqa_operator.agent.replies import (
+    MAX_CHOICES,
     MAX_REASONING_CHARS,
-    MAX_REPLY_CHARS,
+    STOP_WITHOUT_A_WORD,
     Choice,
-    Fault,
-    Problem,
+    Reply,
     parse_reply,
-    reply_schema,
 )
+from haqa_operator.agent.reply_schemas import reply_schema
 from haqa_operator.search.space import SearchSpace
 
 SPACE = make_space()
@@ -26,10 +28,24 @@ TRIED = frozenset({SPACE.candidates[1], SPACE.baseline})
 W4 = {"scheme": "W4A16", "algorithm": "gptq"}
 
 
-def chosen(text: str, space: SearchSpace = SPACE, tried: frozenset[Configuration] = TRIED) -> int:
+def replied(text: str, space: SearchSpace = SPACE, tried: frozenset[Configuration] = TRIED) -> Reply:
     result = parse_reply(text, space, tried)
-    assert isinstance(result, Choice), result
-    return space.candidates.index(result.configuration)
+    assert isinstance(result, Reply), result
+    return result
+
+
+def numbers(text: str, space: SearchSpace = SPACE, tried: frozenset[Configuration] = TRIED) -> list[int]:
+    return [space.candidates.index(choice.configuration) for choice in replied(text, space, tried).choices]
+
+
+def chosen(text: str, space: SearchSpace = SPACE, tried: frozenset[Configuration] = TRIED) -> int:
+    (number,) = numbers(text, space, tried)
+    return number
+
+
+def only(text: str) -> Choice:
+    (choice,) = replied(text).choices
+    return choice
 
 
 def fault(text: str) -> Fault:
@@ -62,6 +78,12 @@ def fault(text: str) -> Fault:
         (json.dumps({"parameters": {"scheme": "W4A16", "max-num-seqs": 64}}), 3),
         (json.dumps({**W4, "max-num-seqs": 64, "reasoning": "flat"}), 3),
         ('{"candidate": 1, "candidate": 2}', 2),
+        ('{"choices": [{"candidate": 2}]}', 2),
+        ('{"choices": [2]}', 2),
+        ('{"choices": {"candidate": 2}}', 2),
+        ('{"candidates": ["#2"]}', 2),
+        (json.dumps({"choices": [{"parameters": W4}]}), 2),
+        (json.dumps({"choices": [{**W4, "chance": 50, "rank": 1}]}), 2),
     ],
 )
 def test_a_reply_that_means_one_candidate_is_understood(text: str, number: int) -> None:
@@ -94,6 +116,18 @@ def test_a_reply_that_means_one_candidate_is_understood(text: str, number: int) 
         ('{"candidate": ' + "9" * 4000 + "}", Fault.NOT_A_CANDIDATE),
         ('{"candidate": ' + "9" * 5000 + "}", Fault.MALFORMED),
         ('{"candidate": 1}', Fault.DUPLICATE),
+        ('{"choices": []}', Fault.MALFORMED),
+        ('{"choices": null}', Fault.MALFORMED),
+        ('{"choices": [[2]]}', Fault.MALFORMED),
+        ('{"choices": [{"candidate": 1}, {"candidate": 9}]}', Fault.DUPLICATE),
+        ('{"choices": [{"candidate": 9}, {"candidate": 1}]}', Fault.NOT_A_CANDIDATE),
+        ('{"reasoning": "go on", "stop": false}', Fault.MALFORMED),
+        ('{"stop": null}', Fault.MALFORMED),
+        ("<think>a</think>", Fault.EMPTY),
+        ("[THINK]for ever {", Fault.EMPTY),
+        ('<think>{"candidate": 2} or</think> I would take candidate 2.', Fault.MALFORMED),
+        ("<think>" * 20_000, Fault.EMPTY),
+        ("<think></think>" * 10_000, Fault.EMPTY),
         ('{"parameters": []}', Fault.MALFORMED),
         ('{"parameters": {}}', Fault.MALFORMED),
         ('{"parameters": "W4A16"}', Fault.MALFORMED),
@@ -151,10 +185,9 @@ def test_shell_text_reaches_neither_the_configuration_nor_the_sentence_as_it_was
 
 
 def test_reasoning_is_kept_as_plain_text_and_cut() -> None:
-    result = parse_reply(json.dumps({"candidate": 0, "reasoning": "\x1b[31mred\x00\n" + "a" * 5000}), SPACE, TRIED)
-    assert isinstance(result, Choice)
-    assert result.reasoning.startswith("red\naaa")
-    assert len(result.reasoning) == MAX_REASONING_CHARS
+    choice = only(json.dumps({"candidate": 0, "reasoning": "\x1b[31mred\x00\n" + "a" * 5000}))
+    assert choice.reasoning.startswith("red\naaa")
+    assert len(choice.reasoning) == MAX_REASONING_CHARS
 
 
 @pytest.mark.parametrize(
@@ -173,10 +206,30 @@ def test_reasoning_is_kept_as_plain_text_and_cut() -> None:
     ],
 )
 def test_an_expectation_counts_only_as_a_sane_number(value: str, percent: float | None) -> None:
-    text = f'{{"candidate": 0, "expected_percent": {value}}}'
-    result = parse_reply(text, SPACE, TRIED)
-    assert isinstance(result, Choice)
-    assert result.expected_percent == percent
+    assert only(f'{{"candidate": 0, "expected_percent": {value}}}').expected_percent == percent
+
+
+@pytest.mark.parametrize(
+    ("value", "chance"),
+    [
+        ("0", 0),
+        ("1", 0.01),
+        ("80", 0.8),
+        ("80.0", 0.8),
+        ("100", 1),
+        ("0.8", 0.8),
+        ("1.0", 1),
+        ("101", None),
+        ("-1", None),
+        ("NaN", None),
+        ("9" * 400, None),
+        ("true", None),
+        ('"80 %"', None),
+        ("null", None),
+    ],
+)
+def test_a_chance_is_in_percent_or_plainly_a_fraction(value: str, chance: float | None) -> None:
+    assert only(f'{{"candidate": 0, "chance": {value}}}').chance == chance
 
 
 JSON = st.recursive(
@@ -193,19 +246,41 @@ REPLIES = st.fixed_dictionaries(
         "parameters": st.dictionaries(NAMES, VALUES, max_size=4) | JSON,
         "reasoning": JSON,
         "expected_percent": JSON,
+        "chance": JSON,
     },
+)
+ANSWERS = REPLIES | st.fixed_dictionaries(
+    {},
+    optional={
+        "choices": st.lists(REPLIES | st.integers(-2, 6) | JSON, max_size=6) | JSON,
+        "stop": st.booleans() | JSON,
+        "reasoning": JSON,
+        "arguments": REPLIES.map(json.dumps) | REPLIES,
+    },
+)
+MARKS = ("<think>", "</think>", "[THINK]", "[/THINK]", "<|channel|>analysis", "<|channel|>final", "<|end|>", "<answer>")
+PROSE = ("```json\n", "```", "Draft: ", "Answer:\n", "\n", ", ", "{", "}", "[", '"')
+SCRAPS = st.lists(st.sampled_from((*MARKS, *PROSE)) | ANSWERS.map(json.dumps) | st.text(max_size=5), max_size=8).map(
+    "".join
 )
 
 
 def assert_total(text: str) -> None:
     result = parse_reply(text, SPACE, TRIED)
-    if isinstance(result, Choice):
-        assert result.configuration in SPACE.candidates
-        assert result.configuration not in TRIED
-        assert len(result.reasoning) <= MAX_REASONING_CHARS
-    else:
+    if isinstance(result, Problem):
         assert result.sentence
         assert len(result.sentence) < 1000
+        return
+    assert result.choices or result.stop
+    assert len(result.choices) <= MAX_CHOICES
+    assert len({choice.configuration for choice in result.choices}) == len(result.choices)
+    for choice in result.choices:
+        assert choice.configuration in SPACE.candidates
+        assert choice.configuration not in TRIED
+        assert len(choice.reasoning) <= MAX_REASONING_CHARS
+        assert choice.chance is None or 0 <= choice.chance <= 1
+        assert choice.expected_percent is None or choice.expected_percent > 0
+    assert result.stop is None or 0 < len(result.stop) <= MAX_REASONING_CHARS
 
 
 @given(st.text(max_size=300))
@@ -213,13 +288,18 @@ def test_any_text_gives_an_untried_candidate_or_a_problem(text: str) -> None:
     assert_total(text)
 
 
-@given(REPLIES, st.text(max_size=30), st.text(max_size=30))
+@given(SCRAPS)
+def test_any_mixture_of_marks_and_objects_gives_untried_candidates_or_a_problem(text: str) -> None:
+    assert_total(text)
+
+
+@given(ANSWERS, st.text(max_size=30), st.text(max_size=30))
 def test_anything_near_a_reply_gives_an_untried_candidate_or_a_problem(reply: Any, before: str, after: str) -> None:
     assert_total(json.dumps(reply))
     assert_total(before + json.dumps(reply, ensure_ascii=False) + after)
 
 
-@given(REPLIES, st.integers(0, 200))
+@given(ANSWERS, st.integers(0, 200))
 def test_a_reply_cut_anywhere_gives_an_untried_candidate_or_a_problem(reply: Any, end: int) -> None:
     assert_total(json.dumps(reply)[:end])
 
@@ -230,27 +310,125 @@ def test_the_schema_admits_exactly_replies_that_name_something_that_exists(space
     schema = reply_schema(space, tried)
     Draft202012Validator.check_schema(schema)
     validator = Draft202012Validator(schema)
-    reply: dict[str, Any] = {"reasoning": "r", "expected_percent": 120}
-    if "candidate" in schema["properties"]:
-        numbers = schema["properties"]["candidate"]["enum"]
-        assert numbers == [1, 2, 3]
-        replies = [{**reply, "candidate": number} for number in numbers]
-        assert not validator.is_valid({**reply, "candidate": 0})
+
+    def reply(*named: dict[str, Any], stop: bool = False) -> dict[str, Any]:
+        choices = [{**one, "expected_percent": 120, "chance": 70} for one in named]
+        return {"reasoning": "r", "choices": choices, "stop": stop}
+
+    entry = schema["properties"]["choices"]["items"]["properties"]
+    if "candidate" in entry:
+        allowed = entry["candidate"]["enum"]
+        assert allowed == [1, 2, 3]
+        named = [{"candidate": number} for number in allowed]
+        wrong = {"candidate": 0}
     else:
-        values = {name: rule["enum"] for name, rule in schema["properties"]["parameters"]["properties"].items()}
+        values = {name: rule["enum"] for name, rule in entry["parameters"]["properties"].items()}
         assert values["max-num-seqs"] == ["default", "32", "64", "128", "256", "512"]
-        replies = [{**reply, "parameters": {name: texts[0] for name, texts in values.items()} | {"max-num-seqs": "64"}}]
-        assert not validator.is_valid({**reply, "parameters": {**replies[0]["parameters"], "scheme": "W2"}})
-    for valid in replies:
+        first = {name: texts[0] for name, texts in values.items()} | {"max-num-seqs": "64"}
+        named = [{"parameters": first}, {"parameters": {**first, "max-num-seqs": "128"}}]
+        wrong = {"parameters": {**first, "scheme": "W2"}}
+    for valid in [reply(one) for one in named] + [reply(*named), reply(*named, stop=True)]:
         validator.validate(valid)
-        assert isinstance(parse_reply(json.dumps(valid), space, tried), Choice)
+        assert len(replied(json.dumps(valid), space, tried).choices) == len(valid["choices"])
+    for invalid in (reply(wrong), reply(), reply(*named * 5)):
+        assert not validator.is_valid(invalid)
 
 
-def test_every_string_and_number_of_the_schema_is_bounded_so_that_guided_decoding_ends() -> None:
-    properties = reply_schema(SPACE, frozenset())["properties"]
-    assert properties["reasoning"]["maxLength"] == MAX_REASONING_CHARS
-    assert {"minimum", "maximum"} <= properties["expected_percent"].keys()
-    assert list(properties) == ["reasoning", "candidate", "expected_percent"]
+def rules(schema: Any) -> list[dict[str, Any]]:
+    """All rules of a schema, those inside others too."""
+    inner = [*schema.get("properties", {}).values(), *([schema["items"]] if "items" in schema else [])]
+    return [schema, *(rule for one in inner for rule in rules(one))]
+
+
+@pytest.mark.parametrize("space", [SPACE, make_large_space()], ids=["listed", "factored"])
+def test_everything_in_the_schema_is_bounded_so_that_guided_decoding_ends(space: SearchSpace) -> None:
+    bounds = {
+        "string": [{"maxLength"}, {"enum"}],
+        "integer": [{"minimum", "maximum"}, {"enum"}],
+        "array": [{"minItems", "maxItems"}],
+        "object": [{"required", "additionalProperties"}],
+        "boolean": [set()],
+    }
+    schema = reply_schema(space, frozenset())
+    assert list(schema["properties"]) == ["reasoning", "choices", "stop"]
+    for rule in rules(schema):
+        assert any(bound <= rule.keys() for bound in bounds[rule["type"]]), rule
+        # What vLLM's grammars or a strict provider refuse.
+        assert not rule.keys() & {"uniqueItems", "multipleOf", "pattern", "format", "oneOf", "anyOf", "const", "$ref"}
+        if rule["type"] == "object":
+            assert rule["required"] == list(rule["properties"])
+
+
+def test_the_last_candidate_leaves_room_for_one_choice() -> None:
+    schema = reply_schema(SPACE, frozenset(SPACE.candidates[:3]))
+    assert schema["properties"]["choices"]["maxItems"] == 1
+
+
+# --- several candidates, and stop ---------------------------------------------------------------------------------
+
+
+def test_several_candidates_keep_their_order_and_their_own_expectations() -> None:
+    entries = [
+        {"candidate": 3, "expected_percent": 190, "chance": 60, "reasoning": "mine"},
+        {"candidate": 0, "expected_percent": 150, "chance": 90},
+    ]
+    reply = replied(json.dumps({"reasoning": "all", "choices": entries, "stop": False}))
+    first, second = reply.choices
+    assert (SPACE.candidates.index(first.configuration), first.expected_percent, first.chance) == (3, 190, 0.6)
+    assert (SPACE.candidates.index(second.configuration), second.expected_percent, second.chance) == (0, 150, 0.9)
+    assert (first.reasoning, second.reasoning) == ("mine", "all")
+    assert reply.stop is None
+    assert reply.dropped == ()
+
+
+def test_of_a_list_what_cannot_be_used_is_dropped_and_said() -> None:
+    closed = SPACE.closing({SPACE.candidates[3]: "INT4 has no kernel here"})
+    reply = replied('{"choices": [9, 1, 3, 2, 2, {"parameters": {"gpu": 1}}, 0]}', closed)
+    assert [SPACE.candidates.index(choice.configuration) for choice in reply.choices] == [2, 0]
+    assert reply.dropped == (
+        "candidate 9 does not exist; they are numbered 0 to 3",
+        "candidate 1 has been measured already; choose one that has not: 0, 2",
+        'candidate 3 is ruled out: "INT4 has no kernel here"',
+        "candidate 2 is named twice",
+        '"gpu" is not a parameter; there are algorithm, max-num-seqs, scheme',
+    )
+
+
+def test_no_more_than_a_few_candidates_count() -> None:
+    space = make_space(max_num_seqs=(None, 32, 64, 128))
+    assert numbers('{"choices": [7, 6, 5, 4, 3, 2]}', space, frozenset()) == [7, 6, 5, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "stop"),
+    [
+        ('{"reasoning": "INT4 was tried", "stop": true}', "INT4 was tried"),
+        ('{"reasoning": "INT4 was tried", "choices": [], "stop": true}', "INT4 was tried"),
+        ('{"reasoning": "why", "stop": "the bound is below the best"}', "the bound is below the best"),
+        ('{"stop": true}', STOP_WITHOUT_A_WORD),
+        ('{"stop": "yes", "reasoning": "r"}', "r"),
+        ('<think>stop? {"candidate": 2}</think>{"stop": true, "reasoning": "done"}', "done"),
+    ],
+)
+def test_a_reply_may_say_stop_and_why(text: str, stop: str) -> None:
+    reply = replied(text)
+    assert (reply.choices, reply.stop) == ((), stop)
+
+
+@pytest.mark.parametrize("no", ["false", "null", '"false"', '"no"', '""', "0"])
+def test_what_is_no_stop_is_none(no: str) -> None:
+    assert replied(f'{{"candidate": 2, "stop": {no}}}').stop is None
+
+
+def test_a_reply_that_says_stop_may_name_the_best_that_is_left() -> None:
+    reply = replied('{"reasoning": "little to gain", "choices": [{"candidate": 2}], "stop": true}')
+    assert reply.stop == "little to gain"
+    assert [SPACE.candidates.index(choice.configuration) for choice in reply.choices] == [2]
+
+
+def test_a_list_of_nothing_usable_with_a_stop_is_a_stop() -> None:
+    reply = replied('{"reasoning": "r", "choices": [1], "stop": true}')
+    assert (reply.choices, reply.stop) == ((), "r")
 
 
 def test_candidates_that_read_the_same_stand_for_each_other() -> None:

@@ -17,23 +17,19 @@ from tests.unit.agent.builders import (
 )
 
 from haqa_contract import Configuration
+from haqa_operator.agent.advice import MAX_RECORDED_REPLY_CHARS, may_stop
 from haqa_operator.agent.candidates import Catalogue
 from haqa_operator.agent.credentials import Credentials, EnvironmentCredentials, SecretCredentials
 from haqa_operator.agent.history import trial_rows
 from haqa_operator.agent.messages import LLMError
-from haqa_operator.agent.strategy import (
-    MAX_RECORDED_REPLY_CHARS,
-    NO_REPLY,
-    AgentStrategy,
-    agent_or_fallback,
-    consecutive_outages,
-)
+from haqa_operator.agent.outages import NO_REPLY, consecutive_outages
+from haqa_operator.agent.strategy import AgentStrategy, agent_or_fallback
 from haqa_operator.api.pools import SecretKeyRef
 from haqa_operator.api.search_spec import AgentSpec, Search, SearchStrategy
 from haqa_operator.api.trial import Exchange, Proposal, Proposer
 from haqa_operator.api.tuning import Budget
 from haqa_operator.decision.observations import Observation
-from haqa_operator.search.strategies import ALL_TRIED, Strategy
+from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy
 
 SPACE = make_space()
 BASELINE = observe_all([baseline_trial(SPACE)])
@@ -106,7 +102,7 @@ def test_a_candidate_that_was_tried_is_neither_offered_nor_accepted() -> None:
     proposal, model, _ = ask(GOOD, '{"candidate": 3}', observations=done)
     assert proposal.configuration == SPACE.candidates[3]
     assert model.schemas[0] is not None
-    assert model.schemas[0]["properties"]["candidate"]["enum"] == [0, 1, 3]
+    assert model.schemas[0]["properties"]["choices"]["items"]["properties"]["candidate"]["enum"] == [0, 1, 3]
     assert "measured already" in (proposal.exchanges[0].error or "")
 
 
@@ -178,6 +174,92 @@ def test_a_reply_full_of_control_characters_is_recorded_as_plain_text() -> None:
     assert proposal.exchanges[0].reply == '{"candidate": 2}'
 
 
+# --- several choices, and stop ----------------------------------------------------------------------------------
+
+SEVERAL = json.dumps(
+    {
+        "reasoning": "INT4 halves the weights",
+        "choices": [
+            {"candidate": 3, "expected_percent": 170, "chance": 60},
+            {"candidate": 9, "expected_percent": 900, "chance": 99},
+            {"candidate": 2, "expected_percent": 150, "chance": 90},
+        ],
+        "stop": False,
+    }
+)
+STOP = '{"reasoning": "the bound of all that is left is below trial 1", "stop": true}'
+ONE_SUCCEEDED = observe_all(
+    [baseline_trial(SPACE), make_trial(1, SPACE.candidates[0], measured(160, 50, 330, perplexity=12.1, e2e=560))]
+)
+
+
+def agent(*replies: str | LLMError) -> tuple[AgentStrategy, ScriptedModel]:
+    model = ScriptedModel(list(replies))
+    return AgentStrategy(model, make_context, FirstUntried()), model
+
+
+def test_all_choices_are_advice_and_the_first_is_proposed_with_what_it_promises() -> None:
+    strategy, _ = agent(SEVERAL, SEVERAL)
+    advice = strategy.advise(SPACE, BASELINE)
+    assert [choice.configuration for choice in advice.choices] == [SPACE.candidates[3], SPACE.candidates[2]]
+    assert (advice.stop, advice.why_none) == (None, None)
+    assert advice.dropped == ("candidate 9 does not exist; they are numbered 0 to 3",)
+    proposal = proposal_of(strategy.propose(SPACE, BASELINE))
+    assert proposal.configuration == SPACE.candidates[3]
+    assert (proposal.expected_percent, proposal.feasible_chance) == (170, 0.6)
+    assert proposal.exchanges[0].error == "left out: candidate 9 does not exist; they are numbered 0 to 3"
+    assert proposal.exchanges[0].reply.startswith('{"reasoning"')
+
+
+def test_what_the_surrogate_expects_is_shown_to_the_agent() -> None:
+    strategy, model = agent(SEVERAL)
+    strategy.advise(SPACE, BASELINE, {SPACE.candidates[2]: "140 % (110 to 180), 70 % to meet all limits"})
+    assert "candidate 2: scheme=W4A16" in model.asked[0][1].content
+    assert '"140 % (110 to 180), 70 % to meet all limits"' in model.asked[0][1].content
+
+
+def test_a_stop_ends_the_search_once_something_beside_the_baseline_has_succeeded() -> None:
+    strategy, _ = agent(STOP)
+    assert strategy.propose(SPACE, ONE_SUCCEEDED) == Stop(
+        "scripted/model sees nothing left that can win: the bound of all that is left is below trial 1"
+    )
+
+
+def test_a_stop_that_comes_too_early_is_asked_to_name_a_candidate() -> None:
+    strategy, model = agent(STOP, GOOD)
+    proposal = proposal_of(strategy.propose(SPACE, BASELINE))
+    assert proposal.configuration == SPACE.candidates[2]
+    assert "nothing beside the baseline has succeeded yet" in model.asked[1][-1].content
+
+
+def test_two_stops_that_come_too_early_leave_the_trial_to_the_fallback() -> None:
+    proposal, _, _ = ask(STOP, STOP)
+    assert proposal.proposer is Proposer.BAYESIAN
+    assert "so that the search goes on" in (proposal.note or "")
+
+
+def test_a_stop_that_comes_too_early_with_choices_gives_the_first_of_them() -> None:
+    proposal, model, _ = ask('{"reasoning": "little to gain", "choices": [{"candidate": 2}], "stop": true}')
+    assert len(model.asked) == 1
+    assert proposal.configuration == SPACE.candidates[2]
+    assert proposal.note == "the agent would stop, which is too early: little to gain"
+
+
+def test_whoever_knows_better_decides_whether_a_stop_counts() -> None:
+    model = ScriptedModel([STOP])
+    strategy = AgentStrategy(model, make_context, FirstUntried(), stops=lambda observations: False)
+    proposal = proposal_of(strategy.propose(SPACE, ONE_SUCCEEDED))
+    assert proposal.proposer is Proposer.BAYESIAN
+    assert proposal.note == ("scripted/model would stop, which is too early; bayesian proposed this trial instead")
+
+
+def test_failures_and_the_baseline_are_nothing_that_a_search_may_stop_on() -> None:
+    failed = make_trial(1, SPACE.candidates[0])
+    assert not may_stop([])
+    assert not may_stop(observe_all([baseline_trial(SPACE), failed]))
+    assert may_stop(ONE_SUCCEEDED)
+
+
 # --- token budget -------------------------------------------------------------------------------------------------
 
 
@@ -206,10 +288,10 @@ def test_the_reply_gets_what_the_budget_leaves() -> None:
 
 
 def test_the_repair_round_counts_against_the_budget() -> None:
-    proposal, model, _ = ask("no json", GOOD, budget=Budget(max_agent_tokens=2700))
+    proposal, model, _ = ask("no json", GOOD, budget=Budget(max_agent_tokens=3200))
     assert len(model.asked) == 1
     assert proposal.proposer is Proposer.BAYESIAN
-    assert "budget.maxAgentTokens 2700" in (proposal.note or "")
+    assert "budget.maxAgentTokens 3200" in (proposal.note or "")
 
 
 # --- outages ------------------------------------------------------------------------------------------------------
