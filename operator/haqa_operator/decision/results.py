@@ -57,13 +57,15 @@ class Confirmation(ResourceModel):
 
 
 class Exclusion(ResourceModel):
-    """Part of the search space that was ruled out before any trial, and why."""
+    """Part of the search space that was not tried, and why."""
 
     parameters: dict[str, bool | int | float | str]
     """What the excluded configurations have in common, for example {scheme: FP8-DYNAMIC}"""
     reason: str
     configurations: int = 1
     """How many this rules out"""
+    trial: int | None = None
+    """Number of the trial that has shown it; none where it was known before any of them"""
 
 
 class PoolResult(ResourceModel):

@@ -40,12 +40,16 @@ class CandidateIndex:
 
 
 class Closed(Mapping[Configuration, str]):
-    """Candidate -> why it is not to be proposed, kept by position: a lesson may close tens of thousands at once."""
+    """Candidate -> why it is not to be proposed, kept by position: a lesson may close tens of thousands at once.
+
+    Attributes:
+        why: For each candidate the number of its sentence, below 0 where it is open.
+    """
 
     def __init__(self, index: CandidateIndex, why: npt.NDArray[np.int32], sentences: tuple[str, ...]) -> None:
         self._index = index
-        self._why = why
-        self._sentences = sentences
+        self.why = why
+        self.sentences = sentences
 
     @classmethod
     def nothing(cls, index: CandidateIndex) -> Closed:
@@ -53,31 +57,26 @@ class Closed(Mapping[Configuration, str]):
 
     @property
     def mask(self) -> Mask:
-        return np.asarray(self._why >= 0)
-
-    def closing(self, which: Mask, sentence: str) -> Closed:
-        """With these closed too; the first reason stays."""
-        why = np.where(which & (self._why < 0), len(self._sentences), self._why).astype(np.int32)
-        return Closed(self._index, why, (*self._sentences, sentence))
+        return np.asarray(self.why >= 0)
 
     def closing_each(self, reasons: Mapping[Configuration, str]) -> Closed:
         """With these closed too, each for its own reason; what is no candidate is left out."""
-        why, sentences = self._why.copy(), dict.fromkeys(reasons.values())
-        numbers = {sentence: len(self._sentences) + number for number, sentence in enumerate(sentences)}
+        why, sentences = self.why.copy(), dict.fromkeys(reasons.values())
+        numbers = {sentence: len(self.sentences) + number for number, sentence in enumerate(sentences)}
         for configuration, sentence in reasons.items():
             position = self._index.positions.get(configuration)
             if position is not None and why[position] < 0:
                 why[position] = numbers[sentence]
-        return Closed(self._index, why, (*self._sentences, *sentences))
+        return Closed(self._index, why, (*self.sentences, *sentences))
 
     def __getitem__(self, configuration: Configuration) -> str:
         position = self._index.positions[configuration]
-        if self._why[position] < 0:
+        if self.why[position] < 0:
             raise KeyError(configuration)
-        return self._sentences[self._why[position]]
+        return self.sentences[self.why[position]]
 
     def __iter__(self) -> Iterator[Configuration]:
-        return (self._index.candidates[position] for position in np.flatnonzero(self._why >= 0))
+        return (self._index.candidates[position] for position in np.flatnonzero(self.why >= 0))
 
     def __len__(self) -> int:
-        return int((self._why >= 0).sum())
+        return int((self.why >= 0).sum())

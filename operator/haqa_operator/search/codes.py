@@ -30,7 +30,7 @@ class Codes:
     names: tuple[str, ...]
     values: tuple[tuple[Scalar | None, ...], ...]
     rows: Ints
-    _groups: dict[tuple[int, ...], Ints] = field(default_factory=dict, repr=False)
+    _groups: dict[tuple[int, ...], _Groups] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, candidates: Sequence[Configuration]) -> Codes:
@@ -58,19 +58,15 @@ class Codes:
     def column(self, name: str) -> int | None:
         return self.names.index(name) if name in self.names else None
 
-    def varies(self, column: int) -> bool:
-        """Whether candidates differ in it."""
-        codes = self.rows[:, column]
-        return bool(len(codes)) and bool((codes != codes[0]).any())
-
-    def groups(self, columns: Sequence[int]) -> Ints:
-        """A number for each candidate; candidates that are alike in all these columns have the same one."""
+    def alike(self, position: int, columns: Sequence[int]) -> Ints:
+        """Positions of the candidates that have what this one has in all these columns, itself among them."""
         key = tuple(columns)
         if key not in self._groups:
-            self._groups[key] = self._numbered(key)
-        return self._groups[key]
+            self._groups[key] = _Groups.of(self._numbered(key))
+        return self._groups[key].members(position)
 
     def _numbered(self, columns: tuple[int, ...]) -> Ints:
+        """A number for each candidate, the same for those that are alike in all these columns."""
         mixed = np.zeros(len(self.rows), dtype=np.int64)
         size = 1
         for column in columns:
@@ -87,8 +83,31 @@ class Codes:
         return next((code for code, other in enumerate(known) if (type(other), other) == own), UNKNOWN)
 
 
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """Attributes:
+    number: The group of each candidate.
+    order: Positions of the candidates, group after group.
+    starts: Where each group begins in `order`; one more for the end.
+    """
+
+    number: Ints
+    order: Ints
+    starts: Ints
+
+    @classmethod
+    def of(cls, number: Ints) -> _Groups:
+        order = np.argsort(number, kind="stable").astype(np.int32)
+        starts = np.searchsorted(number[order], np.arange(int(number.max(initial=-1)) + 2)).astype(np.int32)
+        return cls(number, order, starts)
+
+    def members(self, position: int) -> Ints:
+        group = self.number[position]
+        return self.order[self.starts[group] : self.starts[group + 1]]
+
+
 def _parameters(configuration: Configuration) -> Iterator[tuple[str, Scalar]]:
-    """`Configuration.parameters`, in order and without the dictionary: the engine's own `scheme` comes last and wins."""
+    """`Configuration.parameters` without the dictionary; a scheme among the settings comes last and wins."""
     yield "scheme", configuration.scheme.value
     yield "algorithm", configuration.algorithm.value
     if configuration.group_size is not None:

@@ -32,11 +32,11 @@ def test_a_tables_own_scheme_wins() -> None:
     assert "awq-marlin" in codes.values[codes.names.index("scheme")]
 
 
-def test_candidates_alike_in_some_columns_are_a_group() -> None:
+def test_candidates_alike_in_some_columns_are_found_together() -> None:
     codes = Codes.of([Configuration.of(s, "rtn", max_num_seqs=n) for s in ("W4A16", "W8A16") for n in (1, 2)])
-    groups = codes.groups([codes.names.index("max-num-seqs")]).tolist()
-    assert groups[0] == groups[2] != groups[1] == groups[3]
-    assert set(codes.groups([]).tolist()) == {0}
+    assert codes.alike(0, [codes.names.index("max-num-seqs")]).tolist() == [0, 2]
+    assert codes.alike(3, [codes.names.index("scheme")]).tolist() == [2, 3]
+    assert codes.alike(1, []).tolist() == [0, 1, 2, 3]
 
 
 def test_what_is_closed_first_keeps_its_reason_and_only_candidates_are_closed() -> None:
