@@ -118,7 +118,8 @@ def _outside_of_thoughts(text: str, objects: Sequence[_Found], marks: Sequence[B
     """
     said: list[_Found] = []
     thinking = False
-    for event in sorted([*objects, *marks], key=lambda one: one.start):
+    events: list[_Found | Boundary] = [*objects, *marks]
+    for event in sorted(events, key=lambda one: one.start):
         if isinstance(event, _Found):
             if not thinking:
                 said.append(event)

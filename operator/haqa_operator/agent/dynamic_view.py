@@ -51,7 +51,7 @@ def dynamic_view(context: AgentContext, space: SearchSpace, catalogue: Catalogue
     if not context.replayed:
         demanded = rate_bounds(limits, context.workload, context.accelerators, baseline)
     if context.closed_loop:
-        demanded += candidate_bounds(limits, values)
+        demanded += candidate_bounds(limits, values, space.load_parameters, space.accelerator_parameters)
     shown = _shortlist_rows(catalogue, untried, observations)
     objective = context.objectives[0]
     return {

@@ -7,7 +7,7 @@ that decides against a configuration without a trial.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from haqa_contract import Workload
@@ -124,15 +124,20 @@ def _against(baseline: Trial | None, level: int, tokens_per_s: float) -> str:
     return f"; baseline {value:.4g}, factor {tokens_per_s / value:.3g}" if value else ""
 
 
-def candidate_bounds(limits: Sequence[Limit], values: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def candidate_bounds(
+    limits: Sequence[Limit],
+    values: Mapping[str, Sequence[str]],
+    load: Collection[str] = (),
+    accelerators: Collection[str] = (),
+) -> tuple[str, ...]:
     """The same bound where concurrency is itself a parameter of the candidates, as in tables of measurements.
 
     Args:
         values: Parameter name -> the values it takes, as text.
+        load, accelerators: Parameters of which it is known that they say so; else their usual names count.
     """
-    by_name = {name.replace("_", "-").lower(): texts for name, texts in values.items()}
-    levels = _numbers(next((by_name[name] for name in _CONCURRENCY_NAMES if name in by_name), ()))
-    counts = _numbers(next((by_name[name] for name in _ACCELERATOR_NAMES if name in by_name), ())) or [1]
+    levels = _numbers(_of_first(values, load, _CONCURRENCY_NAMES))
+    counts = _numbers(_of_first(values, accelerators, _ACCELERATOR_NAMES)) or [1]
     limit_ms = min((lim.maximum for lim in limits if lim.key.metric == "e2e" and lim.maximum), default=None)
     if limit_ms is None or not levels:
         return ()
@@ -141,6 +146,13 @@ def candidate_bounds(limits: Sequence[Limit], values: Mapping[str, Sequence[str]
         f"{level * 1000 / (count * limit_ms):.4g} requests/s for each accelerator"
         for level in levels
         for count in counts
+    )
+
+
+def _of_first(values: Mapping[str, Sequence[str]], known: Collection[str], usual: Sequence[str]) -> Sequence[str]:
+    by_name = {name.replace("_", "-").lower(): texts for name, texts in values.items()}
+    return next((values[name] for name in sorted(known) if name in values), None) or next(
+        (by_name[name] for name in usual if name in by_name), ()
     )
 
 

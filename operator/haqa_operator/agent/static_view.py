@@ -48,7 +48,7 @@ def static_view(context: AgentContext, space: SearchSpace, catalogue: Catalogue)
         "fixed": [f"{name}={value}" for name, value in labelled(dict(context.fixed_settings)).items()],
         "hidden": [prompt_line(line, 300) for line in context.hidden_settings],
         "workload": _load_lines(context) if context.replayed else _workload_lines(context.workload),
-        "objectives": [_objective_line(i, objective) for i, objective in enumerate(context.objectives)],
+        "objectives": [_objective_line(i, one, context.replayed) for i, one in enumerate(context.objectives)],
         "constraints": [prompt_line(limit.describe(), 200) for limit in absolute_limits(context.constraints, None)],
         "baseline": ", ".join(f"{name}={value}" for name, value in baseline.items()),
         "shared": ", ".join(shared),
@@ -94,7 +94,7 @@ def _rows(context: AgentContext, space: SearchSpace, catalogue: Catalogue) -> Se
 
 
 def _rate(name: str, value: float | None) -> str:
-    return f"{prompt_line(name)} {value:g} T{'OPS' if 'INT' in name else 'FLOPS'}" if value else f"no {name} units"
+    return f"{prompt_line(name)} {value:g} T{'OPS' if 'INT' in name else 'FLOPS'}" if value else f"{name} none known"
 
 
 def _model_lines(model: PromptModel) -> list[str]:
@@ -133,10 +133,10 @@ def _load_lines(context: AgentContext) -> list[str]:
     return [quoted(context.load) if context.load else "as it was when the table was measured; the table does not say"]
 
 
-def _objective_line(position: int, objective: Objective) -> str:
+def _objective_line(position: int, objective: Objective, replayed: bool) -> str:
     rank = "" if position == 0 else "further objective (Pareto front): "
     over = ""
-    if objective.concurrency is None:
+    if objective.concurrency is None and not replayed:
         over = ", over all levels (rates: geometric mean, latencies: worst level)"
     return f"{rank}{'maximize' if objective.maximize else 'minimize'} {objective.key}{over}"
 

@@ -158,6 +158,17 @@ def find(product: str, memory_gib: float | None = None) -> Product | None:
     return max(matches, key=lambda entry: len(entry.words), default=None)
 
 
+def peak_rates(product: Product) -> dict[str, float | None]:
+    """Number format -> dense TFLOPS or TOPS of one device; None = no units for it, or none that anybody published."""
+    sixteen = "FP16" if product.architecture in ("volta", "turing") else "BF16"
+    return {
+        sixteen: product.bf16_tflops,
+        "INT8": product.int8_tops,
+        "FP8": product.fp8_tflops,
+        "FP4": product.fp4_tflops,
+    }
+
+
 def completed(accelerator: Accelerator) -> Accelerator:
     """The accelerator with what the catalogue knows filled in where nothing better is known.
 

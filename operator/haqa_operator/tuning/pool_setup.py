@@ -13,7 +13,7 @@ from threading import Lock
 from cachetools import LRUCache, cached
 
 from haqa_operator.agent.advice import SaveExchange
-from haqa_operator.agent.context import PromptModel, context_for, model_name
+from haqa_operator.agent.context import AgentContext, context_for
 from haqa_operator.agent.credentials import Credentials
 from haqa_operator.agent.strategy import agent_or_fallback
 from haqa_operator.api import NodePool, Trial, TuningSpec
@@ -26,6 +26,7 @@ from haqa_operator.search.requirements import Version, parse_version
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Strategy
 from haqa_operator.serving.model_length import MaxModelLen, length_sentence, outdated_length, served_length
+from haqa_operator.tuning.prompt_model import prompt_model
 
 
 def _inputs(setup: PoolSetup) -> tuple[Hashable, ...]:
@@ -91,23 +92,17 @@ class PoolSetup:
 
     def strategy(self, credentials: Credentials, save: SaveExchange) -> tuple[Strategy, str | None]:
         """Who proposes, and one line where that is not who was asked for; as `agent_or_fallback`."""
-        search, profile = self.spec.search, self.profile
-        facts = PromptModel(
-            name=model_name(self.spec.model.uri),
-            architecture=profile.architecture,
-            parameters=profile.parameters,
-            layers=profile.layers,
-            hidden_size=profile.hidden_size,
-            dtype=profile.dtype,
-        )
-        engine = f"vLLM {self.engine_version}"
-        context = context_for(
+        search = self.spec.search
+        fallback = make_strategy(search.strategy, search.seed)
+        return agent_or_fallback(search, self._context, fallback, credentials, save)
+
+    def _context(self) -> AgentContext:
+        """Computed when the agent is asked: the operator asks for a strategy far more often than a strategy asks."""
+        return context_for(
             self.spec,
             self.pool,
             self.accelerator,
-            engine=engine,
-            model=facts,
+            engine=f"vLLM {self.engine_version}",
+            model=prompt_model(self.spec, self.profile, self.space()),
             hidden_settings=() if self._searches_length else (length_sentence(self.max_model_len),),
         )
-        fallback = make_strategy(search.strategy, search.seed)
-        return agent_or_fallback(search, lambda: context, fallback, credentials, save)

@@ -319,8 +319,8 @@ def test_the_schema_admits_exactly_replies_that_name_something_that_exists(space
     if "candidate" in entry:
         allowed = entry["candidate"]["enum"]
         assert allowed == [1, 2, 3]
-        named = [{"candidate": number} for number in allowed]
-        wrong = {"candidate": 0}
+        named: list[dict[str, Any]] = [{"candidate": number} for number in allowed]
+        wrong: dict[str, Any] = {"candidate": 0}
     else:
         values = {name: rule["enum"] for name, rule in entry["parameters"]["properties"].items()}
         assert values["max-num-seqs"] == ["default", "32", "64", "128", "256", "512"]
@@ -342,7 +342,7 @@ def rules(schema: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("space", [SPACE, make_large_space()], ids=["listed", "factored"])
 def test_everything_in_the_schema_is_bounded_so_that_guided_decoding_ends(space: SearchSpace) -> None:
-    bounds = {
+    bounds: dict[str, list[set[str]]] = {
         "string": [{"maxLength"}, {"enum"}],
         "integer": [{"minimum", "maximum"}, {"enum"}],
         "array": [{"minItems", "maxItems"}],

@@ -50,18 +50,36 @@ def test_a_run_that_was_begun_with_the_default_has_nothing_to_say() -> None:
     assert setup(measured_with("auto")).note is None
 
 
-def hidden(monkeypatch: pytest.MonkeyPatch, asked: PoolSetup) -> tuple[str, ...]:
-    """What the agent reads of settings that it cannot choose."""
+def told(monkeypatch: pytest.MonkeyPatch, asked: PoolSetup) -> AgentContext:
+    """What the agent is told."""
     seen: list[AgentContext] = []
     monkeypatch.setattr(
         "haqa_operator.tuning.pool_setup.agent_or_fallback",
         lambda search, context, *others: seen.append(context()),
     )
     asked.strategy(EnvironmentCredentials({}), lambda *_: None)
-    return seen[0].hidden_settings
+    return seen[0]
 
 
 def test_the_agent_knows_the_length_unless_it_may_choose_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    (line,) = hidden(monkeypatch, setup(serving={"maxModelLen": 8192}))
+    (line,) = told(monkeypatch, setup(serving={"maxModelLen": 8192})).hidden_settings
     assert line.startswith("max-model-len=8192: requests of up to 8192 tokens")
-    assert hidden(monkeypatch, setup(search={"engine": {"max-model-len": [4096, 8192]}})) == ()
+    assert told(monkeypatch, setup(search={"engine": {"max-model-len": [4096, 8192]}})).hidden_settings == ()
+
+
+def test_the_agent_is_told_bytes_by_format_rates_and_the_users_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = {"model": "openai/x", "notes": ["prompts share a long beginning"]}
+    search = {
+        "agent": agent,
+        "schemes": ["FP8-DYNAMIC", "W4A16"],
+        "groupSizes": [32, 128],
+        "engine": {"kv-cache-dtype": ["auto", "fp8"]},
+        "engineDefaults": False,
+    }
+    context = told(monkeypatch, setup(search=search))
+    weights = context.model.weight_bytes
+    assert weights["BF16"] > weights["FP8-DYNAMIC"] > weights["W4A16 group-size=32"] > weights["W4A16 group-size=128"]
+    assert context.model.active_bytes == {}
+    assert context.model.kv_bytes_per_token == {"auto": 131072, "fp8": 65536}
+    assert context.rates == {"BF16": 121, "INT8": 242, "FP8": 242, "FP4": None}
+    assert context.notes == ("prompts share a long beginning",)
