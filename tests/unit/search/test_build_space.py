@@ -28,6 +28,8 @@ def space(
     vllm: str = VLLM,
     **search: Any,
 ) -> SearchSpace:
+    """The space of what the search names alone; `test_default_space.py` has the defaults."""
+    search = {"engine_defaults": False, **search}
     return build_space(Search(**search), accelerator, profile, workload or Workload(), vllm)
 
 

@@ -1,0 +1,95 @@
+"""Ways to split a replica's accelerators, and what they should bring.
+
+All accelerators of a replica are tensor-parallel unless something else is said, which reads weights fastest and talks
+most. Replicas inside the replica (data parallelism) and stages (pipeline parallelism) talk less and read more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import log2
+
+from haqa_contract import Scalar
+from haqa_operator.hardware.catalogue import find
+from haqa_operator.search.cases import Case
+from haqa_operator.search.engine_defaults.settings import DefaultSetting, Value, Values, has_experts
+from haqa_operator.search.engine_defaults.shared import RECIPES
+from haqa_operator.search.roofline import roofline_of
+
+_FAST_LINKS = frozenset(
+    {"v100", "a100", "h100", "h200", "gh200", "b200", "gb200", "b300", "gb300"}
+    | {"mi210", "mi250", "mi250x", "mi300x", "mi325x", "mi350x", "mi355x", "gaudi2", "gaudi3"}
+)
+"""Words of products that talk over NVLink, Infinity Fabric or their own Ethernet; `pcie` in the name says no."""
+
+_PER_DOUBLING = {True: 1.06, False: 1.25}
+"""What each halving of tensor parallelism saves, with fast links and over PCIe: two all-reduces a layer."""
+
+_BUBBLES = 0.95
+"""Share that stages leave of each other's time."""
+
+_EXPERTS_WHOLE = 1.05
+"""Whole experts on each accelerator are larger products than slices of all of them."""
+
+
+def _fast_links(case: Case) -> bool:
+    product = find(case.accelerator.product, case.accelerator.memory_gib)
+    return product is not None and bool(product.words & _FAST_LINKS) and "pcie" not in product.words
+
+
+def _split(parts: int, share: float = 1.0) -> Callable[[Case], float]:
+    """Expected factor of weights that are read by parts of the replica instead of by all of it together."""
+
+    def factor(case: Case) -> float:
+        saved: float = share * _PER_DOUBLING[_fast_links(case)] ** log2(parts)
+        roofline = roofline_of(case)
+        if roofline is None:
+            return float(saved * 0.9)
+        part = replace(roofline, bandwidth=roofline.bandwidth / parts, flops=roofline.flops / parts)
+        ratio: float = 1.0
+        for level in case.workload.concurrency:
+            ratio *= roofline.usual_step_s(level) / part.usual_step_s(max(1.0, level / parts))
+        return float(saved * ratio ** (1 / len(case.workload.concurrency)))
+
+    return factor
+
+
+def _value(case: Case, experts: bool, **sizes: int) -> Value:
+    settings: dict[str, Scalar] = {f"{name}-parallel-size": size for name, size in sizes.items() if size > 1}
+    factor = _split(sizes.get("data", 1) * sizes.get("pipeline", 1), _BUBBLES if sizes.get("pipeline", 1) > 1 else 1.0)
+    if not experts:
+        return Value(settings, factor)
+    return Value(
+        settings | {"enable-expert-parallel": True},
+        lambda case: _EXPERTS_WHOLE * factor(case),
+        recipe=not settings,
+    )
+
+
+def _values(case: Case) -> Values:
+    """Powers of two: data parallelism, pipeline parallelism, each with and without whole experts."""
+    count, found = case.accelerator.count, []
+    parts = [size for size in (2, 4, 8) if size <= count and count % size == 0]
+    kinds = (False, True) if has_experts(case) else (False,)
+    for experts in kinds:
+        if experts:
+            found.append(_value(case, experts))
+        found += [_value(case, experts, data=size) for size in parts]
+        found += [_value(case, experts, pipeline=size) for size in parts]
+    return tuple(found)
+
+
+PARALLELISM = DefaultSetting(
+    "parallelism",
+    _values,
+    "splitting a replica's accelerators otherwise than by tensor parallelism alone: replicas and stages talk less, "
+    "whole experts compute in larger products",
+    f"{RECIPES}: tensor and expert parallelism on one node; vllm/config/parallel.py",
+    when=lambda case: case.accelerator.count > 1,
+    applies="more than one accelerator in a replica; `enable-expert-parallel` for mixtures of experts",
+    shown="`data-parallel-size` and `pipeline-parallel-size` 2, 4, 8, with and without `enable-expert-parallel`",
+    crossed=True,
+    since=(0, 9, 0),
+    related=frozenset({"tensor-parallel-size", "prefill-context-parallel-size"}),
+)
