@@ -10,10 +10,11 @@ from haqa_contract import Configuration
 from haqa_operator.agent.candidates import Catalogue, ranges, shortlist
 from haqa_operator.agent.context import AgentContext
 from haqa_operator.agent.history import best_sentence, budget_lines, columns, heading, trial_rows
-from haqa_operator.agent.limits import absolute_limits, candidate_bounds, demand, rate_bounds
+from haqa_operator.agent.limits import candidate_bounds, demand, rate_bounds
 from haqa_operator.agent.quoting import labelled, quoted
 from haqa_operator.agent.static_view import bound_cell, bound_heading
 from haqa_operator.decision.constraints import find_baseline
+from haqa_operator.decision.limits import absolute_limits
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
 

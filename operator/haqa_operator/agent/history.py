@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from haqa_contract import Workload
 from haqa_operator.agent.candidates import Catalogue
-from haqa_operator.agent.limits import Limit, percent
+from haqa_operator.agent.limits import percent
 from haqa_operator.agent.quoting import prompt_line, quoted
 from haqa_operator.api.goals import Objective
 from haqa_operator.api.metrics import MetricKey, higher_is_better, is_accuracy
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Budget
 from haqa_operator.decision.constraints import measured
+from haqa_operator.decision.limits import Limit
 from haqa_operator.decision.observations import Observation
 from haqa_operator.metrics.quantities import quantity, unit
 

@@ -1,6 +1,6 @@
 """Exact limits, and what they ask of a configuration: arithmetic that a language model should not have to do.
 
-A constraint relative to the baseline becomes an absolute number once the baseline is measured. A limit on latency is a
+A limit on latency is a
 demand on throughput too, since a closed loop of `c` streams finishes `c / latency` requests a second (Little's law):
 that decides against a configuration without a trial.
 """
@@ -8,57 +8,16 @@ that decides against a configuration without a trial.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from haqa_contract import Workload
-from haqa_operator.api.goals import Constraint
-from haqa_operator.api.metrics import MetricKey, higher_is_better
+from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial
 from haqa_operator.decision.constraints import measured
+from haqa_operator.decision.limits import Limit
 from haqa_operator.metrics.quantities import quantity, signed_percent
 
 _CONCURRENCY_NAMES = ("concurrency", "max-concurrency", "batch-size")
 _ACCELERATOR_NAMES = ("tensor-parallel-size", "gpus", "num-gpus")
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A constraint in absolute numbers; neither bound where the baseline that it is relative to is missing."""
-
-    constraint: Constraint
-    minimum: float | None = None
-    maximum: float | None = None
-
-    @property
-    def key(self) -> MetricKey:
-        return self.constraint.key
-
-    def describe(self) -> str:
-        bounds = [f"at least {quantity(self.key, self.minimum)}"] if self.minimum is not None else []
-        bounds += [f"at most {quantity(self.key, self.maximum)}"] if self.maximum is not None else []
-        return f"{self.key} {' and '.join(bounds)}" if bounds else self.constraint.describe()
-
-    def slack(self, value: float) -> float:
-        """Room to the nearer bound as a share of it: 0.1 = 10 % to spare, -0.2 = 20 % beyond the limit."""
-        rooms = [(value - self.minimum, self.minimum)] if self.minimum is not None else []
-        rooms += [(self.maximum - value, self.maximum)] if self.maximum is not None else []
-        return min((room / abs(bound) if bound else room for room, bound in rooms), default=0.0)
-
-
-def absolute_limits(constraints: Sequence[Constraint], baseline: Trial | None) -> tuple[Limit, ...]:
-    """The constraints in absolute numbers, in their order."""
-    return tuple(_limit(constraint, baseline) for constraint in constraints)
-
-
-def _limit(constraint: Constraint, baseline: Trial | None) -> Limit:
-    if constraint.max_degradation_percent is None:
-        return Limit(constraint, constraint.min, constraint.max)
-    reference = measured(baseline, constraint.key) if baseline else None
-    higher = higher_is_better(constraint.metric)
-    if reference is None or higher is None:
-        return Limit(constraint)
-    allowed = abs(reference) * constraint.max_degradation_percent / 100
-    return Limit(constraint, minimum=reference - allowed) if higher else Limit(constraint, maximum=reference + allowed)
 
 
 def percent(share: float) -> str:

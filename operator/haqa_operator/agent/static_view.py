@@ -12,10 +12,10 @@ from typing import Any
 from haqa_contract import Configuration, Workload
 from haqa_operator.agent.candidates import MAX_BLOCKS, Block, Catalogue, blocks
 from haqa_operator.agent.context import AgentContext, PromptModel
-from haqa_operator.agent.limits import absolute_limits
 from haqa_operator.agent.quoting import ABSENT, labelled, prompt_line, quoted
 from haqa_operator.agent.replies import MAX_CHOICES, MAX_REASONING_CHARS
 from haqa_operator.api.goals import Objective
+from haqa_operator.decision.limits import absolute_limits
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.metrics.quantities import quantity
 from haqa_operator.search.space import SearchSpace

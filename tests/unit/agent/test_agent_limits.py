@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from tests.unit.agent.builders import CONSTRAINTS, baseline_trial, make_space, make_trial
 
 from haqa_contract import Workload
-from haqa_operator.agent.limits import absolute_limits, candidate_bounds, demand, rate_bounds
+from haqa_operator.agent.limits import candidate_bounds, demand, rate_bounds
 from haqa_operator.api.goals import Constraint
 from haqa_operator.decision.constraints import judge
+from haqa_operator.decision.limits import absolute_limits
 
 SPACE = make_space()
 BASELINE = baseline_trial(SPACE)

@@ -1,0 +1,15 @@
+"""What a search is after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from haqa_operator.api.goals import Constraint, Objective
+
+
+@dataclass(frozen=True)
+class Goals:
+    """The objective that decides and the limits that a configuration has to keep."""
+
+    objective: Objective = Objective()
+    constraints: tuple[Constraint, ...] = ()
