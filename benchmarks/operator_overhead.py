@@ -47,6 +47,7 @@ def searching(name: str, pool: str, trials: int) -> Manifest:
             "strategy": "grid",
             "schemes": ["BF16", "W8A8-INT8", "W4A16"],
             "algorithms": ["rtn"],
+            "engineDefaults": False,
             "engine": {"max-num-seqs": list(range(1, trials + 1))},
         },
         output={"mode": "Manifest"},

@@ -54,6 +54,7 @@ def asking(url: str, trials: int) -> Manifest:
         "strategy": "agent",
         "schemes": ["BF16", "W8A8-INT8", "W4A16"],
         "algorithms": ["rtn"],
+        "engineDefaults": False,
         "engine": {"max-num-seqs": [64, 128]},
         "agent": agent,
     }

@@ -31,7 +31,7 @@ def tidy(place: Workplace) -> Iterator[None]:
 
 def small(name: str, **more: Any) -> Manifest:
     """Two trials on one pool; W8A8-INT8 wins."""
-    search = {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8"], "algorithms": ["rtn"]}
+    search = {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8"], "algorithms": ["rtn"], "engineDefaults": False}
     return tuning(name, pools=("full",), search=search, **more)
 
 
@@ -118,7 +118,12 @@ def test_another_workload_begins_with_the_earlier_winner_which_keeps_serving(pla
     place.in_phase("Succeeded", name="again")
     uid = place.api.get("deployment", "again-full")["metadata"]["uid"]
     workload = {"inputTokens": 64, "outputTokens": 32, "concurrency": [1, 8], "repeats": 3}
-    schemes = {"strategy": "grid", "schemes": ["BF16", "W4A16", "W8A8-INT8"], "algorithms": ["rtn"]}
+    schemes = {
+        "strategy": "grid",
+        "schemes": ["BF16", "W4A16", "W8A8-INT8"],
+        "algorithms": ["rtn"],
+        "engineDefaults": False,
+    }
     give_way(place, "again-full")
     place.api.apply(tuning("again", pools=("full",), workload=workload, search=schemes))
 

@@ -114,7 +114,7 @@ def place(
 
 
 def in_bucket(name: str, *schemes: str, pools: tuple[str, ...] = ("full",), **spec: Any) -> Manifest:
-    search = {"strategy": "grid", "schemes": ["BF16", *schemes], "algorithms": ["rtn"]}
+    search = {"strategy": "grid", "schemes": ["BF16", *schemes], "algorithms": ["rtn"], "engineDefaults": False}
     return tuning(name, pools, **{"model": {"uri": MODEL}, "artifacts": {"s3": STORE}, "search": search, **spec})
 
 
@@ -286,7 +286,8 @@ def degraded(place: Workplace, name: str) -> str:
 def test_credentials_that_cease_to_work_end_a_trial_and_say_why(place: Workplace, buckets: Buckets) -> None:
     """While one trial quantizes: its report is lost and nothing else of it; the next does not get its artifact."""
     write_checkpoint(place.folder / "models" / "model", SHAPES, config=CONFIG)
-    search = {"strategy": "grid", "schemes": ["W4A16"], "algorithms": ["rtn"], "engine": {"max-num-seqs": [64, 128]}}
+    search = {"strategy": "grid", "schemes": ["W4A16"], "algorithms": ["rtn"], "engineDefaults": False}
+    search["engine"] = {"max-num-seqs": [64, 128]}
     manifest = {"mode": "Manifest"}
     place.behaviour.told(hold=["quantize"])
     place.api.apply(in_bucket("later", model={"uri": "pvc://models/model"}, search=search, output=manifest))

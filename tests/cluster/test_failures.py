@@ -67,6 +67,7 @@ def searching(name: str, pool: str, scheme: str, **spec: Any) -> Manifest:
             "strategy": "grid",
             "schemes": [scheme],
             "algorithms": ["rtn"],
+            "engineDefaults": False,
             "engine": {"max-num-seqs": settings},
         },
         budget={"maxTrials": len(settings), "trialTimeout": "5m"},

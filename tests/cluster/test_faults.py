@@ -219,7 +219,12 @@ def test_a_tuning_created_again_at_once_begins_anew(place: Workplace) -> None:
 
 
 def test_trials_run_in_parallel_on_gpus_and_none_is_proposed_twice(place: Workplace) -> None:
-    search = {"strategy": "grid", "schemes": ["BF16", "FP8-DYNAMIC", "W4A16"], "algorithms": ["rtn"]}
+    search = {
+        "strategy": "grid",
+        "schemes": ["BF16", "FP8-DYNAMIC", "W4A16"],
+        "algorithms": ["rtn"],
+        "engineDefaults": False,
+    }
     manifest = tuning(pools=("l40s",), parallelTrials=2, search=search, output=MANIFEST)
     manifest["spec"]["nodePools"] = [{"name": "l40s", "nodeSelector": GPU_NODE, "gpusPerReplica": 1}]
     manifest["spec"]["search"]["engine"] = {"max-num-seqs": [64]}

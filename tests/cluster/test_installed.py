@@ -114,6 +114,7 @@ AGENT = {
     "strategy": "agent",
     "schemes": ["BF16", "W8A8-INT8", "W4A16"],
     "algorithms": ["rtn"],
+    "engineDefaults": False,
     # Nobody listens there: the fallback chooses. What counts is that the key is read.
     "agent": {
         "model": "openai/none",

@@ -133,7 +133,7 @@ def bench(
 def searching(*schemes: str, **spec: Any) -> Manifest:
     """A tuning whose windows are long enough for several scrapes."""
     workload = {"inputTokens": 32, "outputTokens": 32, "concurrency": [LEVEL], "repeats": 2, "durationSeconds": 5}
-    search = {"strategy": "grid", "schemes": ["BF16", *schemes], "algorithms": ["rtn"]}
+    search = {"strategy": "grid", "schemes": ["BF16", *schemes], "algorithms": ["rtn"], "engineDefaults": False}
     return tuning(pools=("full",), workload=workload, search=search, output={"mode": "Manifest"}, **spec)
 
 

@@ -114,7 +114,7 @@ def test_a_model_that_is_not_there_is_named_in_the_conditions(place: Workplace) 
 def test_a_trial_that_does_not_end_is_a_timeout_and_the_limit_is_that_of_its_start(place: Workplace) -> None:
     """The limit is shortened for one trial alone: by an edit while nothing runs, and one back while it runs."""
     endless = {scheme: {"measure": "hang"} for scheme in ("W8A8-INT8", "W4A16")}
-    search = {"strategy": "grid", "schemes": list(endless), "algorithms": ["rtn"]}
+    search = {"strategy": "grid", "schemes": list(endless), "algorithms": ["rtn"], "engineDefaults": False}
 
     def slow(**more: Any) -> Manifest:
         return tuning("slow", pools=("full",), output=MANIFEST, search=search, **more)

@@ -38,6 +38,7 @@ def tuning_file(folder: Path, model: Path, **spec: object) -> Path:
                 "strategy": "grid",
                 "schemes": [scheme.value for scheme in two_quantized_schemes()],
                 "algorithms": ["rtn"],
+                "engineDefaults": False,
                 "fixedEngine": {"enforce-eager": True},
             },
             "evaluation": {"samples": 2, "sequenceLength": 32},

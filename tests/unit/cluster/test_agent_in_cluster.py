@@ -30,7 +30,13 @@ def ask(operated: Operated, server: LLMServer, model: str = "openai/x", **agent:
     """The trials that were proposed, once a tuning of two trials with this agent has ended."""
     asked = {"model": model, "apiBase": server.url, "secretRef": {"name": "llm", "key": "token"}, **agent}
     asked = {name: value for name, value in asked.items() if value is not None}
-    search = {"strategy": "agent", "agent": asked, "schemes": ["BF16", "W8A8-INT8", "W4A16"], "algorithms": ["rtn"]}
+    search = {
+        "strategy": "agent",
+        "agent": asked,
+        "schemes": ["BF16", "W8A8-INT8", "W4A16"],
+        "algorithms": ["rtn"],
+        "engineDefaults": False,
+    }
     operated.submit(
         nodePools=[{"name": "full", "nodeSelector": {"pool": "full"}}],
         search=search,

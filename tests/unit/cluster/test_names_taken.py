@@ -36,7 +36,9 @@ def foreign(kind: Kind, name: str, owner: Manifest | None = None) -> Manifest:
 
 
 def test_two_tunings_whose_names_run_into_one_keep_their_trials_apart(operated: Operated) -> None:
-    spec: dict[str, Any] = {"search": {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8"], "algorithms": ["rtn"]}}
+    spec: dict[str, Any] = {
+        "search": {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8"], "algorithms": ["rtn"], "engineDefaults": False}
+    }
     pools = {"chat": ("llama", "chat-full"), "full": ("llama-chat", "full")}
     for tuning, pool in pools.values():
         operated.submit(tuning, nodePools=[{"name": pool, "nodeSelector": {"pool": "full"}}], **spec)

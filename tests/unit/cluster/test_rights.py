@@ -57,7 +57,9 @@ def test_the_operator_may_do_whatever_it_does() -> None:
     operated.cluster.endings["full", "W8A8-INT8"] = [reporting(FailureReason.METRICS_MISSING)]
     agent = {"model": "openai/x", "secretRef": {"name": "llm"}}
     schemes = ["BF16", "W8A8-INT8", "W4A16"]
-    operated.submit(search={"strategy": "grid", "agent": agent, "schemes": schemes, "algorithms": ["rtn"]})
+    operated.submit(
+        search={"strategy": "grid", "agent": agent, "schemes": schemes, "algorithms": ["rtn"], "engineDefaults": False}
+    )
     operated.run()
     calls = {(call.verb, call.kind) for call in operated.api.calls}
     assert {("delete", JOB), ("create", TRIAL), ("apply_status", TUNING), ("get", SECRET), ("get", SERVICE)} <= calls

@@ -34,7 +34,7 @@ from haqa_operator.hardware.node_labels import Node, pool_accelerator
 DENIED = 'admission webhook "policy.example" denied the request: image is not from the allowed registry'
 ONE_POOL: dict[str, Any] = {
     "nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}}],
-    "search": {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8"], "algorithms": ["rtn"]},
+    "search": {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8"], "algorithms": ["rtn"], "engineDefaults": False},
     "output": {"deployment": {"replicas": 3}},
 }
 

@@ -312,7 +312,7 @@ def test_a_finished_tuning_is_only_applied_again(operated: Operated) -> None:
 
 def test_nothing_of_an_earlier_winner_stays_in_the_deployment(operated: Operated) -> None:
     pools = [{"name": "full", "nodeSelector": {"pool": "full"}}]
-    search = {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8"], "algorithms": ["rtn"]}
+    search = {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8"], "algorithms": ["rtn"], "engineDefaults": False}
 
     def variables() -> set[str]:
         found = operated.cluster.api.get(DEPLOYMENT, "demo-full", NAMESPACE)

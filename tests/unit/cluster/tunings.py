@@ -33,7 +33,12 @@ def tuning_manifest(name: str = "demo", pools: tuple[str, ...] = POOLS, **spec: 
             "nodePools": [{"name": pool, "nodeSelector": {"pool": pool}} for pool in pools],
             "workload": {"inputTokens": 32, "outputTokens": 32, "concurrency": [1, 8], "repeats": 3},
             "constraints": [{"metric": "perplexity", "maxDegradationPercent": 5}],
-            "search": {"strategy": "grid", "schemes": ["BF16", "W8A8-INT8", "W4A16"], "algorithms": ["rtn"]},
+            "search": {
+                "strategy": "grid",
+                "schemes": ["BF16", "W8A8-INT8", "W4A16"],
+                "algorithms": ["rtn"],
+                "engineDefaults": False,
+            },
             "artifacts": {"pvc": "artifacts"},
             "budget": {"maxTrials": 5, "trialTimeout": "5m"},
             **spec,
