@@ -44,6 +44,8 @@ def earlier_answer(runs: Sequence[Sequence[Trial]], state: PoolState) -> Proposa
         won = next((trial for trial in run if trial.name == decision.winner), None)
         if won is None or won.configuration in tried or won.configuration not in state.space:
             continue
+        if won.configuration in state.taught_space.closed:
+            continue
         reasoning = f"The answer of an earlier run of this tuning ({won.name}), measured anew for what has changed."
         return Proposal(configuration=won.configuration, proposer=Proposer.EARLIER_RUN, reasoning=reasoning)
     return None

@@ -48,7 +48,8 @@ class Codes:
         values = tuple(tuple(value for _, value in codes[name]) for name in names)
         stacked = [columns[name] for name in names]
         rows = np.stack(stacked, axis=1) if stacked else np.zeros((len(candidates), 0), dtype=np.int32)
-        return cls(names, values, rows)
+        # Columns are what is worked with.
+        return cls(names, values, np.asfortranarray(rows))
 
     def row(self, configuration: Configuration) -> Ints:
         """The codes of any configuration."""

@@ -83,7 +83,8 @@ class PoolRun:
                 return self._measure(state, trial)
             case AskStrategy(number):
                 proposal = self.strategy.propose(
-                    self.space, observations_of(state.finished_trials, self.spec.objectives, self.spec.constraints)
+                    state.taught_space,
+                    observations_of(state.finished_trials, self.spec.objectives, self.spec.constraints),
                 )
                 if isinstance(proposal, Stop):
                     return replace(state, ended=proposal.sentence)
@@ -127,7 +128,7 @@ class PoolRun:
             env=dict(self.env),
             stopped=action.why,
             candidates=len(self.space.candidates),
-            exclusions=self.space.exclusions,
+            exclusions=state.taught_space.ruled_out,
             trials=state.trials,
             decision=action.decision,
             confirmation=confirmation or (state.confirmations[-1] if state.confirmations else None),

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from haqa_contract import FailureReason
 from haqa_operator.api import Proposal, Proposer, Trial, TuningSpec
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.results import Confirmation, Decision, Verdict
+from haqa_operator.search.lessons.teaching import taught
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.stopping import stop_reason
+from haqa_operator.search.stopping import StopCause, stop_reason
 
 HOPELESS_BASELINE = frozenset(
     {
@@ -66,6 +68,7 @@ class PoolState:
     """Everything that deciding depends on.
 
     Attributes:
+        space: As it was before any trial; `taught_space` is what strategies choose from.
         trials: Proposed trials by number, finished or not.
         started: When the first trial was proposed (Unix seconds), None before it.
         now: The time, passed in.
@@ -84,6 +87,11 @@ class PoolState:
     now: float = 0
     ended: str | None = None
     run: str = ""
+
+    @cached_property
+    def taught_space(self) -> SearchSpace:
+        """The space without what its trials rule out."""
+        return taught(self.space, self.trials, self.spec.constraints)
 
     @property
     def measured_baseline(self) -> Trial | None:
@@ -167,7 +175,8 @@ def _end_of_search(state: PoolState, baseline: Trial) -> str | None:
     if state.ended is not None:
         return state.ended
     tried = {trial.configuration for trial in state.trials}
-    left = sum(1 for _ in state.space.open(tried))
+    space = state.taught_space
+    left = int(space.open_mask(tried).sum())
     stop = stop_reason(
         budget=state.spec.budget,
         search=state.spec.search,
@@ -178,8 +187,11 @@ def _end_of_search(state: PoolState, baseline: Trial) -> str | None:
         candidates_left=left,
         now=state.now,
         started=state.started,
-        bound=state.space.best_left(tried),
+        bound=space.best_left(tried),
     )
+    if stop is not None and stop.cause is StopCause.EXHAUSTED and space.lessons:
+        ruled_out = sum(lesson.configurations for lesson in space.lessons)
+        return f"{stop.sentence}, or is ruled out by what trials have shown ({ruled_out} are)"
     return stop.sentence if stop else None
 
 

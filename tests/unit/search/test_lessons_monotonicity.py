@@ -41,11 +41,11 @@ def closed(space: SearchSpace, *names: str) -> set[tuple[Scalar | None, ...]]:
 def test_more_load_never_repairs_a_latency_limit() -> None:
     trial = make_trial(1).tried("W4A16", batch_size=32, tp=1).throughput(9).metric("itl.p95", 80)
     space = after(LOADS, trial, limits=(LATENCY,))
-    assert closed(space, "scheme", "tp", "batch-size") == {("W4A16", 1, 32), ("W4A16", 1, 64)}
+    assert closed(space, "scheme", "tp", "batch-size") == {("W4A16", 1, 64)}
     (lesson,) = space.lessons
     assert lesson.parameters == {"scheme": "W4A16", "algorithm": "rtn", "tp": 1, "batch-size": "32 or 64"}
     assert lesson.configurations == 1
-    assert lesson.reason.startswith("trial 1 has itl.p95 is 80 ms, above the limit of 50 ms")
+    assert lesson.reason.startswith("trial 1, with no more load: itl.p95 is 80 ms, above the limit of 50 ms")
 
 
 @pytest.mark.parametrize("trial", [
@@ -66,7 +66,7 @@ def test_more_load_fewer_accelerators_and_wider_weights_never_repair_an_oom() ->
     space = after(LOADS, make_trial(1).tried("W4A16", batch_size=32, tp=2).failed(OOM))
     assert closed(space, "scheme", "tp", "batch-size") == {
         (scheme, tp, load) for scheme in ("W4A16", "W8A16") for tp in (1, 2) for load in (32, 64)
-    }
+    } - {("W4A16", 2, 32)}
 
 
 ENGINE = {"max_num_seqs": 64, "gpu_memory_utilization": 0.9, "kv_cache_dtype": "fp8", "x": "a"}
@@ -137,7 +137,7 @@ def test_what_computes_the_same_numbers_misses_the_same_accuracy_limit(ended_ear
     if ended_early:
         trial = trial.failed(FailureReason.ACCURACY_GATE, "perplexity is 12, above its limit 10.5")
     space = after(NUMBERS, trial, limits=(ACCURACY,))
-    assert set(space.closed) == {Configuration.of("W4A16", "rtn"), Configuration.of("W4A16", "rtn", max_num_seqs=8)}
+    assert set(space.closed) == {Configuration.of("W4A16", "rtn", max_num_seqs=8)}
     assert "perplexity is 12" in space.lessons[0].reason
 
 

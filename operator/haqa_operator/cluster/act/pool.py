@@ -182,14 +182,17 @@ class PoolReconciler:
         return self._with_answer(state)
 
     def _with_answer(self, state: PoolState) -> PoolState:
-        """The state with the strategy's answer, if one has come; its trial is made at once, unless suspended."""
+        """The state with the strategy's answer, if one has come; its trial is made at once, unless suspended.
+
+        What another trial has ruled out in the meantime is not tried: the strategy is asked again.
+        """
         number = state.next_number
         answer = None if state.spec.suspend else self._proposals.answer(number)
         if answer is None:
             return state
         if isinstance(answer, Stop):
             state = replace(state, ended=answer.sentence)
-        else:
+        elif answer.configuration not in state.taught_space.closed:
             state = self._create(state, new_trial(state, number, answer))
         self._proposals.used(number)
         return state

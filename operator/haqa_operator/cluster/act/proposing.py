@@ -70,7 +70,7 @@ class ProposalSource:
         agent = setup.spec.search.agent
         credentials = SecretCredentials(agent_key(self.api, agent, self.context.snapshot.namespace))
         strategy, _ = setup.strategy(credentials, lambda *_: None)
-        space = state.space.closing(dict.fromkeys(running, "is being measured"))
+        space = state.taught_space.closing(dict.fromkeys(running, "is being measured"))
         seen = observations_of(state.finished_trials, setup.spec.objectives, setup.spec.constraints)
         self.background.ask(self._request(number), lambda: strategy.propose(space, seen), self.requeue)
 

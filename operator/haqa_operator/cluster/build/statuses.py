@@ -116,7 +116,7 @@ def pool_status(view: PoolView, now: float) -> PoolStatus:
         hardware=view.hardware,
         message=message,
         candidates=len(state.space.candidates),
-        skipped=tuple(_skipped(exclusion) for exclusion in state.space.exclusions[:50]),
+        skipped=tuple(_skipped(exclusion) for exclusion in state.taught_space.ruled_out[:50]),
         baseline=state.baseline.name if state.baseline else None,
         best=_best(provisional, done),
         pareto=provisional.pareto,

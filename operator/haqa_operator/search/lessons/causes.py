@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from haqa_contract import FailureReason
 from haqa_operator.api.trial import Trial
@@ -141,13 +142,10 @@ class Cause:
     key: str = ""
     silent: bool = False
 
-
-def stage_passed(trial: Trial) -> Stage:
-    """The last stage that a finished trial has passed."""
-    if trial.succeeded:
-        return Stage.PASSED
-    stage = cause_of(trial).stage
-    return Stage(max(stage - 1, Stage.NONE))
+    @property
+    def passed(self) -> Stage:
+        """The last stage that the trial got past."""
+        return Stage(max(self.stage - 1, Stage.NONE))
 
 
 def cause_of(trial: Trial, parameters: Iterable[str] = ()) -> Cause:
@@ -168,8 +166,7 @@ def cause_of(trial: Trial, parameters: Iterable[str] = ()) -> Cause:
         return Cause(Stage.QUANTIZE if _QUANTIZING.search(message) else Stage.NONE, teaches=False)
     of_engine = reason is FailureReason.ENGINE_LOAD_FAILED
     of_quantizing = stage is Stage.QUANTIZE
-    blames_nothing = _SURROUNDINGS.search(message) is not None
-    if not failure.of_configuration and (blames_nothing or not (of_engine or of_quantizing)):
+    if not failure.of_configuration and (_blames_nothing(message) or not (of_engine or of_quantizing)):
         return Cause(stage, teaches=False)
     at_fault = () if of_quantizing else _at_fault(trial, message, tuple(parameters))
     return Cause(stage, True, at_fault, f"{reason.value}: {_likeness(message)}", _SILENT.search(message) is not None)
@@ -181,6 +178,11 @@ def named_in(message: str, parameters: Iterable[str]) -> tuple[str, ...]:
     return tuple(
         name for name in parameters if re.search(_WORD.format(re.escape(name.replace("_", "-").lower())), words)
     )
+
+
+@lru_cache(1024)
+def _blames_nothing(message: str) -> bool:
+    return _SURROUNDINGS.search(message) is not None
 
 
 def _at_fault(trial: Trial, message: str, parameters: tuple[str, ...]) -> tuple[str, ...]:

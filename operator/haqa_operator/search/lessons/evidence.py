@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from haqa_operator.api.trial import Trial
 from haqa_operator.search.codes import Codes, Ints, Mask
-from haqa_operator.search.lessons.causes import Cause, Stage, cause_of, stage_passed
+from haqa_operator.search.lessons.causes import Cause, Stage, cause_of
 from haqa_operator.search.space import SearchSpace
 
 
@@ -47,22 +47,34 @@ class Evidence:
         return tuple(trial for trial in self.trials if trial.status.phase.finished)
 
     @cached_property
+    def causes(self) -> Mapping[str, Cause]:
+        """Name of a failed trial -> what it says."""
+        return {trial.name: cause_of(trial, self.codes.names) for trial in self.finished if not trial.succeeded}
+
+    @cached_property
     def failed(self) -> tuple[Failed, ...]:
-        found = ((trial, cause_of(trial, self.codes.names)) for trial in self.finished if not trial.succeeded)
+        found = ((trial, self.causes[trial.name]) for trial in self.finished if trial.name in self.causes)
         return tuple(Failed(trial, self.row(trial), cause) for trial, cause in found if cause.teaches)
 
     def row(self, trial: Trial) -> Ints:
         position = self.position(trial)
         return self.codes.row(trial.configuration) if position is None else np.asarray(self.codes.rows[position])
 
+    def alike(self, trial: Trial, columns: Sequence[int]) -> Ints:
+        """Positions of the candidates that have what the trial has in these columns."""
+        position = self.position(trial)
+        if position is not None:
+            return self.codes.alike(position, columns)
+        row, chosen = self.row(trial), list(columns)
+        return np.flatnonzero((self.codes.rows[:, chosen] == row[chosen]).all(axis=1)).astype(np.int32)
+
     def position(self, trial: Trial) -> int | None:
         """Of the trial's configuration among the candidates; the baseline has none."""
-        return self.space.index.positions.get(trial.configuration)
+        return self._positions[trial.name]
 
     def passed(self, stage: Stage) -> Ints:
         """Rows of the trials that got past a stage, trials x columns."""
-        rows = [row for row, reached in self._reached if reached >= stage]
-        return np.stack(rows) if rows else np.zeros((0, len(self.codes.names)), dtype=np.int32)
+        return np.asarray(self._rows[self._reached >= stage])
 
     @cached_property
     def untried(self) -> Mask:
@@ -83,5 +95,15 @@ class Evidence:
         return tuple(i for i in range(len(baseline)) if len(rows) and (rows[:, i] != baseline[i]).any())
 
     @cached_property
-    def _reached(self) -> tuple[tuple[Ints, Stage], ...]:
-        return tuple((self.row(trial), stage_passed(trial)) for trial in self.finished)
+    def _positions(self) -> Mapping[str, int | None]:
+        return {trial.name: self.space.index.positions.get(trial.configuration) for trial in self.trials}
+
+    @cached_property
+    def _rows(self) -> Ints:
+        rows = [self.row(trial) for trial in self.finished]
+        return np.stack(rows) if rows else np.zeros((0, len(self.codes.names)), dtype=np.int32)
+
+    @cached_property
+    def _reached(self) -> Ints:
+        passed = (Stage.PASSED if trial.succeeded else self.causes[trial.name].passed for trial in self.finished)
+        return np.fromiter(passed, dtype=np.int32, count=len(self.finished))

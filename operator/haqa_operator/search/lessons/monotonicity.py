@@ -8,147 +8,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-
-import numpy as np
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from haqa_contract import FailureReason, Scalar
 from haqa_operator.api.goals import Constraint
 from haqa_operator.api.metrics import LATENCIES, is_accuracy
 from haqa_operator.api.trial import Trial
 from haqa_operator.decision.constraints import Finding, find_baseline, judge_trial
-from haqa_operator.search.codes import Ints
-from haqa_operator.search.lessons.causes import Stage, cause_of
+from haqa_operator.search.codes import Ints, Mask
+from haqa_operator.search.lessons.causes import Stage
 from haqa_operator.search.lessons.effects import FREE_OF_MEMORY, FREE_OF_NUMBERS, Shortage, need, shortage
 from haqa_operator.search.lessons.evidence import Evidence
-from haqa_operator.search.lessons.lesson import Lesson, failure_text, shown
+from haqa_operator.search.lessons.lesson import Lesson, failure_text
+from haqa_operator.search.lessons.orders import Order, of_values
 
 _ARTIFACT = ("scheme", "algorithm", "group-size")
+_OTHERS_MEMORY = "stop what else runs on it"
+"""Of an EngineOOM that is another process's doing."""
 
 
-def implied(evidence: Evidence, constraints: Sequence[Constraint]) -> Iterator[Lesson]:
-    """Lessons of every trial for itself."""
-    baseline = find_baseline(evidence.finished)
-    for trial in evidence.finished:
-        findings = [f for f in judge_trial(constraints, trial, baseline) if not f.met and f.achieved]
-        yield from _of_latency(evidence, trial, findings)
-        yield from _of_accuracy(evidence, trial, findings)
-        if trial.status.failure is not None:
-            yield from _of_failure(evidence, trial, trial.status.failure.reason, trial.status.failure.message)
+class Implications:
+    """Lessons of every trial for itself.
 
+    Args:
+        news: For each candidate, whether it is worth a lesson; whoever takes the lessons keeps it up to date, so that
+            no sentence is made for what is closed already.
+    """
 
-def _of_latency(evidence: Evidence, trial: Trial, findings: Sequence[Finding]) -> Iterator[Lesson]:
-    """A limit that is broken by less than the noise says nothing: a little more load might meet it by chance."""
-    broken = [
-        f for f in findings if f.constraint.key.metric in LATENCIES and f.constraint.min is None and not f.marginal
-    ]
-    if broken and evidence.space.load_parameters:
-        yield from _more_load(evidence, trial, f"has {broken[0].sentence}")
+    def __init__(self, evidence: Evidence, constraints: Sequence[Constraint], news: Mask) -> None:
+        self._evidence = evidence
+        self._of_latency = [c for c in constraints if c.key.metric in LATENCIES and c.min is None]
+        self._of_accuracy = [c for c in constraints if is_accuracy(c.metric)]
+        self._baseline = find_baseline(evidence.finished)
+        self._news = news
+        self._memory = {short_of: self._memory_order(short_of) for short_of in Shortage}
 
+    def lessons(self) -> Iterator[Lesson]:
+        for trial in self._evidence.finished:
+            yield from self._latency(trial)
+            yield from self._accuracy(trial)
+            yield from self._failure(trial)
 
-def _of_accuracy(evidence: Evidence, trial: Trial, findings: Sequence[Finding]) -> Iterator[Lesson]:
-    broken = [f for f in findings if is_accuracy(f.constraint.metric)]
-    if broken:
-        free = FREE_OF_NUMBERS | evidence.space.load_parameters | evidence.space.accelerator_parameters
-        sentence = f"trial {trial.number} computes the same numbers, and its {broken[0].sentence}"
-        yield from _alike(evidence, trial, _columns(evidence, lambda name: name not in free), sentence)
+    def _latency(self, trial: Trial) -> Iterator[Lesson]:
+        """A limit that is broken by less than the noise says nothing: a little more load might meet it by chance."""
+        if trial.succeeded and self._evidence.space.load_parameters and self._of_latency:
+            closes = self._load.no_less(trial, self._news)
+            broken = self._broken(self._of_latency, trial, closes)
+            clearly = next((finding for finding in broken if not finding.marginal), None)
+            if clearly is not None:
+                yield self._more_load(trial, closes, clearly.sentence)
 
+    def _accuracy(self, trial: Trial) -> Iterator[Lesson]:
+        if self._of_accuracy:
+            closes = self._alike(trial, self._numbers)
+            for finding in self._broken(self._of_accuracy, trial, closes)[:1]:
+                sentence = f"trial {trial.number} computes the same numbers, and its {finding.sentence}"
+                yield Lesson(of_values(self._evidence, trial, self._numbers), sentence, trial.number, closes)
 
-def _of_failure(evidence: Evidence, trial: Trial, reason: FailureReason, message: str) -> Iterator[Lesson]:
-    cause = cause_of(trial)
-    ended = f"ended with {failure_text(trial)}"
-    if cause.stage is Stage.QUANTIZE and (cause.teaches or reason is FailureReason.TIMEOUT):
-        sentence = f"the same artifact is needed as in trial {trial.number}, which {ended}"
-        yield from _alike(evidence, trial, _columns(evidence, lambda name: name in _ARTIFACT), sentence)
-    elif reason is FailureReason.ENGINE_OOM and not _disturbed(message):
-        yield from _out_of_memory(evidence, trial, shortage(message), ended)
-    elif evidence.space.load_parameters and not reason.transient:
-        yield from _more_load(evidence, trial, ended)
+    def _failure(self, trial: Trial) -> Iterator[Lesson]:
+        failure = trial.status.failure
+        if failure is None:
+            return
+        cause, memory = self._evidence.causes[trial.name], failure.reason is FailureReason.ENGINE_OOM
+        if cause.stage is Stage.QUANTIZE and (cause.teaches or failure.reason is FailureReason.TIMEOUT):
+            if len(closes := self._alike(trial, self._artifact)):
+                sentence = f"it needs the artifact of trial {trial.number}, which ended with {failure_text(trial)}"
+                yield Lesson(of_values(self._evidence, trial, self._artifact), sentence, trial.number, closes)
+        elif memory and _OTHERS_MEMORY not in failure.message:
+            order = self._memory[shortage(failure.message)]
+            if len(closes := order.no_less(trial, self._news)):
+                sentence = f"it takes no less memory than trial {trial.number}, which ended with {failure_text(trial)}"
+                yield Lesson(order.parameters(trial), sentence, trial.number, closes)
+        elif not memory and not failure.reason.transient and self._evidence.space.load_parameters:
+            closes = self._load.no_less(trial, self._news)
+            yield from [self._more_load(trial, closes, failure_text(trial))] if len(closes) else []
 
+    def _more_load(self, trial: Trial, closes: Ints, what: str) -> Lesson:
+        sentence = f"trial {trial.number}, with no more load: {what}"
+        return Lesson(self._load.parameters(trial), sentence, trial.number, closes)
 
-def _disturbed(message: str) -> bool:
-    """Something else had taken the memory."""
-    return "stop what else runs on it" in message
+    def _broken(self, constraints: Sequence[Constraint], trial: Trial, closes: Ints) -> list[Finding]:
+        """Findings that were judged and are not met; none where nothing would be learnt from them."""
+        if not len(closes):
+            return []
+        return [f for f in judge_trial(constraints, trial, self._baseline) if not f.met and f.achieved]
 
+    def _alike(self, trial: Trial, columns: Sequence[int]) -> Ints:
+        closes = self._evidence.alike(trial, columns)
+        return closes[self._news[closes]]
 
-def _more_load(evidence: Evidence, trial: Trial, what: str) -> Iterator[Lesson]:
-    load = evidence.space.load_parameters
-    sentence = f"trial {trial.number} {what}, and this has at least its load"
-    yield from _no_less(
-        evidence, trial, lambda name, value: _number(value) if name in load else None, frozenset(), sentence
-    )
+    @cached_property
+    def _load(self) -> Order:
+        load = self._evidence.space.load_parameters
+        return Order(self._evidence, lambda name, value: _number(value) if name in load else None)
 
+    def _memory_order(self, short_of: Shortage) -> Order:
+        load, accelerators = self._evidence.space.load_parameters, self._evidence.space.accelerator_parameters
 
-def _out_of_memory(evidence: Evidence, trial: Trial, short_of: Shortage, ended: str) -> Iterator[Lesson]:
-    load, accelerators = evidence.space.load_parameters, evidence.space.accelerator_parameters
+        def takes(name: str, value: Scalar | None) -> float | None:
+            if name in load | accelerators:
+                amount = _number(value)
+                return amount if amount is None or name in load else -amount
+            return need(name, value, short_of)
 
-    def takes(name: str, value: Scalar | None) -> float | None:
-        if name in load:
-            return _number(value)
-        if name in accelerators:
-            fewer = _number(value)
-            return None if fewer is None else -fewer
-        return need(name, value, short_of)
+        return Order(self._evidence, takes, FREE_OF_MEMORY)
 
-    sentence = f"trial {trial.number} {ended}, and this takes no less memory"
-    yield from _no_less(evidence, trial, takes, FREE_OF_MEMORY, sentence)
+    @cached_property
+    def _numbers(self) -> list[int]:
+        """Columns that decide which numbers are computed."""
+        space = self._evidence.space
+        free = FREE_OF_NUMBERS | space.load_parameters | space.accelerator_parameters
+        return [column for column, name in enumerate(self._evidence.codes.names) if name not in free]
+
+    @cached_property
+    def _artifact(self) -> list[int]:
+        return [column for column, name in enumerate(self._evidence.codes.names) if name in _ARTIFACT]
 
 
 def _number(value: Scalar | None) -> float | None:
     return None if value is None or isinstance(value, (bool, str)) else value
-
-
-def _columns(evidence: Evidence, wanted: Callable[[str], bool]) -> list[int]:
-    return [column for column, name in enumerate(evidence.codes.names) if wanted(name)]
-
-
-def _alike(evidence: Evidence, trial: Trial, columns: Sequence[int], sentence: str) -> Iterator[Lesson]:
-    """All candidates that have what the trial has in these columns."""
-    codes, row = evidence.codes, evidence.row(trial)
-    closes = _same(evidence, trial, columns)
-    if len(closes):
-        parameters = {codes.names[c]: codes.values[c][row[c]] for c in columns}
-        yield Lesson({n: v for n, v in parameters.items() if v is not None}, sentence, trial.number, closes)
-
-
-def _same(evidence: Evidence, trial: Trial, columns: Sequence[int]) -> Ints:
-    """Positions of the candidates that have what the trial has in these columns."""
-    position = evidence.position(trial)
-    if position is not None:
-        return evidence.codes.alike(position, columns)
-    row, chosen = evidence.row(trial), list(columns)
-    return np.flatnonzero((evidence.codes.rows[:, chosen] == row[chosen]).all(axis=1)).astype(np.int32)
-
-
-Need = Callable[[str, "Scalar | None"], "float | None"]
-"""A parameter's value -> how much of something it takes; None where the value has no place in an order."""
-
-
-def _no_less(evidence: Evidence, trial: Trial, takes: Need, free: frozenset[str], sentence: str) -> Iterator[Lesson]:
-    """Candidates that take no less than the trial in any parameter, and are the same where there is no order.
-
-    Args:
-        free: Parameters that may differ in any way.
-    """
-    codes, row = evidence.codes, evidence.row(trial)
-    needs = {
-        name: [takes(name, value) for value in values] for name, values in zip(codes.names, codes.values, strict=True)
-    }
-    ordered = {name for name, each in needs.items() if any(need is not None for need in each)} - free
-    closes = _same(evidence, trial, _columns(evidence, lambda name: name not in ordered | free))
-    own = trial.configuration.parameters
-    parameters = {name: value for name, value in own.items() if name in codes.names and name not in ordered | free}
-    for name in sorted(ordered):
-        column = codes.names.index(name)
-        mine = takes(name, own.get(name))
-        more = np.array([need is not None and mine is not None and need > mine for need in needs[name]])
-        no_less = more | (np.arange(len(more)) == row[column])
-        fine = no_less[codes.rows[closes, column]]
-        if name == "group-size":
-            # Wider weights take more whatever their groups; of the same width, smaller groups have more scales.
-            fine |= codes.rows[closes, codes.names.index("scheme")] != row[codes.names.index("scheme")]
-        closes = closes[fine]
-        if not no_less.all():
-            parameters[name] = " or ".join(str(shown(codes.values[column][code])) for code in np.flatnonzero(no_less))
-    if len(closes):
-        yield Lesson(parameters, sentence, trial.number, closes)

@@ -15,11 +15,11 @@ from haqa_operator.api.goals import Constraint
 from haqa_operator.api.trial import Trial
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.search.candidate_index import Closed
-from haqa_operator.search.codes import Ints, Mask
+from haqa_operator.search.codes import Mask
 from haqa_operator.search.lessons.attribution import attributed
 from haqa_operator.search.lessons.evidence import Evidence
 from haqa_operator.search.lessons.lesson import Lesson
-from haqa_operator.search.lessons.monotonicity import implied
+from haqa_operator.search.lessons.monotonicity import Implications
 from haqa_operator.search.space import SearchSpace
 
 
@@ -34,64 +34,73 @@ def taught(space: SearchSpace, trials: Sequence[Trial], constraints: Sequence[Co
     evidence = Evidence.of(space, trials)
     if all(trial.succeeded for trial in evidence.finished) and not constraints:
         return space
-    lessons = [*attributed(evidence), *implied(evidence, constraints)]
-    if not lessons:
-        return space
-    sure = [lesson for lesson in lessons if not lesson.doubtful]
-    shut = space.shut.mask
-    for lesson in sure:
-        shut[lesson.closes] = True
-    doubts = [lesson for lesson in lessons if lesson.doubtful]
-    kept = np.zeros(len(shut), dtype=np.bool_)
-    left = [_left_open(evidence, lesson, shut, kept) for lesson in doubts]
-    return _closed(
-        space, evidence, [*zip(sure, [None] * len(sure), strict=True), *zip(doubts, left, strict=True)], kept
-    )
+    attributions = list(attributed(evidence))
+    join = _Joined(space, evidence)
+    for lesson in attributions:
+        if not lesson.doubtful:
+            join.close(lesson)
+    for lesson in Implications(evidence, constraints, join.news).lessons():
+        join.close(lesson)
+    doubts = [lesson for lesson in attributions if lesson.doubtful]
+    left = [_left_open(evidence, lesson, join.news) for lesson in doubts]
+    join.news[[position for position in left if position is not None]] = False
+    for lesson, position in zip(doubts, left, strict=True):
+        join.close(lesson, position)
+    return replace(space, closed=join.closed, lessons=(*space.lessons, *join.told)) if join.told else space
 
 
-def _left_open(evidence: Evidence, lesson: Lesson, shut: Mask, kept: Mask) -> int | None:
+class _Joined:
+    """Lessons as they are learnt, each with what it adds to those before it.
+
+    Attributes:
+        news: For each candidate, whether it may be closed yet: open, and not tried.
+        told: What each lesson adds.
+    """
+
+    def __init__(self, space: SearchSpace, evidence: Evidence) -> None:
+        self.news = space.open_mask(()) & evidence.untried
+        self.told: list[Exclusion] = []
+        self._space = space
+        self._why = space.shut.why.copy()
+        self._sentences = list(space.shut.sentences)
+
+    def close(self, lesson: Lesson, left: int | None = None) -> None:
+        """Closes what is new in it.
+
+        Args:
+            left: Position of the candidate that would settle a doubt.
+        """
+        closes = lesson.closes[self.news[lesson.closes]]
+        if not len(closes):
+            return
+        sentence = lesson.sentence
+        if left is not None:
+            sentence += f"; {self._space.candidates[left].describe()} is left to show whether that is so"
+        self._why[closes] = len(self._sentences)
+        self._sentences.append(sentence)
+        self.news[closes] = False
+        parameters = dict(lesson.parameters)
+        self.told.append(
+            Exclusion(parameters=parameters, reason=sentence, configurations=len(closes), trial=lesson.trial)
+        )
+
+    @property
+    def closed(self) -> Closed:
+        return Closed(self._space.index, self._why, tuple(self._sentences))
+
+
+def _left_open(evidence: Evidence, lesson: Lesson, able: Mask) -> int | None:
     """The candidate that settles a doubt: as unlike the failed trial as there is one in all else that may be at fault.
 
     None where a trial of one is running, or nothing is left to try.
     """
     codes = evidence.codes
-    if any(_is_about(lesson, evidence, row) for row in evidence.running):
+    if any((codes.rows[lesson.closes] == row).all(axis=1).any() for row in evidence.running):
         return None
-    able = lesson.closes[(~shut & evidence.untried)[lesson.closes]]
-    if not len(able):
+    closes = lesson.closes[able[lesson.closes]]
+    if not len(closes):
         return None
-    unlike = sum((codes.rows[able, column] != code).astype(np.int32) for column, code in lesson.unlike)
-    # One that settles another doubt already is as good as any.
-    score = unlike * 2 + kept[able]
-    chosen = int(able[int(np.argmax(score))])
-    kept[chosen] = True
-    return chosen
-
-
-def _is_about(lesson: Lesson, evidence: Evidence, row: Ints) -> bool:
-    return bool((evidence.codes.rows[lesson.closes] == row).all(axis=1).any())
-
-
-def _closed(
-    space: SearchSpace, evidence: Evidence, lessons: Sequence[tuple[Lesson, int | None]], kept: Mask
-) -> SearchSpace:
-    why = space.shut.why.copy()
-    sentences = list(space.shut.sentences)
-    told: list[Exclusion] = []
-    for lesson, left in lessons:
-        closes = lesson.closes[why[lesson.closes] < 0]
-        if lesson.doubtful:
-            closes = closes[~kept[closes]]
-        news = int(evidence.untried[closes].sum())
-        if not news:
-            continue
-        sentence = lesson.sentence
-        if left is not None:
-            sentence += f"; {space.candidates[left].describe()} is left to show whether that is so"
-        why[closes] = len(sentences)
-        sentences.append(sentence)
-        told.append(
-            Exclusion(parameters=dict(lesson.parameters), reason=sentence, configurations=news, trial=lesson.trial)
-        )
-    closed = Closed(space.index, why, tuple(sentences))
-    return replace(space, closed=closed, lessons=(*space.lessons, *told))
+    unlike = np.zeros(len(closes), dtype=np.int32)
+    for column, code in lesson.unlike:
+        unlike += codes.rows[closes, column] != code
+    return int(closes[int(np.argmax(unlike))])
