@@ -33,11 +33,16 @@ _OUTCOME_STYLES = {
 }
 _MOST_FIGURES = 3
 """Columns of figures that fit beside the configuration on a terminal of 80 characters."""
+_MOST_LESSONS = 8
+"""Lines of what was ruled out: the HTML report has all of it."""
 
 
 def summary(report: TuningReport) -> RenderableType:
-    """What `haqa tune` and `haqa report` end with: for every pool the answer, then its trials."""
-    return Group(*(Group(answer_view(report, result), trials_table(report, result)) for result in report.pools))
+    """What `haqa tune` and `haqa report` end with: for every pool the answer, its trials, and what they ruled out."""
+    parts = (
+        (answer_view(report, result), trials_table(report, result), *_ruled_out(result)) for result in report.pools
+    )
+    return Group(*(Group(*of_pool) for of_pool in parts))
 
 
 def answer_view(report: TuningReport, result: PoolResult) -> RenderableType:
@@ -74,6 +79,25 @@ def trials_table(report: TuningReport, result: PoolResult) -> Table:
             _outcome(row),
         )
     return table
+
+
+def _ruled_out(result: PoolResult) -> Iterator[Table]:
+    """What trials have shown not to be worth another one; what was known beforehand is in the HTML report alone."""
+    lessons = [exclusion for exclusion in result.exclusions if exclusion.trial is not None]
+    if not lessons:
+        return
+    table = Table(title=_text("Ruled out on the way"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("#", justify="right")
+    table.add_column("configurations with", overflow="fold", min_width=16)
+    table.add_column("why", overflow="fold", min_width=24)
+    table.add_column("how many", justify="right")
+    for lesson in lessons[:_MOST_LESSONS]:
+        common = ", ".join(f"{name}={value}" for name, value in lesson.parameters.items())
+        table.add_row(str(lesson.trial), _text(common), _text(lesson.reason), str(lesson.configurations))
+    if len(lessons) > _MOST_LESSONS:
+        rest = lessons[_MOST_LESSONS:]
+        table.add_row("", _text(f"{len(rest)} more"), "", str(sum(lesson.configurations for lesson in rest)))
+    yield table
 
 
 def trial_details(report: TuningReport, trial: Trial, folder: str | None = None) -> RenderableType:

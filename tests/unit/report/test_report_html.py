@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from tests import sample_results
 
+from haqa_operator.decision.results import Exclusion
 from haqa_operator.report.html import render_html
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "source", "col", "wbr", "base"}
@@ -171,3 +172,13 @@ def test_a_pool_without_a_winner_stands_beside_one_that_has_one() -> None:
     page = Page(render_html(sample_results.one_of_two_pools()))
     overview = "".join(page.text).partition("All pools")[2]
     assert "none" in overview.partition("avx2")[2]
+
+
+def test_what_a_trial_has_ruled_out_leads_to_that_trial() -> None:
+    report = sample_results.winner()
+    lesson = Exclusion(parameters={"scheme": "W4A16"}, reason="trial 5 ended with EngineOOM", trial=5)
+    pool = report.pools[0].model_copy(update={"exclusions": (lesson, *report.pools[0].exclusions)})
+    page = Page(render_html(report.model_copy(update={"pools": (pool,)})))
+    assert any(link["href"].endswith("-trial-5") for link in page.all("a"))
+    assert page.says("trial 5 ended with EngineOOM")
+    assert page.says("beforehand")

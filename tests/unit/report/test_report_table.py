@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console, RenderableType
 from tests import sample_results
 
+from haqa_operator.decision.results import Exclusion
 from haqa_operator.report.html import render_html
 from haqa_operator.report.table import summary, trial_details
 
@@ -61,3 +62,29 @@ def test_text_from_outside_cannot_steer_the_terminal_or_use_its_markup() -> None
     text = printed(summary(report)) + printed(trial_details(report, report.pools[0].trials[1]))
     assert "\x1b" not in text
     assert "[red]not markup[/red]" in text
+
+
+def _with_lessons(count: int) -> RenderableType:
+    report = sample_results.winner()
+    lessons = [
+        Exclusion(parameters={"scheme": f"S{n}"}, reason="trial 5 ended with EngineOOM", configurations=3, trial=5)
+        for n in range(count)
+    ]
+    known = Exclusion(parameters={"scheme": "FP8-DYNAMIC"}, reason="this CPU has no FP8")
+    pool = report.pools[0].model_copy(update={"exclusions": (*lessons, known)})
+    return summary(report.model_copy(update={"pools": (pool,)}))
+
+
+def test_what_trials_have_ruled_out_is_told_and_what_was_known_before_them_is_not() -> None:
+    text = printed(_with_lessons(1))
+    assert text.index("Trials of pool") < text.index("Ruled out on the way") < text.index("scheme=S0")
+    assert "this CPU has no FP8" not in text
+    assert "Ruled out" not in printed(_with_lessons(0))
+
+
+def test_of_many_lessons_the_rest_is_counted() -> None:
+    text = printed(_with_lessons(10), width=80)
+    assert "scheme=S7" in text
+    assert "scheme=S8" not in text
+    assert "2 more" in text
+    assert max(map(len, text.splitlines())) <= 80

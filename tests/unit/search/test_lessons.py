@@ -239,3 +239,24 @@ def test_lessons_do_not_depend_on_the_order_of_looking() -> None:
         make_trial(2).tried("W8A8-INT8").throughput(1).obj(),
     ]
     assert taught(DEMO, trials, []).lessons == taught(DEMO, trials[::-1], []).lessons
+
+
+def test_two_that_were_tried_side_by_side_leave_open_what_would_tell_them_apart() -> None:
+    space = space_of(
+        *(Configuration.of(s, "rtn", x=x, y=y) for s in ("W8A8-INT8", "W8A16") for x in "ab" for y in "ab")
+    )
+    trials = [
+        make_trial(1).tried("W8A8-INT8", x="a", y="a").failed(LOAD, NO_ANSWER),
+        make_trial(2).tried("W8A8-INT8", x="a", y="b").failed(LOAD, NO_ANSWER),
+    ]
+    open_ = [c for c in left(after(space, *trials), *trials) if c.scheme.value == "W8A8-INT8"]
+    assert [c.settings["x"] for c in open_] == ["b"], "the scheme or x=a"
+
+
+def test_two_that_cannot_be_told_apart_are_closed_together() -> None:
+    space = space_of(*(Configuration.of("W8A8-INT8", "rtn", x="a", y=y) for y in "abc"), Configuration.of(x="b"))
+    trials = [
+        make_trial(1).tried("W8A8-INT8", x="a", y="a").failed(LOAD, NO_ANSWER),
+        make_trial(2).tried("W8A8-INT8", x="a", y="b").failed(LOAD, NO_ANSWER),
+    ]
+    assert left(after(space, *trials), *trials) == [Configuration.of(x="b")]
