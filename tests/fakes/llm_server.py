@@ -51,9 +51,7 @@ def thoughtful(request: ChatRequest) -> str:
     prompt = request.text
     untried = _untried(prompt)
     if not untried:
-        return json.dumps(
-            {"reasoning": "no numbered candidates", "parameters": _first_values(request), "expected_percent": 100}
-        )
+        return _advice("no numbered candidates", {"parameters": _first_values(request)}, 100)
     rows = _candidates(prompt)
     results = _results(prompt)
     seen = {rows[number][0] for number in rows if number not in untried and rows[number]}
@@ -65,7 +63,12 @@ def thoughtful(request: ChatRequest) -> str:
         choice = min(untried, key=lambda number: (_distance(rows.get(number, []), rows.get(best, [])), number))
         why = f"nearest to candidate {best}, the best so far"
     expected = round(100 * max([1.0, *results.values()]))
-    return json.dumps({"reasoning": f"Candidate {choice}: {why}.", "candidate": choice, "expected_percent": expected})
+    return _advice(f"Candidate {choice}: {why}.", {"candidate": choice}, expected)
+
+
+def _advice(reasoning: str, named: dict[str, Any], expected_percent: int) -> str:
+    choice = {**named, "expected_percent": expected_percent, "chance": 50}
+    return json.dumps({"reasoning": reasoning, "choices": [choice], "stop": False})
 
 
 def _untried(prompt: str) -> list[int]:
@@ -104,7 +107,8 @@ def _first_values(request: ChatRequest) -> dict[str, str]:
     """A row of the shortlist that a large space is shown with."""
     table = request.text.rpartition("untried candidates, those next to the best ones first:")[2]
     lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
-    return dict(zip(lines[0], lines[2], strict=False)) if len(lines) > 2 else {}
+    values = dict(zip(lines[0], lines[2], strict=False)) if len(lines) > 2 else {}
+    return {name: value for name, value in values.items() if not name.startswith("bound of ")}
 
 
 # --- behaviours ---------------------------------------------------------------------------------------------------
@@ -142,14 +146,43 @@ def repeats_the_key(code: int) -> Behaviour:
     return behave
 
 
-def refuses_schema() -> Behaviour:
-    """A server without structured output: 400 when a schema comes along, an answer otherwise."""
+def refuses(option: str, message: str, code: int = 400, **error: Any) -> Behaviour:
+    """An error as long as the request has this option, an answer otherwise.
+
+    Args:
+        error: More of the error's object, for example `param`.
+    """
 
     def behave(handler: Handler, request: ChatRequest) -> None:
-        refused = "response_format" in request.body
-        (status(400, message="response_format is not supported") if refused else ok())(handler, request)
+        if option in request.body:
+            body = {"error": {"message": message, "type": "invalid_request_error", "code": code, **error}}
+            handler.send(code, json.dumps(body).encode())
+        else:
+            ok()(handler, request)
 
     return behave
+
+
+def refuses_schema() -> Behaviour:
+    """A server without structured output: 400 when a schema comes along, an answer otherwise."""
+    return refuses("response_format", "response_format is not supported")
+
+
+def message(finish_reason: str = "stop", **fields: Any) -> Behaviour:
+    """A completion whose message has these fields, whatever was asked."""
+
+    def behave(handler: Handler, _: ChatRequest) -> None:
+        choice = {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", **fields}}
+        body = {"id": "x", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
+        handler.send(200, json.dumps(body).encode())
+
+    return behave
+
+
+def plain_error(code: int, body: bytes, content_type: str = "text/html", **headers: str) -> Behaviour:
+    """An error that is none of a language model's: a proxy's page, a validation error."""
+    named = {"Content-Type": content_type, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    return lambda handler, _: handler.send(code, body, named)
 
 
 def hang() -> Behaviour:

@@ -58,12 +58,14 @@ class Call:
         secret: The API key, which errors of some servers repeat.
         status: HTTP status of the answer, once there is one.
         error: What the server said is wrong, as far as that is repeated; None where the answer is no error.
+        parameter: The option of the request that it names as wrong, where it does so apart.
     """
 
     endpoint: Endpoint | None = None
     secret: str | None = None
     status: int | None = None
     error: str | None = None
+    parameter: str | None = None
 
 
 _CALL: ContextVar[Call] = ContextVar("haqa_agent_call")
@@ -124,7 +126,7 @@ async def _guarded(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandle
     response.content = cast("aiohttp.StreamReader", body)
     if response.status >= 400:
         left = structured_error(await _read(body), call_.secret)
-        call_.error = left["error"]["message"]
+        call_.error, call_.parameter = left["error"]["message"], left["error"].get("param")
         response.content = cast("aiohttp.StreamReader", _ErrorBody(body, json.dumps(left).encode()))
     return response
 

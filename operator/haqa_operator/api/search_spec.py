@@ -49,8 +49,8 @@ class AgentSpec(ResourceModel):
     """Endpoint of an OpenAI-compatible server: http or https, host and path; redirects are not followed"""
     secret_ref: SecretKeyRef | None = None
     """API key"""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """Randomness of the replies; 0 = as little as the model has"""
+    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
+    """Randomness of the replies; 0 = as little as the model has. By default not sent, which leaves it to the server"""
     max_tokens: Annotated[int, Field(ge=64)] = 2048
     """Longest reply"""
     timeout: Duration = timedelta(seconds=120)
