@@ -73,7 +73,13 @@ class QuantizationTrialSpec(ResourceModel):
     reasoning: Annotated[str, Field(max_length=32768)] = ""
     """Why, in the proposer's own words"""
     expected_percent: Annotated[float | None, Field(ge=0)] = None
-    """What the LLM expects of the objective, in percent of the baseline's"""
+    """What the proposer expects of the objective, in percent of the baseline's"""
+    expected_low_percent: Annotated[float | None, Field(ge=0)] = None
+    """Lower end of what is expected: 95 % of what the surrogate holds for possible lies between the two"""
+    expected_high_percent: Annotated[float | None, Field(ge=0)] = None
+    """Upper end"""
+    feasible_chance: Annotated[float | None, Field(ge=0, le=1)] = None
+    """Chance that it keeps all constraints, by the proposer"""
     exchanges: Annotated[tuple[Exchange, ...], Field(max_length=32)] = ()
     """Requests to the LLM that led here, the failed ones too"""
     note: Annotated[str | None, Field(max_length=4096)] = None
@@ -120,6 +126,9 @@ class QuantizationTrial(ResourceModel):
                 proposer=proposal.proposer,
                 reasoning=proposal.reasoning,
                 expected_percent=proposal.expected_percent,
+                expected_low_percent=proposal.expected_low_percent,
+                expected_high_percent=proposal.expected_high_percent,
+                feasible_chance=proposal.feasible_chance,
                 exchanges=proposal.exchanges,
                 note=proposal.note,
                 fingerprint=fingerprint,
@@ -141,6 +150,9 @@ class QuantizationTrial(ResourceModel):
                 proposer=spec.proposer,
                 reasoning=spec.reasoning,
                 expected_percent=spec.expected_percent,
+                expected_low_percent=spec.expected_low_percent,
+                expected_high_percent=spec.expected_high_percent,
+                feasible_chance=spec.feasible_chance,
                 exchanges=spec.exchanges,
                 note=spec.note,
             ),
