@@ -51,6 +51,7 @@ def test_more_load_never_repairs_a_latency_limit() -> None:
 @pytest.mark.parametrize("trial", [
     make_trial(1).tried("W4A16", batch_size=32, tp=1).throughput(9).metric("itl.p95", 40),
     make_trial(1).tried("W4A16", batch_size=32, tp=1).throughput(9).metric("itl.p95", 51, margin=5),
+    make_trial(1).tried("W4A16", batch_size=32, tp=1).throughput(9).metric("itl.p95", 51),
     make_trial(1).tried("W4A16", batch_size=32, tp=1).throughput(9),
 ])  # fmt: skip
 def test_a_limit_that_is_kept_or_broken_within_noise_or_not_measured_closes_nothing(trial: TrialBuilder) -> None:

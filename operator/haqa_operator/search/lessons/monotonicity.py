@@ -24,6 +24,9 @@ from haqa_operator.search.lessons.lesson import Lesson, failure_text
 from haqa_operator.search.lessons.orders import Order, of_values
 
 _ARTIFACT = ("scheme", "algorithm", "group-size")
+_ONCE = 0.03
+"""A latency this little above its limit, relative to it, might keep it in another trial: what starting an engine anew
+changes (`search.minImprovementPercent`), which the interval of one trial does not know."""
 _OTHERS_MEMORY = "stop what else runs on it"
 """Of an EngineOOM that is another process's doing."""
 
@@ -55,7 +58,7 @@ class Implications:
         if trial.succeeded and self._evidence.space.load_parameters and self._of_latency:
             closes = self._load.no_less(trial, self._news)
             broken = self._broken(self._of_latency, trial, closes)
-            clearly = next((finding for finding in broken if not finding.marginal), None)
+            clearly = next((f for f in broken if not f.marginal and f.excess > _ONCE), None)
             if clearly is not None:
                 yield self._more_load(trial, closes, clearly.sentence)
 
