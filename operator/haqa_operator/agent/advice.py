@@ -20,6 +20,7 @@ from haqa_operator.agent.reply_schemas import reply_schema
 from haqa_operator.api.trial import Exchange
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
+from haqa_operator.search.strategies import ALL_TRIED
 
 ROUNDS = 2
 """The first reply and one repair."""
@@ -74,12 +75,15 @@ class Adviser:
         self, space: SearchSpace, observations: Sequence[Observation], expectations: Expectations | None = None
     ) -> Advice:
         """The model's advice on the next trial. Raises nothing that the model or its server causes."""
+        tried = frozenset(observation.trial.configuration for observation in observations)
+        if next(space.open(tried), None) is None:
+            return Advice(why_none=ALL_TRIED.sentence)
         outages = resting(observations)
         if outages:
             why = f"{self.model.name} gave no reply for {outages} trials in a row and is not asked for this one"
             return Advice(why_none=why)
         exchanges: list[Exchange] = []
-        outcome = self._converse(space, observations, expectations, exchanges)
+        outcome = self._converse(space, observations, tried, expectations, exchanges)
         if isinstance(outcome, str):
             return Advice(exchanges=tuple(exchanges), why_none=outcome)
         return Advice(outcome.choices, outcome.stop, outcome.dropped, tuple(exchanges))
@@ -88,11 +92,11 @@ class Adviser:
         self,
         space: SearchSpace,
         observations: Sequence[Observation],
+        tried: frozenset[Configuration],
         expectations: Expectations | None,
         exchanges: list[Exchange],
     ) -> Reply | str:
         """Asks once, and once more with what was wrong; a reply, or why there is none. Appends to `exchanges`."""
-        tried = frozenset(observation.trial.configuration for observation in observations)
         context = self.context()
         used = tokens_used(observations)
         prompt = opening(context, space, observations, used, expectations)

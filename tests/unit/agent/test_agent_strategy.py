@@ -10,6 +10,7 @@ from tests.unit.agent.builders import (
     ScriptedModel,
     baseline_trial,
     make_context,
+    make_large_space,
     make_space,
     make_trial,
     measured,
@@ -17,7 +18,7 @@ from tests.unit.agent.builders import (
 )
 
 from haqa_contract import Configuration
-from haqa_operator.agent.advice import MAX_RECORDED_REPLY_CHARS, may_stop
+from haqa_operator.agent.advice import MAX_RECORDED_REPLY_CHARS, Advice, may_stop
 from haqa_operator.agent.candidates import Catalogue
 from haqa_operator.agent.credentials import Credentials, EnvironmentCredentials, SecretCredentials
 from haqa_operator.agent.history import trial_rows
@@ -126,7 +127,11 @@ def test_nothing_left_to_try_asks_nobody() -> None:
     trials = [baseline_trial(SPACE)] + [make_trial(i + 1, c, {}) for i, c in enumerate(SPACE.candidates)]
     model = ScriptedModel([])
     strategy = AgentStrategy(model, make_context, FirstUntried())
-    assert strategy.propose(SPACE, observe_all(trials, CONSTRAINTS)) == ALL_TRIED
+    observations = observe_all(trials, CONSTRAINTS)
+    assert strategy.propose(SPACE, observations) == ALL_TRIED
+    assert strategy.advise(SPACE, observations) == Advice(why_none=ALL_TRIED.sentence)
+    large = make_large_space()
+    assert strategy.advise(large.closing(dict.fromkeys(large.candidates, "no")), []).choices == ()
     assert model.asked == []
 
 
