@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from weakref import WeakKeyDictionary
 
 from haqa_contract import Configuration
 from haqa_operator.agent.quoting import ABSENT, labelled
+from haqa_operator.search.candidate_index import CandidateIndex
 from haqa_operator.search.space import SearchSpace
 
 LIST_LIMIT = 150
@@ -39,13 +42,21 @@ class Catalogue:
 
     @classmethod
     def of(cls, space: SearchSpace) -> Catalogue:
+        """Worked out once for a space and all that is made of it by closing candidates."""
+        known = _KNOWN.get(space.index)
+        if known is None:
+            known = _KNOWN[space.index] = cls._of(space)
+        return known
+
+    @classmethod
+    def _of(cls, space: SearchSpace) -> Catalogue:
         texts = [labelled(candidate.parameters) for candidate in space.candidates]
         every = dict.fromkeys(name for text in texts for name in text)
         values = {name: {text.get(name, ABSENT) for text in texts} for name in every}
         names = tuple(name for name in every if len(values[name]) > 1)
         shared = tuple((name, next(iter(values[name]))) for name in every if len(values[name]) == 1)
         rows = tuple(row_of(text, names) for text in texts)
-        return cls(names, shared, rows, {candidate: i for i, candidate in enumerate(space.candidates)})
+        return cls(names, shared, rows, space.index.positions)
 
     @property
     def listed(self) -> bool:
@@ -59,8 +70,21 @@ class Catalogue:
         shown = {name: text for name, text in texts.items() if shared.get(name) != text}
         return ", ".join(f"{name}={text}" for name, text in (shown or texts).items())
 
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The rows as products; see `blocks`."""
+        return blocks(self.rows)
+
     def numbers(self, configurations: Iterable[Configuration]) -> tuple[int, ...]:
         return tuple(self.index[configuration] for configuration in configurations)
+
+
+_KNOWN: WeakKeyDictionary[CandidateIndex, Catalogue] = WeakKeyDictionary()
+
+
+def open_numbers(space: SearchSpace, tried: Collection[Configuration]) -> list[int]:
+    """Numbers of the candidates that may be chosen, in their order."""
+    return [number for number, is_open in enumerate(space.open_mask(tried).tolist()) if is_open]
 
 
 def row_of(texts: Mapping[str, str], names: Sequence[str]) -> Row:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from haqa_contract import Configuration
-from haqa_operator.agent.candidates import Catalogue, ranges, shortlist
+from haqa_operator.agent.candidates import Catalogue, open_numbers, ranges, shortlist
 from haqa_operator.agent.context import AgentContext
 from haqa_operator.agent.history import best_sentence, budget_lines, columns, heading, trial_rows
 from haqa_operator.agent.limits import candidate_bounds, demand, rate_bounds
-from haqa_operator.agent.quoting import labelled, quoted
+from haqa_operator.agent.quoting import ABSENT, quoted
 from haqa_operator.agent.static_view import bound_cell, bound_heading
 from haqa_operator.decision.constraints import find_baseline
 from haqa_operator.decision.limits import absolute_limits
@@ -46,7 +46,7 @@ def dynamic_view(context: AgentContext, space: SearchSpace, catalogue: Catalogue
     keys = columns(observations, context.objectives, limits, context.workload)
     rows = trial_rows(observations, catalogue, keys, limits, baseline)
     tried = {trial.configuration for trial in trials}
-    untried = catalogue.numbers(space.open(tried))
+    untried = open_numbers(space, tried)
     values = dict(zip(catalogue.names, _columns_of(catalogue), strict=True)) | {n: (v,) for n, v in catalogue.shared}
     demanded: tuple[str, ...] = ()
     if not context.replayed:
@@ -103,12 +103,10 @@ def _ruled_out(space: SearchSpace, catalogue: Catalogue, tried: set[Configuratio
 
 def _together(catalogue: Catalogue, configurations: Sequence[Configuration]) -> str:
     """`candidates 3-5, 9 (scheme=W4A16)`; without the numbers where candidates have none in the prompt."""
-    texts = [labelled(configuration.parameters) for configuration in configurations]
-    shared = dict(catalogue.shared)
+    rows = [catalogue.rows[number] for number in catalogue.numbers(configurations)]
+    first = dict(zip(catalogue.names, rows[0], strict=True))
     common = {
-        name: text
-        for name, text in texts[0].items()
-        if shared.get(name) != text and all(other.get(name) == text for other in texts)
+        name: text for i, (name, text) in enumerate(first.items()) if text != ABSENT and all(r[i] == text for r in rows)
     }
     alike = ", ".join(f"{name}={text}" for name, text in common.items())
     if catalogue.listed:

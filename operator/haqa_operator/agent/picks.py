@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from haqa_contract import Configuration, Scalar
-from haqa_operator.agent.candidates import Catalogue, ranges
+from haqa_operator.agent.candidates import Catalogue, open_numbers, ranges
 from haqa_operator.agent.faults import Fault, Problem
 from haqa_operator.agent.quoting import ABSENT, labelled, prompt_line, quoted, value_text
 from haqa_operator.search.space import SearchSpace
@@ -32,7 +32,7 @@ def named_candidate(
         return picked
     configuration = space.candidates[picked]
     if configuration in tried:
-        left = ranges(catalogue.numbers(space.open(tried)))
+        left = ranges(open_numbers(space, tried))
         return Problem(
             Fault.DUPLICATE, f"candidate {picked} has been measured already; choose one that has not: {left}"
         )

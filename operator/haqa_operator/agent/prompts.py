@@ -15,7 +15,7 @@ from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from haqa_contract import Configuration
-from haqa_operator.agent.candidates import Catalogue, ranges
+from haqa_operator.agent.candidates import Catalogue, open_numbers, ranges
 from haqa_operator.agent.context import AgentContext
 from haqa_operator.agent.dynamic_view import Progress, dynamic_view
 from haqa_operator.agent.faults import Problem
@@ -55,7 +55,7 @@ def repair(
 ) -> Prompt:
     """The second and last message of an exchange: what was wrong with the reply."""
     catalogue = Catalogue.of(space)
-    untried = ranges(catalogue.numbers(space.open(tried))) if catalogue.listed else ""
+    untried = ranges(open_numbers(space, tried)) if catalogue.listed else ""
     # A chat template may refuse an empty message, and the reply may hold its control tokens.
     echoed = prompt_line(reply, _REPAIRED_REPLY_CHARS) or "(no text)"
     asked = _render("repair.md.j2", {"problem": problem.sentence, "untried": untried})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 
 from haqa_contract import Scalar
 
@@ -62,6 +63,7 @@ def quoted(text: str, limit: int = 300) -> str:
     return '"' + prompt_line(text, limit).replace('"', "'") + '"'
 
 
+@lru_cache(4096, typed=True)
 def value_text(value: Scalar | None) -> str:
     """A parameter's value as prompts show it and as a reply has to give it."""
     if value is None:
@@ -75,4 +77,9 @@ def value_text(value: Scalar | None) -> str:
 
 def labelled(parameters: Mapping[str, Scalar]) -> dict[str, str]:
     """Names and values of parameters as prompts show them; a replayed table may have any text as either."""
-    return {prompt_line(name): value_text(value) for name, value in parameters.items()}
+    return {_name(name): value_text(value) for name, value in parameters.items()}
+
+
+@lru_cache(1024)
+def _name(name: str) -> str:
+    return prompt_line(name)

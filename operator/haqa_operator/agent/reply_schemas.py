@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from haqa_contract import Configuration
-from haqa_operator.agent.candidates import Catalogue
+from haqa_operator.agent.candidates import Catalogue, open_numbers
 from haqa_operator.agent.replies import MAX_CHOICES, MAX_EXPECTED_PERCENT, MAX_REASONING_CHARS
 from haqa_operator.search.space import SearchSpace
 
@@ -19,7 +19,7 @@ def reply_schema(space: SearchSpace, tried: Collection[Configuration]) -> dict[s
     ever. No oneOf, so that a reply which says stop names candidates too: the best that are left.
     """
     catalogue = Catalogue.of(space)
-    untried = catalogue.numbers(space.open(tried))
+    untried = open_numbers(space, tried)
     if catalogue.listed:
         named: dict[str, Any] = {"candidate": {"type": "integer", "enum": list(untried)}}
     else:

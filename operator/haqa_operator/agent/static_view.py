@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from haqa_contract import Configuration, Workload
-from haqa_operator.agent.candidates import MAX_BLOCKS, Block, Catalogue, blocks
+from haqa_operator.agent.candidates import MAX_BLOCKS, Block, Catalogue
 from haqa_operator.agent.context import AgentContext, PromptModel
 from haqa_operator.agent.quoting import ABSENT, labelled, prompt_line, quoted
 from haqa_operator.agent.replies import MAX_CHOICES, MAX_REASONING_CHARS
@@ -29,7 +29,7 @@ _QUANTIZATION = frozenset({"scheme", "algorithm"})
 def static_view(context: AgentContext, space: SearchSpace, catalogue: Catalogue) -> dict[str, Any]:
     """The template's variables."""
     listed = catalogue.listed
-    found = () if listed else blocks(catalogue.rows)
+    found = () if listed else catalogue.blocks
     # A table that says nothing of quantization has rows of the default scheme, which means nothing there.
     untold = _QUANTIZATION & dict(catalogue.shared).keys() if context.replayed else frozenset()
     shared = [f"{name}={value}" for name, value in catalogue.shared if name not in untold]

@@ -13,12 +13,14 @@ from haqa_operator.agent.advice import Advice, Adviser, Expectations, SaveExchan
 from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.context import AgentContext
 from haqa_operator.agent.credentials import Credentials
+from haqa_operator.agent.haqa import Haqa
 from haqa_operator.agent.messages import LanguageModel, LLMError
 from haqa_operator.agent.quoting import plain
 from haqa_operator.agent.replies import Choice
 from haqa_operator.api.search_spec import Search, SearchStrategy
 from haqa_operator.api.trial import Exchange, Proposal, Proposer
 from haqa_operator.decision.observations import Observation
+from haqa_operator.search.bayesian import Bayesian
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy
 
@@ -116,4 +118,6 @@ def agent_or_fallback(
     except LLMError as error:
         note = f"{error}; until then bayesian search proposes every trial"
         return AnnotatedStrategy(fallback, note), note
+    if search.strategy is SearchStrategy.HAQA and isinstance(fallback, Bayesian):
+        return Haqa(Adviser(model, context, save), fallback, search.patience), None
     return AgentStrategy(model, context, fallback, save), None
