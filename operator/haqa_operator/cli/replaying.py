@@ -16,6 +16,7 @@ from haqa_operator.agent.strategy import agent_or_fallback
 from haqa_operator.api import AgentSpec, QuantizationTuning, SearchStrategy, SpecError, load_tuning
 from haqa_operator.api.loading import sentences
 from haqa_operator.api.tuning import Budget
+from haqa_operator.decision.goals import Goals
 from haqa_operator.replay.context import table_context
 from haqa_operator.replay.executor import TableExecutor
 from haqa_operator.replay.recorder import MemoryRecorder, SilentObserver
@@ -76,7 +77,7 @@ def _adjusted(
     spec, search = tuning.spec, tuning.spec.search
     if agent_model is not None:
         agent = _agent(search.agent, agent_model, agent_api_base)
-        search = search.model_copy(update={"agent": agent, "strategy": SearchStrategy.AGENT})
+        search = search.model_copy(update={"agent": agent, "strategy": SearchStrategy.HAQA})
     if strategy is not None:
         search = search.model_copy(update={"strategy": strategy})
     limits = spec.budget
@@ -100,7 +101,9 @@ def _run(tuning: QuantizationTuning, table: Table, seed: int, noise_percent: flo
     chosen, note = agent_or_fallback(
         search,
         lambda: context,
-        make_strategy(search.strategy, seed),
+        make_strategy(
+            search.strategy, seed, Goals(spec.objectives[0], tuple(spec.constraints)), patience=search.patience
+        ),
         EnvironmentCredentials(os.environ),
         lambda prompt, reply, exchange: None,
     )

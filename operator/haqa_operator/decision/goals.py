@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from haqa_operator.api.goals import Constraint, Objective
 
@@ -11,5 +11,5 @@ from haqa_operator.api.goals import Constraint, Objective
 class Goals:
     """The objective that decides and the limits that a configuration has to keep."""
 
-    objective: Objective = Objective()
+    objective: Objective = field(default_factory=Objective)
     constraints: tuple[Constraint, ...] = ()

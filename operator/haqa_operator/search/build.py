@@ -26,7 +26,7 @@ from haqa_operator.search.engine_defaults.joining import Deviations, Items, offe
 from haqa_operator.search.engine_policies import ENGINE_POLICIES
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.search.number_formats import FORMATS
-from haqa_operator.search.prior import promise
+from haqa_operator.search.prior import estimate, promise
 from haqa_operator.search.requirements import note, parse_version, unmet
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.verdicts import Verdict, Verdicts, looked_at
@@ -150,6 +150,7 @@ def build_space(
                 ruled_out.add(artifact.with_engine(engine), violation)
             found += _candidates(artifact, engine, defaults, expectations, verdicts)
     ordered = _in_turns(c for c in found if c.configuration.quantized or c.configuration.engine != baseline.engine)
+    reference = estimate(base_case)
     problem = first_violation(base_case, (*ARTIFACT_POLICIES, *ENGINE_POLICIES))
     return SearchSpace(
         baseline=baseline,
@@ -158,12 +159,17 @@ def build_space(
         baseline_problem=problem.reason if problem else None,
         notes=(*_notes(base_case, allowed), *joint.notes),
         bounds={c.configuration: c.bound for c in ordered if c.bound is not None},
+        speeds={c.configuration: c.estimate / reference for c in ordered},
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A configuration that may run, with what its place in the order depends on."""
+    """A configuration that may run, with what its place in the order depends on.
+
+    Attributes:
+        recipe: What vLLM's recipes would have for its quantization.
+    """
 
     configuration: Configuration
     estimate: float
@@ -171,9 +177,9 @@ class _Candidate:
     recipe: bool
 
     @property
-    def place(self) -> tuple[bool, float, int, int]:
-        """Sort key: what recipes would have goes before everything else of its scheme."""
-        return (not self.recipe, *promise(self.configuration, self.estimate))
+    def place(self) -> tuple[float, int, int]:
+        """Sort key."""
+        return promise(self.configuration, self.estimate)
 
 
 def _candidates(
@@ -278,11 +284,18 @@ def _check_size(search: Search, artifacts: int, engines: int) -> None:
 
 
 def _in_turns(candidates: Iterable[_Candidate]) -> list[_Candidate]:
-    """Recipes and the most promising first, the schemes in turn: the best of each, then the second best of each."""
+    """The most promising first, the schemes in turn: the best of each, which is its recipe, then the second best."""
     by_scheme: dict[Scheme, list[_Candidate]] = {}
     for candidate in sorted(candidates, key=lambda candidate: candidate.place):
         by_scheme.setdefault(candidate.configuration.scheme, []).append(candidate)
-    return [one for turn in zip_longest(*by_scheme.values()) for one in turn if one is not None]
+    turns = sorted((_recipe_first(each) for each in by_scheme.values()), key=lambda each: each[0].place)
+    return [one for turn in zip_longest(*turns) for one in turn if one is not None]
+
+
+def _recipe_first(ordered: list[_Candidate]) -> list[_Candidate]:
+    """One recipe: that of the most promising algorithm."""
+    recipe = next((place for place, candidate in enumerate(ordered) if candidate.recipe), 0)
+    return [ordered[recipe], *ordered[:recipe], *ordered[recipe + 1 :]]
 
 
 def _notes(case: Case, artifacts: Sequence[_Artifact]) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ class SearchSpace:
         baseline_problem: Why the baseline itself cannot run here, where that is known; the candidates may all the same.
         notes: What is worth knowing of schemes that can run, for example that one runs weight-only.
         bounds: Candidate -> the best score that the hardware allows it (`bounds.best_possible`), where one is known.
+        speeds: Candidate -> how many times as fast as the baseline the prior expects it to be, before anything is
+            measured; 1 where it says nothing.
         closed: Candidate that is not to be proposed -> why, for example that a trial has shown that it must fail. It
             stays among the candidates, whose numbers do not change while a tuning runs.
         lessons: What the trials so far rule out, grouped by cause; all of it is in `closed` too (`lessons.teaching`).
@@ -40,6 +42,7 @@ class SearchSpace:
     baseline_problem: str | None = None
     notes: tuple[str, ...] = ()
     bounds: Mapping[Configuration, float] = field(default_factory=dict)
+    speeds: Mapping[Configuration, float] = field(default_factory=dict)
     closed: Mapping[Configuration, str] = field(default_factory=dict)
     load_parameters: frozenset[str] = frozenset()
     accelerator_parameters: frozenset[str] = frozenset()

@@ -18,6 +18,7 @@ from haqa_operator.agent.credentials import Credentials
 from haqa_operator.agent.strategy import agent_or_fallback
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.tuning import MAX_MODEL_LEN
+from haqa_operator.decision.goals import Goals
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.build import build_space
 from haqa_operator.search.factory import make_strategy
@@ -47,6 +48,7 @@ class PoolSetup:
     Attributes:
         engine_version: vLLM's, for example `0.32.0`.
         measured: The pool's trials so far, those that may be compared.
+        history: Trials of other pools and earlier runs, each with its baseline; the surrogate starts there.
     """
 
     spec: TuningSpec
@@ -55,6 +57,7 @@ class PoolSetup:
     profile: ModelProfile
     engine_version: str
     measured: tuple[Trial, ...] = ()
+    history: tuple[tuple[Trial, ...], ...] = ()
 
     @cached_property
     def max_model_len(self) -> MaxModelLen:
@@ -93,7 +96,8 @@ class PoolSetup:
     def strategy(self, credentials: Credentials, save: SaveExchange) -> tuple[Strategy, str | None]:
         """Who proposes, and one line where that is not who was asked for; as `agent_or_fallback`."""
         search = self.spec.search
-        fallback = make_strategy(search.strategy, search.seed)
+        goals = Goals(self.spec.objectives[0], tuple(self.spec.constraints))
+        fallback = make_strategy(search.strategy, search.seed, goals, self.history, search.patience)
         return agent_or_fallback(search, self._context, fallback, credentials, save)
 
     def _context(self) -> AgentContext:

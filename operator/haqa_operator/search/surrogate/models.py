@@ -1,0 +1,179 @@
+"""One Gaussian process for each metric that the objective or a constraint needs.
+
+scikit-learn's, on the logarithm of the metric over the baseline's, with what is expected beforehand (`priors`) as its
+mean. Every trial that has the metric counts, feasible or not, also one that was ended at the accuracy gate.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel
+
+from haqa_contract import Configuration
+from haqa_operator.api.metrics import MetricKey
+from haqa_operator.api.trial import Trial
+from haqa_operator.decision.constraints import find_baseline, measured
+from haqa_operator.search.space import SearchSpace
+from haqa_operator.search.surrogate.features import Features
+from haqa_operator.search.surrogate.kernel import TrialKernel
+from haqa_operator.search.surrogate.priors import expected, scales_of
+
+Vector = npt.NDArray[np.float64]
+
+MOST_TRIALS = 150
+"""Measurements that one model is fitted to: the newest and the best. A fit takes time by the cube of their number."""
+
+_CALIBRATED_FROM = 6
+"""Measurements of this tuning from which on the scale of what is not known is fitted to them."""
+_SCALE_BOUNDS = (0.1, 10.0)
+_LEAST_NOISE = 0.02
+"""Standard deviation: what restarting an engine changes, whatever the windows of one run say."""
+
+_SHIFTS = {"klDivergence": 1e-3}
+"""Added before the logarithm, for a metric whose baseline is 0 by definition."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """One metric of one tuning, as logarithms over its reference: the baseline, or its first trial that has it.
+
+    Attributes:
+        reference: The reference's value, in the metric's own unit.
+        anchor: Its configuration.
+    """
+
+    configurations: tuple[Configuration, ...]
+    values: tuple[float, ...]
+    noise: tuple[float, ...]
+    reference: float
+    anchor: Configuration
+
+
+def measurements(key: MetricKey, trials: Sequence[Trial]) -> Measurements | None:
+    """What the trials say of a metric; None where none has it."""
+    found = [(trial, value) for trial in trials if (value := _value(trial, key)) is not None]
+    if not found:
+        return None
+    baseline = find_baseline(trials)
+    reference, value = next((pair for pair in found if pair[0] is baseline), found[0])
+    return Measurements(
+        configurations=tuple(trial.configuration for trial, _ in found),
+        values=tuple(log(one / value) for _, one in found),
+        noise=tuple(_noise(trial, key) for trial, _ in found),
+        reference=value,
+        anchor=reference.configuration,
+    )
+
+
+def _value(trial: Trial, key: MetricKey) -> float | None:
+    value = measured(trial, key)
+    shifted = None if value is None else value + _SHIFTS.get(key.metric, 0.0)
+    return shifted if shifted is not None and shifted > 0 else None
+
+
+def relative(key: MetricKey, value: float, reference: float) -> float:
+    """A value on the model's scale; minus infinity for one that no measurement can be below."""
+    shifted = value + _SHIFTS.get(key.metric, 0.0)
+    return log(shifted / reference) if shifted > 0 else -float("inf")
+
+
+def _noise(trial: Trial, key: MetricKey) -> float:
+    """Standard deviation of the logarithm, from the 95 % interval of the mean."""
+    estimate = trial.status.metrics.get(str(key))
+    if estimate is None or estimate.value <= 0 or not estimate.high > estimate.low:
+        return _LEAST_NOISE
+    return max(_LEAST_NOISE, min(1.0, (estimate.high - estimate.low) / 3.92 / estimate.value))
+
+
+@dataclass(frozen=True)
+class MetricModel:
+    """What is known of one metric over the whole space.
+
+    Attributes:
+        reference: What the predictions are relative to, in the metric's unit.
+    """
+
+    key: MetricKey
+    space: SearchSpace
+    features: Features
+    reference: float
+    _anchor: Configuration
+    _process: GaussianProcessRegressor
+
+    @classmethod
+    def fit(
+        cls,
+        key: MetricKey,
+        space: SearchSpace,
+        features: Features,
+        trials: Sequence[Trial],
+        history: Sequence[Sequence[Trial]] = (),
+    ) -> MetricModel | None:
+        """None where no trial has the metric.
+
+        Args:
+            history: Trials of other tunings, each with its baseline: like models, or the same on other hardware.
+        """
+        own = measurements(key, trials)
+        if own is None:
+            return None
+        tasks = [own, *(found for run in history if (found := measurements(key, run)) is not None)]
+        rows = np.vstack([_rows(features, number, task) for number, task in enumerate(tasks)])
+        surprises = np.concatenate([_surprise(key, space, features, task) for task in tasks])
+        noise = np.concatenate([task.noise for task in tasks])
+        kept = _kept(len(own.values), len(surprises))
+        scale = ConstantKernel(1.0, _SCALE_BOUNDS if len(own.values) >= _CALIBRATED_FROM else "fixed")
+        process = GaussianProcessRegressor(
+            scale * TrialKernel(scales_of(key, space, features)),
+            alpha=noise[kept] ** 2,
+            optimizer="fmin_l_bfgs_b" if len(own.values) >= _CALIBRATED_FROM else None,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is what the bound is for
+            process.fit(rows[kept], surprises[kept])
+        return cls(key, space, features, own.reference, own.anchor, process)
+
+    def predict(self, configurations: Sequence[Configuration]) -> tuple[Vector, Vector]:
+        """Mean and standard deviation of the logarithm over the reference, for each configuration."""
+        rows = self.features.rows(configurations)
+        mean, deviation = self._process.predict(_with_task(rows, 0), return_std=True)
+        return mean + _expected(self.key, self.space, self.features, configurations, self._anchor), deviation
+
+
+def _kept(own: int, total: int) -> npt.NDArray[np.int64]:
+    """Positions of the measurements that count: all of this tuning before any of others, the newest of too many."""
+    if own >= MOST_TRIALS:
+        return np.concatenate(([0], np.arange(own - MOST_TRIALS + 1, own)))
+    return np.arange(min(total, MOST_TRIALS))
+
+
+def _rows(features: Features, task: int, found: Measurements) -> npt.NDArray[np.float64]:
+    return _with_task(features.rows(found.configurations), task)
+
+
+def _with_task(rows: npt.NDArray[np.float64], task: int) -> npt.NDArray[np.float64]:
+    return np.column_stack([np.full(len(rows), float(task)), rows])
+
+
+def _surprise(key: MetricKey, space: SearchSpace, features: Features, found: Measurements) -> Vector:
+    """How far the measurements are from what was expected."""
+    return np.array(found.values) - _expected(key, space, features, found.configurations, found.anchor)
+
+
+def _expected(
+    key: MetricKey,
+    space: SearchSpace,
+    features: Features,
+    configurations: Sequence[Configuration],
+    anchor: Configuration,
+) -> Vector:
+    values = expected(key, space, features, [*configurations, anchor])
+    return np.asarray(values[:-1] - values[-1])
