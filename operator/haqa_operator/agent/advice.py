@@ -164,7 +164,8 @@ def _judge(
     if not completion.truncated:
         return result
     tokens = completion.completion_tokens
-    return replace(result, sentence=f"the reply was cut off after {tokens} tokens; keep the reasoning short")
+    sentence = f"the reply was cut off after {tokens} tokens (search.agent.maxTokens); keep the reasoning short"
+    return replace(result, sentence=sentence)
 
 
 def _fault(result: Reply | Problem) -> str | None:
