@@ -4,10 +4,9 @@
   where none is left, a pair of values that no trial has passed with together.
 - Failures that are alike have one cause: what they have in common.
 - Where the engine itself says what is at fault, that counts, unless it has worked in another trial.
-- Where several explanations are left, the likeliest is taken: first what the message mentions, then the scheme (two
-  schemes that run on the same kernels count as one), then backends and number formats, then everything else. That is
-  doubtful, so one candidate with it is left open, as different in all else as there is; if it fails alike, the doubt is
-  gone, and if it works, the next explanation has its turn.
+- Where several explanations are left, the likeliest is taken (`likelihood`). That is doubtful, so one candidate with it is
+  left open, as different in all else as there is; if it fails alike, the doubt is gone, and if it works, the next
+  explanation has its turn.
 - A number (a batch size, a level of load) is not taken for the cause unless the message mentions it: what is too much
   there depends on everything else, and `monotonicity` has what may be concluded.
 """
@@ -15,37 +14,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from haqa_contract import Algorithm, FailureReason, Scheme
-from haqa_operator.search.codes import UNKNOWN, Ints, Mask
-from haqa_operator.search.lessons.causes import Stage, named_in
+from haqa_operator.search.codes import UNKNOWN, Mask
+from haqa_operator.search.lessons.causes import Stage
 from haqa_operator.search.lessons.evidence import Evidence, Failed
-from haqa_operator.search.lessons.lesson import Lesson, failure_text, numbers_text, shown
-
-SAME_KERNELS: tuple[frozenset[str], ...] = (frozenset({Scheme.W4A16.value, Scheme.W4A16_ASYM.value}),)
-"""Schemes that vLLM serves with the same kernels (`CompressedTensorsWNA16`: with or without zero points)."""
+from haqa_operator.search.lessons.lesson import Lesson, failure_text, numbers_text
+from haqa_operator.search.lessons.likelihood import may_be_blamed, unlikeliness
+from haqa_operator.search.lessons.traits import Explanation, Trait, family, lesson_of, names, together
 
 _ARTIFACT = ("scheme", "algorithm", "group-size")
-_OFTEN_AT_FAULT = ("backend", "dtype", "spec", "quant", "VLLM_USE_", "VLLM_ROCM_", "compilation", "eager", "block-size")
-
-
-@dataclass(frozen=True)
-class Trait:
-    """A value of one parameter, or one of several values that are alike."""
-
-    column: int
-    codes: tuple[int, ...]
-
-    def among(self, rows: Ints) -> Mask:
-        return np.isin(rows[:, self.column], self.codes)
-
-
-Explanation = tuple[Trait, ...]
-"""Traits that are at fault together."""
 
 
 def attributed(evidence: Evidence) -> Iterator[Lesson]:
@@ -67,26 +47,26 @@ def _as_the_engine_says(evidence: Evidence, failed: Failed) -> Lesson | None:
     traits = tuple(Trait(column, (int(failed.row[column]),)) for column in columns)
     worked = evidence.passed(failed.cause.stage)
     known = all(UNKNOWN not in trait.codes for trait in traits)
-    if not known or not set(columns) & set(evidence.suspectable) or _together(traits, worked).any():
+    if not known or not set(columns) & set(evidence.suspectable) or together(traits, worked).any():
         return None
     sentence = f"trial {failed.trial.number} ended with {failure_text(failed.trial)}"
-    return _lesson(evidence, failed, traits, sentence)
+    return lesson_of(evidence, failed, traits, sentence)
 
 
 def _of_the_same_kernels(evidence: Evidence, failed: Failed) -> Iterator[Lesson]:
     """The engine blames the scheme: another one that needs the same kernels is in doubt, and sure once both failed."""
     column = evidence.codes.column("scheme")
-    family = _family(evidence, failed) if column is not None and "scheme" in failed.cause.at_fault else None
-    if family is None or family.among(evidence.passed(failed.cause.stage)).any():
+    kin = family(evidence, failed) if column is not None and "scheme" in failed.cause.at_fault else None
+    if kin is None or kin.among(evidence.passed(failed.cause.stage)).any():
         return
-    both = [f for f in evidence.failed if family.among(f.row[None])[0] and f.cause.at_fault == failed.cause.at_fault]
+    both = [f for f in evidence.failed if kin.among(f.row[None])[0] and f.cause.at_fault == failed.cause.at_fault]
     if failed is not both[0]:
         return
-    sure = len({int(f.row[family.column]) for f in both}) > 1
-    names = _names(evidence, (family,))
+    sure = len({int(f.row[kin.column]) for f in both}) > 1
+    both_names = names(evidence, (kin,))
     sentence = f"{numbers_text(tuple(f.trial for f in both))} ended with {failure_text(failed.trial)}, "
-    sentence += f"and {names} run on the same kernels"
-    yield _lesson(evidence, failed, (family,), sentence, doubtful=not sure)
+    sentence += f"and {both_names} run on the same kernels"
+    yield lesson_of(evidence, failed, (kin,), sentence, doubtful=not sure)
 
 
 class _Attribution:
@@ -108,11 +88,16 @@ class _Attribution:
                 for failed in left
                 for explanation in suspects[id(failed)]
             }
-            blamed = [explanation for explanation in support if self._may_be_blamed(explanation, support[explanation])]
+            blamed = [
+                explanation
+                for explanation in support
+                if may_be_blamed(self.evidence, explanation, support[explanation][0])
+            ]
             if not blamed:
                 return
             best = min(
-                blamed, key=lambda one: (-len(support[one]), self._unlikeliness(one, support[one][0]), one[0].column)
+                blamed,
+                key=lambda one: (-len(support[one]), unlikeliness(self.evidence, one, support[one][0]), one[0].column),
             )
             yield from self._conclusion(best, support[best], [suspects[id(failed)] for failed in support[best]])
             left = [failed for failed in left if failed not in support[best]]
@@ -124,65 +109,26 @@ class _Attribution:
         seen: Mask = np.any(same, axis=0)
         alone = [column for column, worked in zip(columns, seen.tolist(), strict=True) if not worked]
         singles: set[Explanation] = {(Trait(column, (int(failed.row[column]),)),) for column in alone}
-        family = _family(self.evidence, failed) if self.stage is not Stage.QUANTIZE else None
-        if family is not None and family.column in columns and not family.among(self.worked).any():
-            singles.add((family,))
+        kin = family(self.evidence, failed) if self.stage is not Stage.QUANTIZE else None
+        if kin is not None and kin.column in columns and not kin.among(self.worked).any():
+            singles.add((kin,))
         if singles:
             return singles
-        together = same.T.astype(np.int32) @ same.astype(np.int32)
-        pairs = ((i, j) for i, j in combinations(range(len(columns)), 2) if not together[i, j])
+        side_by_side = same.T.astype(np.int32) @ same.astype(np.int32)
+        pairs = ((i, j) for i, j in combinations(range(len(columns)), 2) if not side_by_side[i, j])
         return {tuple(Trait(columns[k], (int(failed.row[columns[k]]),)) for k in pair) for pair in pairs}
 
     def _columns(self, failed: Failed) -> list[int]:
         """Parameters that can be behind a failure of this stage: quantizing knows no engine, and an engine hardly minds
         how its weights were rounded."""
-        names = self.evidence.codes.names
+        known = self.evidence.codes.names
         if self.stage is Stage.QUANTIZE:
-            usable = [i for i in self.evidence.suspectable if names[i] in _ARTIFACT]
+            usable = [i for i in self.evidence.suspectable if known[i] in _ARTIFACT]
         elif self.stage is Stage.LOAD:
-            usable = [i for i in self.evidence.suspectable if names[i] != "algorithm"]
+            usable = [i for i in self.evidence.suspectable if known[i] != "algorithm"]
         else:
             usable = list(self.evidence.suspectable)
         return [i for i in usable if failed.row[i] != UNKNOWN]
-
-    def _may_be_blamed(self, explanation: Explanation, failures: Sequence[Failed]) -> bool:
-        return not any(self._is_amount(trait) and self._mention(trait, failures[0]) for trait in explanation)
-
-    def _is_amount(self, trait: Trait) -> bool:
-        values = self.evidence.codes.values[trait.column]
-        own = values[trait.codes[0]]
-        counted = any(_is_number(value) for value in values) if own is None else _is_number(own)
-        return counted and self.stage is not Stage.QUANTIZE
-
-    def _unlikeliness(self, explanation: Explanation, failed: Failed) -> tuple[float, ...]:
-        return tuple(sorted(self._rank(trait, failed) for trait in explanation))
-
-    def _rank(self, trait: Trait, failed: Failed) -> float:
-        """Smaller is likelier; see the module's docstring."""
-        name, value = self.evidence.codes.names[trait.column], self.evidence.codes.values[trait.column][trait.codes[0]]
-        if not self._mention(trait, failed) and value is not None:
-            return 0
-        if self.stage is Stage.QUANTIZE:
-            return self._rank_in_quantizing(name, failed)
-        if name == "scheme":
-            return 1 if len(trait.codes) > 1 else 1.5
-        if value is None:
-            return 4
-        return 2 if any(part in name for part in _OFTEN_AT_FAULT) else 3
-
-    def _mention(self, trait: Trait, failed: Failed) -> int:
-        """0 where the message mentions the parameter, 1 where it does not."""
-        failure = failed.trial.status.failure
-        name = self.evidence.codes.names[trait.column]
-        return 0 if failure is not None and name != "scheme" and named_in(failure.message, [name]) else 1
-
-    def _rank_in_quantizing(self, name: str, failed: Failed) -> float:
-        """Memory goes with how an algorithm calibrates; plain rounding has nothing that fails but the format."""
-        plain = failed.trial.configuration.algorithm is Algorithm.RTN
-        failure = failed.trial.status.failure
-        memory = failure is not None and failure.reason is FailureReason.QUANTIZATION_OOM
-        first = "algorithm" if memory or not plain else "scheme"
-        return 1 if name == first else 2
 
     def _conclusion(
         self, best: Explanation, failures: Sequence[Failed], suspects: Sequence[set[Explanation]]
@@ -195,21 +141,21 @@ class _Attribution:
         several = len(failures) > 1
         settled = not self._can_be_told_apart(best, unlike) if several else not failures[0].cause.silent
         if not unlike or (several and settled):
-            why = "nothing else can be at fault" if not unlike else f"{_names(self.evidence, seen)} is at fault"
+            why = "nothing else can be at fault" if not unlike else f"{names(self.evidence, seen)} is at fault"
             yield self._told(seen, failures, why, doubtful=not settled and not several)
             if seen != best:
                 yield self._told(
-                    best, failures, f"{_names(self.evidence, best)} runs on the same kernels", doubtful=True
+                    best, failures, f"{names(self.evidence, best)} runs on the same kernels", doubtful=True
                 )
             return
         of_kin = tuple((t.column, t.codes[0]) for t, whole in zip(seen, best, strict=True) if t != whole)
-        why = f"{_names(self.evidence, best)} is most likely at fault"
+        why = f"{names(self.evidence, best)} is most likely at fault"
         yield self._told(best, failures, why, unlike=(*unlike, *of_kin), doubtful=True)
 
     def _can_be_told_apart(self, best: Explanation, unlike: tuple[tuple[int, int], ...]) -> bool:
         """Whether there is an untried candidate with the explanation and with nothing else that may be at fault."""
         rows = self.evidence.codes.rows
-        apart = _together(best, rows) & self.evidence.untried
+        apart = together(best, rows) & self.evidence.untried
         for column, code in unlike:
             apart &= rows[:, column] != code
         return bool(apart.any())
@@ -226,52 +172,4 @@ class _Attribution:
         trials = tuple(failed.trial for failed in failures)
         alike = "ended alike with" if len(trials) > 1 else "ended with"
         sentence = f"{numbers_text(trials)} {alike} {failure_text(trials[0])}; {why}"
-        return _lesson(self.evidence, failures[0], explanation, sentence, unlike=unlike, doubtful=doubtful)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _family(evidence: Evidence, failed: Failed) -> Trait | None:
-    """The schemes among the candidates that run on the same kernels as this one, if there are others."""
-    column = evidence.codes.column("scheme")
-    if column is None or failed.row[column] == UNKNOWN:
-        return None
-    values = evidence.codes.values[column]
-    kin = next((kin for kin in SAME_KERNELS if values[failed.row[column]] in kin), frozenset())
-    codes = tuple(code for code, value in enumerate(values) if value in kin)
-    return Trait(column, codes) if len(codes) > 1 else None
-
-
-def _lesson(
-    evidence: Evidence,
-    failed: Failed,
-    explanation: Explanation,
-    sentence: str,
-    *,
-    unlike: tuple[tuple[int, int], ...] = (),
-    doubtful: bool = False,
-) -> Lesson:
-    codes = evidence.codes
-    parameters = {
-        codes.names[trait.column]: _value(evidence, trait) for trait in sorted(explanation, key=lambda t: t.column)
-    }
-    closes = np.flatnonzero(_together(explanation, codes.rows)).astype(np.int32)
-    return Lesson(parameters, sentence, failed.trial.number, closes, doubtful, unlike)
-
-
-def _value(evidence: Evidence, trait: Trait) -> bool | int | float | str:
-    values = [shown(evidence.codes.values[trait.column][code]) for code in trait.codes]
-    return values[0] if len(values) == 1 else " or ".join(map(str, values))
-
-
-def _names(evidence: Evidence, explanation: Explanation) -> str:
-    return " with ".join(f"{evidence.codes.names[t.column]} {_value(evidence, t)}" for t in explanation)
-
-
-def _together(explanation: Explanation, rows: Ints) -> Mask:
-    found = np.ones(len(rows), dtype=np.bool_)
-    for trait in explanation:
-        found &= trait.among(rows)
-    return found
+        return lesson_of(self.evidence, failures[0], explanation, sentence, unlike=unlike, doubtful=doubtful)
