@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from haqa_operator.api import QuantizationTuning, SpecError, load_tuning
-from haqa_operator.cli import replaying
+from haqa_operator.cli import benching, replaying
 from haqa_operator.cli.doctor import Level, examine
 from haqa_operator.cli.tuning import show_trial, tune_file, write_reports
 from haqa_operator.tuning.preflight import metric_problems, setting_problems
@@ -143,3 +143,4 @@ def model_demo(
 
 
 app.command("replay")(replaying.replay)
+app.add_typer(benching.app, name="bench")

@@ -102,3 +102,24 @@ class Problem:
         if score is None or self.best is None or self.best.score is None:
             return 0.0
         return score / self.best.score if self.objective.maximize else self.best.score / score
+
+    def reached(self, configuration: Configuration) -> float:
+        """Share of the best feasible value that a configuration has; 0 where it fails or breaks a limit."""
+        seen = self.truth[configuration]
+        return 0.0 if seen.violation else self.share(seen.score)
+
+    def reached_if(self, percent: float) -> float:
+        """The share that so many percent of the baseline's value would be; 0 without a baseline."""
+        score = self.truth[self.baseline].score
+        if score is None:
+            return 0.0
+        return self.share(score * percent / 100 if self.objective.maximize else score * 100 / percent)
+
+    def regret(self, score: float | None) -> float:
+        """How far a value is from the best feasible one, on a scale from 0 (the best) to 1 (the worst feasible one, or
+        none at all)."""
+        kept = [seen.score for seen in self.truth.values() if seen.score is not None and not seen.violation]
+        if score is None or not kept:
+            return 1.0
+        best, worst = max(kept), min(kept)
+        return (best - score) / (best - worst) if best > worst else 0.0

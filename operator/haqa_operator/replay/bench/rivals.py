@@ -1,0 +1,85 @@
+"""Strategies by name, as `haqa bench search --strategy` takes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+
+from haqa_operator.agent.client import LLMClient
+from haqa_operator.agent.credentials import EnvironmentCredentials
+from haqa_operator.agent.messages import LanguageModel
+from haqa_operator.agent.strategy import AgentStrategy
+from haqa_operator.api.search_spec import AgentSpec, SearchStrategy
+from haqa_operator.replay.bench.expert import ExpertRule
+from haqa_operator.replay.bench.problems import Problem
+from haqa_operator.replay.bench.scripted import Part, scripted_model
+from haqa_operator.replay.context import table_context
+from haqa_operator.search.factory import make_strategy
+from haqa_operator.search.strategies import Strategy
+
+SCRIPTED = "scripted:"
+WITH_AGENT = (SearchStrategy.HAQA.value, SearchStrategy.AGENT.value)
+"""Strategies that ask an agent, where there is one."""
+
+EXTRA = {
+    "optuna-gp": ("rival_optuna", "OptunaGP", "torch"),
+    "botorch": ("rival_botorch", "BoTorch", "botorch"),
+    "smac": ("rival_smac", "Smac", "smac"),
+}
+"""Name -> module here, class in it, and the package by which the extra is known to be installed."""
+
+EXPERT = "expert"
+
+
+class RivalError(Exception):
+    """A strategy that is not known or not installed; the message says what to do."""
+
+
+def names() -> tuple[str, ...]:
+    return (*(strategy.value for strategy in SearchStrategy), EXPERT, *EXTRA)
+
+
+def check(name: str, agent: str | None) -> None:
+    """That a strategy can be made, before any is run.
+
+    Raises:
+        RivalError: saying which there are, or what to install.
+    """
+    if name not in names():
+        raise RivalError(f"--strategy {name}: no such strategy; there are {', '.join(names())}")
+    if name in EXTRA and find_spec(EXTRA[name][2]) is None:
+        raise RivalError(
+            f"--strategy {name} needs {EXTRA[name][2]}, which is not installed: pip install 'haqa[operator,bench]'"
+        )
+    if name == SearchStrategy.AGENT and agent is None:
+        raise RivalError(f"--strategy agent needs --agent: {SCRIPTED}{'|'.join(Part)}, or the name of a model")
+    if agent is not None and agent.startswith(SCRIPTED) and agent.removeprefix(SCRIPTED) not in list(Part):
+        raise RivalError(f"--agent {agent}: no such script; there are {', '.join(SCRIPTED + part for part in Part)}")
+
+
+def make(name: str, problem: Problem, seed: int, agent: str | None = None) -> Strategy:
+    """A strategy for one search of one problem.
+
+    Args:
+        agent: `scripted:right` and the like, or litellm's name of a model; for strategies that ask one.
+    """
+    if name == EXPERT:
+        return ExpertRule(problem.constraints)
+    if name in EXTRA:
+        module, kind, _ = EXTRA[name]
+        made: Callable[[int], Strategy] = getattr(import_module(f"haqa_operator.replay.bench.{module}"), kind)
+        return made(seed)
+    without = make_strategy(SearchStrategy(name), seed)
+    if agent is None or name not in WITH_AGENT:
+        return without
+    context = table_context(problem.table, problem.spec)
+    return AgentStrategy(_model(agent, problem, seed), lambda: context, without)
+
+
+def _model(agent: str, problem: Problem, seed: int) -> LanguageModel:
+    if agent.startswith(SCRIPTED):
+        return scripted_model(Part(agent.removeprefix(SCRIPTED)), problem, seed)
+    key = EnvironmentCredentials(os.environ).api_key(None)
+    return LLMClient(AgentSpec(model=agent), api_key=key, confined=False, seed=seed)
