@@ -10,10 +10,12 @@ from tests.fakes.kinds import DEPLOYMENT, SERVICE
 from tests.fakes.simulated_cluster import NAMESPACE, reporting
 from tests.unit.cluster.tunings import ONE_POOL, Operated
 
-from haqa_contract import FailureReason
+from haqa_contract import Configuration, FailureReason
+from haqa_operator.api import Proposal, Proposer
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.edges.api_server import EVENT, JOB, TRIAL, TUNING
+from haqa_operator.cluster.edges.proposals import ProposalRequest
 
 
 @pytest.fixture
@@ -327,3 +329,47 @@ def test_nothing_of_an_earlier_winner_stays_in_the_deployment(operated: Operated
     assert "OMP_WAIT_POLICY" in variables(), "the earlier winner serves until there is another"
     assert operated.run()["phase"] == "Succeeded"
     assert "OMP_WAIT_POLICY" not in variables()
+
+
+NO_KERNEL = reporting(FailureReason.ENGINE_LOAD_FAILED, "this device has no kernel for the scheme (x); take it out")
+TWO_EACH: dict[str, Any] = {
+    "search": {
+        "strategy": "grid",
+        "schemes": ["BF16", "W8A8-INT8", "W4A16"],
+        "algorithms": ["rtn"],
+        "engine": {"max-num-seqs": [64, 128]},
+        "engineDefaults": False,
+    },
+    "budget": {"maxTrials": 20, "trialTimeout": "5m"},
+}
+
+
+def test_what_a_trial_has_ruled_out_is_not_tried_and_the_status_says_by_which(operated: Operated) -> None:
+    operated.cluster.endings["full", "W4A16"] = [NO_KERNEL] * 9
+    operated.submit(**ONE_POOL, **TWO_EACH)
+    assert operated.run()["phase"] == "Succeeded"
+    assert schemes(operated, "full").count("W4A16") == 1
+    assert schemes(operated, "full").count("W8A8-INT8") == 2
+    (skipped,) = [one for one in operated.pool("full")["skipped"] if one["parameters"] == "scheme=W4A16"]
+    assert "ended with EngineLoadFailed: this device has no kernel for the scheme (x)" in skipped["reason"]
+    assert "or is ruled out by what trials have shown" in operated.pool("full")["stopped"]
+
+
+def test_an_answer_that_another_trial_has_overtaken_is_asked_for_again(
+    operated: Operated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operated.cluster.endings["full", "W4A16"] = [NO_KERNEL] * 9
+    ask, late = operated.dependencies.proposals.ask, [64, 128]
+
+    def slow(question: ProposalRequest, propose: Any, on_answer: Any) -> None:
+        def before_anything_failed() -> Any:
+            found = Configuration.of("W4A16", "rtn", max_num_seqs=late.pop()) if late else None
+            return Proposal(configuration=found, proposer=Proposer.AGENT) if found else propose()
+
+        ask(question, before_anything_failed, on_answer)
+
+    monkeypatch.setattr(operated.dependencies.proposals, "ask", slow)
+    operated.submit(**ONE_POOL, **TWO_EACH)
+    assert operated.run()["phase"] == "Succeeded"
+    assert not late
+    assert schemes(operated, "full").count("W4A16") == 1

@@ -4,8 +4,8 @@
   where none is left, a pair of values that no trial has passed with together.
 - Failures that are alike have one cause: what they have in common.
 - Where the engine itself says what is at fault, that counts, unless it has worked in another trial.
-- Where several explanations are left, the likeliest is taken (`likelihood`). That is doubtful, so one candidate with it is
-  left open, as different in all else as there is; if it fails alike, the doubt is gone, and if it works, the next
+- Where several explanations are left, the likeliest is taken (`likelihood`). That is doubtful, so one candidate with it
+  is left open, as different in all else as there is; if it fails alike, the doubt is gone, and if it works, the next
   explanation has its turn.
 - A number (a batch size, a level of load) is not taken for the cause unless the message mentions it: what is too much
   there depends on everything else, and `monotonicity` has what may be concluded.

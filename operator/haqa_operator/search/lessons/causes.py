@@ -174,10 +174,13 @@ def cause_of(trial: Trial, parameters: Iterable[str] = ()) -> Cause:
 
 def named_in(message: str, parameters: Iterable[str]) -> tuple[str, ...]:
     """Parameters that a message mentions, as they are written on the command line or in Python."""
-    words = message.replace("_", "-").lower()
-    return tuple(
-        name for name in parameters if re.search(_WORD.format(re.escape(name.replace("_", "-").lower())), words)
-    )
+    return tuple(name for name in parameters if _mentions(message, name))
+
+
+@lru_cache(8192)
+def _mentions(message: str, name: str) -> bool:
+    word = re.escape(name.replace("_", "-").lower())
+    return re.search(_WORD.format(word), message.replace("_", "-").lower()) is not None
 
 
 @lru_cache(1024)
