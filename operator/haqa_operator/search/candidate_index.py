@@ -73,7 +73,7 @@ class Closed(Mapping[Configuration, str]):
         position = self._index.positions[configuration]
         if self.why[position] < 0:
             raise KeyError(configuration)
-        return self.sentences[self.why[position]]
+        return self.sentences[int(self.why[position])]
 
     def __iter__(self) -> Iterator[Configuration]:
         return (self._index.candidates[position] for position in np.flatnonzero(self.why >= 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.builders import TrialBuilder, make_baseline, make_trial
 from tests.unit.contract.endings import ENDINGS
@@ -16,6 +18,7 @@ from haqa_operator.search.space import SearchSpace
 
 LOAD = FailureReason.ENGINE_LOAD_FAILED
 BIND = "VLLM_CPU_OMP_THREADS_BIND"
+BOUND: dict[str, Any] = {BIND: "0-1"}
 NO_OPERATOR = (
     "this engine build has no such kernel for this device: cpu_gemm_wna16 (the device lacks instructions that it "
     "needs, or the image is made for other hardware); take the scheme or setting that uses it out of the search"
@@ -25,8 +28,8 @@ NO_KERNEL = "this device has no kernel for the scheme (Marlin FP4 not available)
 
 DEMO = space_of(
     *(
-        Configuration.of(scheme, algorithm, **binding)
-        for binding in ({}, {BIND: "0-1"})
+        Configuration.of(scheme, algorithm, None, **binding)
+        for binding in ({}, BOUND)
         for scheme, algorithm in (("W4A16", "rtn"), ("W4A16-ASYM", "rtn"), ("W8A8-INT8", "rtn"), ("BF16", "none"))
         if binding or scheme != "BF16"
     )
@@ -71,13 +74,13 @@ def test_a_lesson_says_what_why_which_trial_and_how_much() -> None:
     assert lesson.reason == (
         "trial 1 ended with EngineLoadFailed: this device has no kernel for the scheme (Marlin FP4 not available)"
     )
-    assert space.closed[Configuration.of("W4A16", "rtn", **{BIND: "0-1"})] == lesson.reason
+    assert space.closed[Configuration.of("W4A16", "rtn", **BOUND)] == lesson.reason
 
 
 def test_what_has_worked_elsewhere_is_not_at_fault() -> None:
     trials = [
-        make_trial(1).tried("BF16", **{BIND: "0-1"}).throughput(90),
-        make_trial(2).tried("W8A8-INT8", **{BIND: "0-1"}).failed(LOAD, NO_ANSWER),
+        make_trial(1).tried("BF16", **BOUND).throughput(90),
+        make_trial(2).tried("W8A8-INT8", **BOUND).failed(LOAD, NO_ANSWER),
     ]
     space = after(DEMO, *trials)
     (lesson,) = space.lessons

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.builders import TrialBuilder, make_baseline, make_trial
@@ -70,7 +71,7 @@ def test_more_load_fewer_accelerators_and_wider_weights_never_repair_an_oom() ->
     } - {("W4A16", 2, 32)}
 
 
-ENGINE = {"max_num_seqs": 64, "gpu_memory_utilization": 0.9, "kv_cache_dtype": "fp8", "x": "a"}
+ENGINE: dict[str, Any] = {"max_num_seqs": 64, "gpu_memory_utilization": 0.9, "kv_cache_dtype": "fp8", "x": "a"}
 
 
 @pytest.mark.parametrize(("message", "changes", "is_closed"), [
@@ -92,7 +93,7 @@ ENGINE = {"max_num_seqs": 64, "gpu_memory_utilization": 0.9, "kv_cache_dtype": "
 ])  # fmt: skip
 def test_less_memory_never_repairs_an_oom(message: str, changes: dict[str, Scalar | None], is_closed: bool) -> None:
     def of(settings: dict[str, Scalar | None]) -> Configuration:
-        return Configuration.of("W8A16", "rtn", **{name: v for name, v in settings.items() if v is not None})
+        return Configuration.of("W8A16", "rtn", None, **{name: v for name, v in settings.items() if v is not None})
 
     tried, other = of({**ENGINE}), of({**ENGINE, **changes})
     space = after(space_of(tried, other), make_trial(1).of(tried).failed(OOM, message))
