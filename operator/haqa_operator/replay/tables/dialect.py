@@ -64,7 +64,7 @@ def plain_numbers(source: str, header: Sequence[str], rows: list[list[str]], sep
         if isinstance(kind, str):
             if len(known) != 1 and separator != ",":
                 raise TableError(
-                    f"{source}, column {header[i]!r}: {kind} may have a decimal comma or thousands, and nothing in the "
+                    f"{source}, column {header[i]!r}: {kind!r} may have a decimal comma or thousands, and nothing in the "
                     "file says which; write it without, for example with a decimal point"
                 )
             kind = next(iter(known)) if len(known) == 1 else Comma.THOUSANDS

@@ -40,7 +40,7 @@ TYPICAL = "typical"
 _SENTENCES = frozenset({"source", "licence", "engine", "model", "accelerator"})
 
 _KEY = re.compile(r"^([A-Za-z][\w-]*)\s*:(?:\s|$)")
-_CLOSE = 0.8
+_CLOSE = 0.7
 """How alike a word is to a key before it is taken for a slip of the pen."""
 
 
