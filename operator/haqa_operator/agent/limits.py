@@ -122,4 +122,4 @@ def _numbers(texts: Sequence[str]) -> list[float]:
             found.append(float(text))
         except ValueError:
             continue
-    return [value for value in found if value > 0]
+    return sorted({value for value in found if value > 0})
