@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from haqa_contract import Configuration, Scalar, Workload
 from haqa_operator.api.tuning import MAX_MODEL_LEN
@@ -50,6 +51,11 @@ class Case:
         """The same for a setting that is a number; texts like `auto` and `16k` are the engine's own business."""
         value = self.setting(name)
         return None if isinstance(value, (bool, str)) else value
+
+    @cached_property
+    def worked_out(self) -> dict[object, Any]:
+        """What a function has worked out of the case, by the function: several policies ask for the same."""
+        return {}
 
     @property
     def kv_cache_dtype(self) -> str:

@@ -19,6 +19,7 @@ from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL, group_size
 from haqa_operator.serving.launch import LaunchError
 
 _PARALLEL = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
+_WHOLE_EXPERTS = "enable-expert-parallel"
 
 _CACHE_DTYPES: dict[Platform, frozenset[str]] = {
     Platform.CPU: frozenset({"auto", "fp8", "fp8_e4m3", "fp8_e5m2"}),
@@ -60,12 +61,18 @@ def parallel_sizes_fit_replica(case: Case) -> Violation | None:
 
 
 def groups_divide_shards(case: Case) -> Violation | None:
-    """Tensor parallelism cuts matrices by columns or by rows; no group or block may lie on both sides of a cut."""
-    size, parallel = group_size(case.configuration), case.tensor_parallel
-    if case.model is None or size == PER_CHANNEL or parallel == 1:
+    """Tensor parallelism cuts matrices by columns or by rows; no group or block may lie on both sides of a cut.
+
+    Experts are cut over the replicas of data parallelism too, and not at all under expert parallelism (vLLM's
+    fused_moe/config.py).
+    """
+    size, tensor = group_size(case.configuration), case.tensor_parallel
+    experts = 1 if case.setting(_WHOLE_EXPERTS) is True else tensor * int(case.number("data-parallel-size") or 1)
+    if case.model is None or size == PER_CHANNEL or max(tensor, experts) == 1:
         return None
     block_rows = FORMATS[case.configuration.scheme].block_rows
     for linear in case.model.linears:
+        parallel = experts if linear.routed else tensor
         if linear.split is Split.COLUMNS and linear.columns % (parallel * size):
             cut = f"group size {size} does not divide the {linear.columns}/{parallel} columns"
         elif linear.split is Split.ROWS and linear.rows % (parallel * block_rows) and block_rows > 1:
@@ -75,7 +82,7 @@ def groups_divide_shards(case: Case) -> Violation | None:
         return Violation(
             f"{cut} of {linear.name} that each of {parallel} accelerators gets; use smaller groups, another scheme or "
             "less tensor parallelism",
-            ("scheme", "group-size", "tensor-parallel-size"),
+            ("scheme", "group-size", *_PARALLEL, _WHOLE_EXPERTS),
         )
     return None
 

@@ -33,6 +33,7 @@ _SETTINGS = (
     "dtype",
     "tensor-parallel-size",
     "pipeline-parallel-size",
+    "data-parallel-size",
     "kv-cache-memory-bytes",
     "VLLM_CPU_KVCACHE_SPACE",
 )
@@ -78,11 +79,18 @@ class Memory:
 
 def memory_of(case: Case) -> Memory | None:
     """How memory is shared out, or None where the model or the memory's size is not known."""
+    if memory_of not in case.worked_out:
+        case.worked_out[memory_of] = _memory_of(case)
+    found: Memory | None = case.worked_out[memory_of]
+    return found
+
+
+def _memory_of(case: Case) -> Memory | None:
     model, size_gib = case.model, case.accelerator.memory_gib
     if model is None or size_gib is None:
         return None
     tensor, pipeline = case.tensor_parallel, int(case.number("pipeline-parallel-size") or 1)
-    weights_gib = model.configured_weight_bytes(case.configuration) / (tensor * pipeline) / GIB
+    weights_gib = _weight_bytes(case, model, tensor) / pipeline / GIB
     reserve_gib = _reserve_gib(case, model, tensor)
     usable_gib, usable_from, fixed_gib = _usable(case, size_gib)
     left_gib = usable_gib - weights_gib - reserve_gib
@@ -102,6 +110,17 @@ def memory_of(case: Case) -> Memory | None:
         # Key-value heads fewer than accelerators are copied, not cut.
         heads_share=1 / (min(tensor, kv_heads) * pipeline),
     )
+
+
+def _weight_bytes(case: Case, model: ModelProfile, tensor: int) -> float:
+    """Of one accelerator's share of all layers: experts are spread over the replicas of data parallelism too."""
+    whole = model.configured_weight_bytes(case.configuration)
+    data = int(case.number("data-parallel-size") or 1)
+    if data == 1 or not model.experts:
+        return whole / tensor
+    idle = 1 - model.experts_per_token / model.experts
+    routed = (whole - model.configured_weight_bytes(case.configuration, active=True)) / idle if idle else 0.0
+    return (whole - routed + routed / data) / tensor
 
 
 def _usable(case: Case, size_gib: float) -> tuple[float, str, float | None]:

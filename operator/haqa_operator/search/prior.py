@@ -16,13 +16,8 @@ from haqa_operator.hardware.instruction_sets import WIDENING, at_least, onednn_i
 from haqa_operator.search.cases import Case
 from haqa_operator.search.engine_defaults import expected_factor
 from haqa_operator.search.memory import memory_of
-from haqa_operator.search.roofline import Roofline, roofline_of
-
-_BANDWIDTH_REACHED = 0.9
-_PEAK_REACHED = 0.5
-_LAYER_S = 1e-4
-"""Shares of the peak rates that are reached, and time a layer takes in any case: fitted to the single-stream latencies
-of Red Hat's model cards (R1-Distill 8B and 32B in three schemes on A6000, A100 and H100, vLLM 0.7.2)."""
+from haqa_operator.search.roofline import roofline_of
+from haqa_operator.search.throughput import output_tokens_per_s
 
 _EAGER = 0.8
 """On accelerators: without graphs or compilation the launch of small kernels shows, most in small steps."""
@@ -82,7 +77,7 @@ def by_roofline(case: Case) -> float:
     roofline = roofline_of(case)
     if roofline is not None:
         factor = _EAGER if case.setting("enforce-eager") is True else 1.0
-        return factor * _geometric_mean([_output_tokens_per_s(roofline, case, n) for n in running])
+        return factor * _geometric_mean([output_tokens_per_s(roofline, case, n) for n in running])
     table = _cpu_table(case.accelerator)
     shares = [n / level for n, level in zip(running, case.workload.concurrency, strict=True)]
     return table.get(case.configuration.scheme, _UNKNOWN_ON_CPU) * _geometric_mean(shares)
@@ -106,15 +101,6 @@ def _running(case: Case) -> list[float]:
     held = max(1.0, memory.sequences(case.request_tokens)) if memory else float("inf")
     limit = min(held, case.number("max-num-seqs") or held)
     return [min(level, limit) for level in case.workload.concurrency]
-
-
-def _output_tokens_per_s(roofline: Roofline, case: Case, running: float) -> float:
-    """A closed loop: every sequence takes its prompt and its steps in turn."""
-    layers = case.model.layers if case.model else 0
-    step_s = roofline.usual_step_s(running) / _BANDWIDTH_REACHED + layers * _LAYER_S
-    steps_s = case.workload.output_tokens * step_s
-    prompts_s = running * roofline.prompt_s(case.workload.input_tokens) / _PEAK_REACHED
-    return running * case.workload.output_tokens / (steps_s + prompts_s)
 
 
 def _geometric_mean(values: list[float]) -> float:

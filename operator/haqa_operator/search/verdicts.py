@@ -23,6 +23,7 @@ _LOOKED_AT = frozenset(
         "data-parallel-size",
         "dtype",
         "enable-chunked-prefill",
+        "enable-expert-parallel",
         "enforce-eager",
         "gpu-memory-utilization",
         "kv-cache-dtype",

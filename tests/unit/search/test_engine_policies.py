@@ -8,7 +8,7 @@ import pytest
 from tests.optional import present
 from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, case, cpu, gaudi, gpu_of, model, nvidia
 
-from haqa_contract import Workload
+from haqa_contract import Scheme, Workload
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES
 from haqa_operator.search.cases import Policy, first_violation
@@ -257,3 +257,74 @@ def test_all_policies_together_give_one_reason() -> None:
     assert present(first("Tesla-T4")).startswith("weights under BF16")
     assert "compute capability" in present(first("Tesla-V100-SXM2-16GB"))
     assert first("NVIDIA-L4", "W4A16", "gptq") is None
+
+
+def test_an_fp8_cache_on_a_cpu_takes_head_sizes_of_its_kernel() -> None:
+    assert "multiple of 32 on a CPU, not 80" in present(
+        reason(cpu(), profile=model(LLAMA_SMALL, head_dim=80), kv_cache_dtype="fp8")
+    )
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "backend", "dtype", "works"),
+    [
+        (nvidia("NVIDIA-H200"), "FLASH_ATTN", "fp8", True),
+        (nvidia("NVIDIA-B200"), "FLASH_ATTN", "fp8", False),
+        (nvidia("NVIDIA-B200"), "FLASH_ATTN", "auto", True),
+        (nvidia("NVIDIA-B200"), "FLASHINFER", "fp8", True),
+        (gpu_of(8, 9), "FLASH_ATTN", "fp8", False),
+    ],
+)
+def test_a_named_attention_backend_reads_the_cache(
+    accelerator: Accelerator, backend: str, dtype: str, works: bool
+) -> None:
+    found = reason(accelerator, profile=model(LLAMA_SMALL), attention_backend=backend, kv_cache_dtype=dtype)
+    assert (found is None) is works
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "scheme", "dtype", "works"),
+    [
+        (cpu(), "BF16", "float32", True),
+        (cpu(), "W8A8-INT8", "float32", True),
+        (cpu(), "W4A16", "float32", False),
+        (cpu(), "W4A16-ASYM", "float", False),
+        (cpu(), "W4A16", "float16", True),
+        (cpu("amx"), "FP8-BLOCK", "float16", False),
+        (cpu("amx"), "FP8-BLOCK", "float32", True),
+        (nvidia("NVIDIA-H200"), "W4A16", "float32", True),
+    ],
+)
+def test_a_type_has_a_kernel_for_the_scheme_on_a_cpu(
+    accelerator: Accelerator, scheme: str, dtype: str, works: bool
+) -> None:
+    assert (reason(accelerator, scheme, profile=model(LLAMA_SMALL), dtype=dtype) is None) is works
+
+
+MIXTURE = model(
+    LLAMA_8B | {"num_local_experts": 64, "num_experts_per_tok": 4, "moe_intermediate_size": 768, "head_dim": 128}
+)
+
+
+@pytest.mark.parametrize(
+    ("engine", "works"),
+    [
+        ({}, False),
+        ({"enable_expert_parallel": True}, True),
+        ({"data_parallel_size": 8}, False),
+        ({"data_parallel_size": 8, "enable_expert_parallel": True}, True),
+        ({"pipeline_parallel_size": 8}, True),
+    ],
+)
+def test_groups_of_experts_are_cut_unless_experts_are_whole(engine: dict[str, Any], works: bool) -> None:
+    """768 columns are no multiple of 8 times 128."""
+    assert (reason(nvidia("NVIDIA-H200", 8), "W4A16", profile=MIXTURE, **engine) is None) is works
+
+
+def test_experts_are_spread_over_replicas_of_data_parallelism_and_the_rest_is_not() -> None:
+    splits: tuple[dict[str, Any], ...] = ({"pipeline_parallel_size": 8}, {}, {"data_parallel_size": 8})
+    memories = (memory_of(case(nvidia("NVIDIA-H200", 8), profile=MIXTURE, **split)) for split in splits)
+    one, all_tensor, all_data = (present(memory).weights_gib for memory in memories)
+    dense = (MIXTURE.weight_bytes(Scheme.BF16) - 2 * sum(x.parameters for x in MIXTURE.linears if x.routed)) / 2**30
+    assert one == pytest.approx(all_tensor)
+    assert all_data == pytest.approx(all_tensor + dense * 7 / 8)

@@ -15,7 +15,7 @@ from haqa_operator.search.engine_defaults.amd import AMD
 from haqa_operator.search.engine_defaults.cpu import CPU
 from haqa_operator.search.engine_defaults.intel import GAUDI, XPU
 from haqa_operator.search.engine_defaults.nvidia import NVIDIA
-from haqa_operator.search.engine_defaults.settings import DefaultSetting, Value
+from haqa_operator.search.engine_defaults.settings import DefaultSetting, Value, bare
 
 __all__ = ["DEFAULT_SETTINGS", "DefaultSetting", "Expectations", "Value", "expected_factor"]
 
@@ -46,6 +46,7 @@ class Expectations:
         """Args:
         case: Whose configuration's engine settings do not matter.
         """
+        case = bare(case)
         self._factors: list[dict[tuple[tuple[str, Scalar], ...], float]] = []
         self._places: dict[str, list[int]] = {}
         for place, setting in enumerate(DEFAULT_SETTINGS[case.accelerator.platform]):

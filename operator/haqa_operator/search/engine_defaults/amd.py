@@ -11,6 +11,7 @@ from haqa_operator.search.engine_defaults.settings import (
     Values,
     all_attention,
     has_experts,
+    is_current,
 )
 from haqa_operator.search.engine_defaults.shared import (
     ASYNC_SCHEDULING,
@@ -44,8 +45,13 @@ def _is_fp8(case: Case) -> bool:
     return case.configuration.scheme in (Scheme.FP8_DYNAMIC, Scheme.FP8_BLOCK)
 
 
+def _is_mxfp4(case: Case) -> bool:
+    return is_current(case) and case.configuration.scheme is Scheme.MXFP4
+
+
 def _has_shared_expert(case: Case) -> bool:
-    return case.model is not None and any(linear.name.startswith("shared_expert") for linear in case.model.linears)
+    linears = case.model.linears if case.model else ()
+    return is_current(case) and any(linear.name.startswith("shared_expert") for linear in linears)
 
 
 def _attention(case: Case) -> Values:
@@ -61,15 +67,19 @@ AMD: tuple[DefaultSetting, ...] = (
         "AITER",
         (
             Value({_AITER: True}, factor=1.3, recipe=True),
-            Value(_with("LINEAR_HIPBMM"), factor=1.28, when=_is_fp8),
-            Value(_with("FUSION_SHARED_EXPERTS"), factor=1.32, when=_has_shared_expert),
-            Value(_with("FP4_ASM_GEMM"), factor=1.28, when=lambda case: case.configuration.scheme is Scheme.MXFP4),
+            Value(_with("LINEAR_HIPBMM"), factor=1.28, when=lambda case: is_current(case) and _is_fp8(case)),
+            Value(
+                _with("FUSION_SHARED_EXPERTS"),
+                factor=1.32,
+                when=lambda case: is_current(case) and _has_shared_expert(case),
+            ),
+            Value(_with("FP4_ASM_GEMM"), factor=1.28, when=_is_mxfp4),
             Value(_without("MOE"), factor=1.1, when=has_experts),
             Value(_without("LINEAR"), factor=1.15, when=_is_fp8),
             Value(_without("RMSNORM"), factor=1.25),
         ),
         "AMD's own kernels for attention, experts, FP8 products and norms, which vLLM leaves off by itself",
-        f"{RECIPES}: on in every recipe for MI300X and later; vllm/_aiter_ops.py, vllm/envs.py",
+        f"{RECIPES} for MI300X and later; vllm/_aiter_ops.py, vllm/envs.py",
         when=_has_aiter,
         applies="MI300X, MI325X, MI350X, MI355X (CDNA 3 and 4)",
         crossed=True,

@@ -15,7 +15,7 @@ from math import prod
 from haqa_contract import Scalar
 from haqa_operator.search.cases import Case
 from haqa_operator.search.engine_defaults import DEFAULT_SETTINGS
-from haqa_operator.search.engine_defaults.settings import Value
+from haqa_operator.search.engine_defaults.settings import Value, bare
 
 Items = tuple[tuple[str, Scalar], ...]
 
@@ -131,6 +131,8 @@ class Deviations:
 
     def __init__(self, case: Case, each: Sequence[Offer], tried: Plan) -> None:
         self._case, self._each = case, each
+        alone = bare(case)
+        self._factors = {value: value.expected(alone) for offer in each for value in offer.values}
         self.all: tuple[Deviation, ...] = tuple(self._combined(tried))
         """What there is room for, vLLM's defaults first."""
 
@@ -162,7 +164,7 @@ class Deviations:
                 yield self._deviation((*values, *more))
 
     def _deviation(self, values: Sequence[Value]) -> Deviation:
-        return Deviation(_items(values), prod(value.expected(self._case) for value in values))
+        return Deviation(_items(values), prod(self._factors[value] for value in values))
 
 
 def _items(values: Sequence[Value]) -> Items:

@@ -76,6 +76,11 @@ def _expert_backends(case: Case) -> Iterable[tuple[str, float]]:
     return ()
 
 
+def _is_narrow(case: Case) -> bool:
+    """Whether some product has few outputs and many inputs (`should_use_atomic_add_reduce`)."""
+    return case.model is not None and any(linear.rows < 2048 <= linear.columns for linear in case.model.linears)
+
+
 def _more_graphs(case: Case) -> Values:
     return (Value({"max-cudagraph-capture-size": min(1024, most(case))}, factor=1.05),)
 
@@ -86,7 +91,7 @@ NVIDIA: tuple[DefaultSetting, ...] = (
         "kv-cache-dtype",
         (Value({"kv-cache-dtype": "fp8"}, factor=1.01, recipe=True),),
         "half of the KV cache's memory and traffic, so that twice as many tokens stay; the accuracy gate decides",
-        f"{RECIPES}, Llama-3.3-70B and 80 more; vllm/v1/attention/backends",
+        f"{RECIPES}, Llama-3.3-70B among them; vllm/v1/attention/backends",
         when=lambda case: capability(case) >= (8, 9),
         applies="compute capability 8.9 and more",
         crossed=True,
@@ -103,8 +108,8 @@ NVIDIA: tuple[DefaultSetting, ...] = (
         _more_graphs,
         "steps with more sequences than the largest captured graph, 512, launch every kernel for itself",
         "vllm/config/vllm.py, _set_cudagraph_sizes",
-        when=lambda case: most(case) > 512,
-        applies="more than 512 concurrent requests",
+        when=lambda case: most(case) > 512 and capability(case)[0] != 10,
+        applies="more than 512 concurrent requests, compute capability other than 10 (there it is 1024)",
         shown="the highest measured concurrency, at most 1024",
         related=frozenset({"enforce-eager", "cudagraph-capture-sizes"}),
     ),
@@ -121,7 +126,7 @@ NVIDIA: tuple[DefaultSetting, ...] = (
         "moe-backend",
         lambda case: tuple(Value({"moe-backend": name}, factor) for name, factor in _expert_backends(case)),
         "kernels for experts differ by how many tokens each expert gets",
-        f"{_EXPERTS}; {RECIPES}: named in 39 of them",
+        f"{_EXPERTS}; {RECIPES}",
         when=has_experts,
         applies="mixtures of experts; by scheme and compute capability",
         shown="triton, cutlass, deep_gemm, flashinfer_cutlass, without vLLM's own choice",
@@ -148,8 +153,8 @@ NVIDIA: tuple[DefaultSetting, ...] = (
         (Value({"VLLM_MARLIN_USE_ATOMIC_ADD": True}),),
         "Marlin splits products with few outputs over the GPU and adds up atomically",
         "vllm/envs.py and marlin_utils.py, should_use_atomic_add_reduce",
-        when=lambda case: case.configuration.scheme in _WEIGHT_ONLY and capability(case) >= (8, 0),
-        applies="weight-only schemes",
+        when=lambda case: case.configuration.scheme in _WEIGHT_ONLY and capability(case) >= (9, 0) and _is_narrow(case),
+        applies="weight-only schemes with products of fewer than 2048 outputs, compute capability 9.0 and more",
         since=(0, 9, 0),
     ),
     PREFIX_CACHING,

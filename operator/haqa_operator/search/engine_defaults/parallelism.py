@@ -16,6 +16,7 @@ from haqa_operator.search.cases import Case
 from haqa_operator.search.engine_defaults.settings import DefaultSetting, Value, Values, has_experts
 from haqa_operator.search.engine_defaults.shared import RECIPES
 from haqa_operator.search.roofline import roofline_of
+from haqa_operator.search.throughput import output_tokens_per_s
 
 _FAST_LINKS = frozenset(
     {"v100", "a100", "h100", "h200", "gh200", "b200", "gb200", "b300", "gb300"}
@@ -23,7 +24,7 @@ _FAST_LINKS = frozenset(
 )
 """Words of products that talk over NVLink, Infinity Fabric or their own Ethernet; `pcie` in the name says no."""
 
-_PER_DOUBLING = {True: 1.06, False: 1.25}
+_PER_HALVING = {True: 1.1, False: 1.25}
 """What each halving of tensor parallelism saves, with fast links and over PCIe: two all-reduces a layer."""
 
 _BUBBLES = 0.95
@@ -42,14 +43,15 @@ def _split(parts: int, share: float = 1.0) -> Callable[[Case], float]:
     """Expected factor of weights that are read by parts of the replica instead of by all of it together."""
 
     def factor(case: Case) -> float:
-        saved: float = share * _PER_DOUBLING[_fast_links(case)] ** log2(parts)
+        saved = share * _PER_HALVING[_fast_links(case)] ** log2(parts)
         roofline = roofline_of(case)
         if roofline is None:
-            return float(saved * 0.9)
+            return float(0.9 * saved)
         part = replace(roofline, bandwidth=roofline.bandwidth / parts, flops=roofline.flops / parts)
-        ratio: float = 1.0
+        ratio = 1.0
         for level in case.workload.concurrency:
-            ratio *= roofline.usual_step_s(level) / part.usual_step_s(max(1.0, level / parts))
+            busy = min(parts, level)
+            ratio *= busy * output_tokens_per_s(part, case, level / busy) / output_tokens_per_s(roofline, case, level)
         return float(saved * ratio ** (1 / len(case.workload.concurrency)))
 
     return factor

@@ -8,7 +8,7 @@ workload and vLLM's release, and never on other engine settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import exp, log
 
@@ -28,7 +28,7 @@ def always(_: Case) -> bool:
     return True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Value:
     """One value to consider, beside what vLLM does by itself.
 
@@ -47,6 +47,7 @@ class Value:
     recipe: When | bool = False
 
     def expected(self, case: Case) -> float:
+        """The factor in a case that is `bare`."""
         return self.factor if isinstance(self.factor, (int, float)) else self.factor(case)
 
     def in_recipe(self, case: Case) -> bool:
@@ -109,6 +110,11 @@ class DefaultSetting:
         return tuple(v for v in self.values_for(case) if not set(v.settings) & set(named) and v.when(case))
 
 
+def bare(case: Case) -> Case:
+    """The case without engine settings, none of which decides what another should bring."""
+    return replace(case, configuration=case.configuration.model_copy(update={"engine": ()}))
+
+
 # What tables ask of a case.
 
 
@@ -126,6 +132,11 @@ def usual(case: Case) -> float:
 def capability(case: Case) -> tuple[int, int]:
     """NVIDIA's compute capability; (0, 0) where it is not known, which no table asks for."""
     return case.accelerator.compute_capability or (0, 0)
+
+
+def is_current(case: Case) -> bool:
+    """Whether the engine is one that the tables were read in, or later."""
+    return case.engine_version >= READ_IN
 
 
 def has_experts(case: Case) -> bool:

@@ -7,7 +7,8 @@ from haqa_operator.search.cases import Case
 from haqa_operator.search.engine_defaults.settings import DefaultSetting, Value, Values, most, usual
 from haqa_operator.search.memory import DEFAULT_UTILIZATION, memory_of
 
-RECIPES = "vLLM's recipes (github.com/vllm-project/recipes, August 2026)"
+RECIPES = "vLLM's recipes"
+"""github.com/vllm-project/recipes, read in August 2026."""
 
 _LARGE_GIB, _HUGE_GIB = 70, 160
 """Where vLLM's batch defaults change (vllm/engine/arg_utils.py, `get_batch_defaults`)."""
