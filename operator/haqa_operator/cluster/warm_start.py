@@ -32,6 +32,16 @@ def earlier_runs(trials: Sequence[QuantizationTrial], pool: str, fingerprint: st
     )
 
 
+def histories(trials: Sequence[QuantizationTrial], pool: str, fingerprint: str) -> tuple[tuple[Trial, ...], ...]:
+    """What else was measured of the model: each run of each pool but this one, its trials by number."""
+    runs: defaultdict[tuple[str, str], list[Trial]] = defaultdict(list)
+    for resource in trials:
+        key = (resource.spec.pool, str(resource.spec.fingerprint))
+        if key != (pool, fingerprint) and resource.trial().status.phase.finished:
+            runs[key].append(resource.trial())
+    return tuple(tuple(sorted(run, key=lambda trial: trial.number)) for _, run in sorted(runs.items()))
+
+
 def earlier_answer(runs: Sequence[Sequence[Trial]], state: PoolState) -> Proposal | None:
     """An earlier run's answer that is in the space and was not tried yet; None where there is none (left)."""
     tried = {trial.configuration for trial in state.trials}

@@ -12,7 +12,7 @@ from typing import Any
 
 from haqa_contract import Configuration, TrialReport, TrialRequest
 from haqa_operator.agent.credentials import EnvironmentCredentials
-from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SpecError, TuningSpec
+from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SpecError, Trial, TuningSpec
 from haqa_operator.decision.results import PoolResult
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.hardware.this_machine import detect
@@ -100,11 +100,12 @@ class LocalTuning:
             raise SpecError(problems)
         pools = [self._pool(pool) for pool in self._pools]
         self.workspace.root.mkdir(parents=True, exist_ok=True)
-        results = []
+        results: list[PoolResult] = []
         with launchers(self._prefork, self._observer.on_note) as (runner, spawn):
             model = self._fetch(runner)
             for pool in pools:
-                result = self._tune(pool, model, runner, spawn)
+                history = tuple(result.trials for result in results)
+                result = self._tune(pool, model, history, runner, spawn)
                 results.append(result)
                 on_result(result)
         return results
@@ -116,13 +117,15 @@ class LocalTuning:
         except ValueError as error:
             raise SpecError([f'nodePools "{pool.name}": {error}']) from None
 
-    def _tune(self, pool: Pool, model: FetchedModel, runner: Launcher, spawn: Spawn) -> PoolResult:
+    def _tune(
+        self, pool: Pool, model: FetchedModel, history: tuple[tuple[Trial, ...], ...], runner: Launcher, spawn: Spawn
+    ) -> PoolResult:
         name = pool.spec.name
         version = engine_version(serving_environment()) or catalogue().version
         print_of = fingerprint(self.spec, pool.spec, pool.accelerator, model.digest, version)
         profile = self._profile(model)
         measured = read_journal(self.workspace.journal(name, print_of)).trials
-        setup = PoolSetup(self.spec, pool.spec, pool.accelerator, profile, version, measured)
+        setup = PoolSetup(self.spec, pool.spec, pool.accelerator, profile, version, measured, history)
         space = self._space(setup)
         if not space.candidates:
             reasons = sorted({exclusion.reason for exclusion in space.exclusions})

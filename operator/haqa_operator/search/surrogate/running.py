@@ -1,7 +1,7 @@
 """The chance that a configuration runs at all, from those that did and those that did not.
 
-What must fail is closed before (`search.lessons`); this is what a failure says of the rest: each value of a parameter
-is trusted by how often it has run, and a configuration by its least trusted value.
+What must fail is closed before (`search.lessons`); this is what a failure says of the rest: it is put down to the
+values of its configuration that have run least, and a configuration is trusted as far as its least trusted value.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from haqa_contract import Configuration, FailureReason
 from haqa_operator.api.trial import Trial
 
-_RUNS, _FAILS = 4.0, 0.15
+_RUNS, _FAILS = 0.6, 0.03
 """What each value is taken to have run and failed already."""
 
 
@@ -24,7 +24,11 @@ def chances_to_run(trials: Sequence[Trial], candidates: Sequence[Configuration])
     ran: Counter[tuple[str, str]] = Counter()
     failed: Counter[tuple[str, str]] = Counter()
     for trial in trials:
-        (ran if _runs(trial) else failed).update(_values(trial.configuration))
+        if _runs(trial):
+            ran.update(_values(trial.configuration))
+    for trial in trials:
+        if not _runs(trial):
+            failed.update(_blamed(_values(trial.configuration), ran))
     if not failed:
         return np.full(len(candidates), _RUNS / (_RUNS + _FAILS))
     suspects = {value: _trust(ran[value], count) for value, count in failed.items()}
@@ -40,6 +44,11 @@ def _runs(trial: Trial) -> bool:
 
 def _trust(ran: int, failed: int) -> float:
     return (ran + _RUNS) / (ran + failed + _RUNS + _FAILS)
+
+
+def _blamed(values: list[tuple[str, str]], ran: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
+    least = min(ran[value] for value in values)
+    return [value for value in values if ran[value] == least]
 
 
 def _values(configuration: Configuration) -> list[tuple[str, str]]:

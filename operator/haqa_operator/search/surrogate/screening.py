@@ -48,13 +48,14 @@ def screened(
 def _near_the_best(
     space: SearchSpace, observations: Sequence[Observation], tried: set[Configuration]
 ) -> list[Configuration]:
-    """Open candidates that differ from one of the best in few parameters."""
+    """Open candidates that differ from one of the best in few parameters, the nearest first."""
     scored = [o for o in observations if o.score is not None]
     best = sorted(scored, key=lambda o: (o.violation, -(o.score or 0.0)))[:_NEIGHBOURS_OF]
-    near: dict[Configuration, None] = {}
+    near: dict[Configuration, int] = {}
     for observation in best:
         wanted = set(observation.trial.configuration.parameters.items())
         for candidate in space.open(tried):
-            if len(wanted.symmetric_difference(candidate.parameters.items())) <= 2 * _DIFFERENCES:
-                near[candidate] = None
-    return list(near)
+            differences = len(wanted.symmetric_difference(candidate.parameters.items()))
+            if differences <= 2 * _DIFFERENCES:
+                near[candidate] = min(differences, near.get(candidate, differences))
+    return sorted(near, key=lambda candidate: near[candidate])
