@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from haqa_operator.api.search_spec import Patience
 from haqa_operator.replay.bench import figures, rivals, writing
 from haqa_operator.replay.bench.measures import Summary, summarize
 from haqa_operator.replay.bench.outcomes import Outcome, Store
@@ -44,6 +45,7 @@ def bench_search(
         str | None,
         typer.Option(help="scripted:right|wrong|silent|adversarial|stopping, or litellm's name of a model"),
     ] = None,
+    patience: Annotated[Patience, typer.Option(help="When HAQA's own strategies stop")] = Patience.UNLIMITED,
     half: Annotated[Half | None, typer.Option(help="Only this half of the problems")] = None,
     output: Annotated[Path, typer.Option(help="Folder for results; a run goes on from what is in it")] = Path("bench"),
     jobs: Annotated[int, typer.Option(min=1, help="Processes at a time")] = 1,
@@ -62,7 +64,7 @@ def bench_search(
     if not problems:
         stderr.print(f"error: no problem of these tables is in the half {half}", markup=False)
         raise typer.Exit(code=2)
-    plan = Plan(problems, strategies, seeds, trials, noise, agent)
+    plan = Plan(problems, strategies, seeds, trials, noise, agent, patience)
     outcomes = _searched(plan, Store(output / _RUNS), jobs, stderr)
     groups = _groups(outcomes, trials)
     about = (*_about(plan), *writing.LEGEND)
@@ -123,7 +125,8 @@ def _about(plan: Plan) -> tuple[str, ...]:
         f"{len(plan.problems)} problems of {sizes[0]} to {sizes[-1]} configurations from {', '.join(tables)} "
         f"({' and '.join(halves)})",
         f"{plan.seeds} seeds, {plan.trials} own trials after the baseline, noise {plan.noise_percent:g} %, "
-        f"agent: {plan.agent or 'none'}; strategies that draw no lots were run once where there is no noise",
+        f"agent: {plan.agent or 'none'}, patience {plan.patience.value}; "
+        "strategies that draw no lots were run once where there is no noise",
         f"Python {platform.python_version()} on {platform.machine()}",
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from haqa_operator.api.base import ResourceModel
+from haqa_operator.api.search_spec import Patience
 from haqa_operator.decision.results import Decision, Verdict
 from haqa_operator.replay.bench.problems import Half, Problem
 from haqa_operator.replay.bench.runs import Trace
@@ -24,6 +25,7 @@ class Task(ResourceModel):
     seed: int
     trials: int
     noise_percent: float = 0.0
+    patience: Patience = Patience.UNLIMITED
     table: str
     """Hash of the problem: another table, other limits or another baseline make another task"""
 

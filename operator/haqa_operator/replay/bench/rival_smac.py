@@ -7,13 +7,18 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 from ConfigSpace import Categorical, Configuration, ConfigurationSpace, Integer
 from smac import HyperparameterOptimizationFacade, Scenario
+from smac.main.exceptions import ConfigurationSpaceExhaustedException
 from smac.runhistory import TrialInfo, TrialValue
 
 from haqa_operator.replay.bench.asking import Asking, Told, nearest
 from haqa_operator.search.encoding import Dimension, Matrix
+
+_CHALLENGERS = 1000
+"""Points it looks at for one proposal, of its 10,000: tables have fewer than that, and a proposal took seconds."""
 
 
 class Smac(Asking):
@@ -33,6 +38,9 @@ class Smac(Asking):
             smac = HyperparameterOptimizationFacade(
                 scenario,
                 _nothing,
+                acquisition_maximizer=HyperparameterOptimizationFacade.get_acquisition_maximizer(
+                    scenario, challengers=_CHALLENGERS
+                ),
                 initial_design=HyperparameterOptimizationFacade.get_initial_design(scenario, n_configs=0),
                 overwrite=True,
                 logging_level=logging.ERROR,
@@ -42,7 +50,11 @@ class Smac(Asking):
                 point = Configuration(space, dict(zip(names, one.row, strict=True)))
                 cost = -one.score if not one.violation else worst + abs(worst) * min(one.violation, 10)
                 smac.tell(TrialInfo(point, seed=0), TrialValue(cost))
-            asked = dict(smac.ask().config)
+            try:
+                asked = dict(smac.ask().config)
+            except ConfigurationSpaceExhaustedException:
+                # It draws so many times and takes what it has drawn before for all that there is.
+                return int(Random(f"{self.seed} {len(told)}").choice(free))  # noqa: S311, nothing secret
         return nearest(rows, free, [int(asked[name]) for name in names], dimensions)
 
 

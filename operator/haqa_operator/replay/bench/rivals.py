@@ -7,21 +7,33 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 
+from haqa_operator.agent.advice import Adviser
 from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.credentials import EnvironmentCredentials
+from haqa_operator.agent.haqa import Haqa
 from haqa_operator.agent.messages import LanguageModel
 from haqa_operator.agent.strategy import AgentStrategy
-from haqa_operator.api.search_spec import AgentSpec, SearchStrategy
+from haqa_operator.api.search_spec import AgentSpec, Patience, SearchStrategy
+from haqa_operator.decision.goals import Goals
 from haqa_operator.replay.bench.expert import ExpertRule
 from haqa_operator.replay.bench.problems import Problem
+from haqa_operator.replay.bench.runs import Closing
 from haqa_operator.replay.bench.scripted import Part, scripted_model
 from haqa_operator.replay.context import table_context
+from haqa_operator.search.bayesian import Bayesian
 from haqa_operator.search.factory import make_strategy
+from haqa_operator.search.lessons.teaching import taught
 from haqa_operator.search.strategies import Strategy
 
 SCRIPTED = "scripted:"
 WITH_AGENT = (SearchStrategy.HAQA.value, SearchStrategy.AGENT.value)
 """Strategies that ask an agent, where there is one."""
+
+OWN = (*WITH_AGENT, SearchStrategy.BAYESIAN.value)
+"""HAQA's own, for which trials rule out what must fail alike."""
+
+UNTAUGHT = "-untaught"
+"""Behind the name of one of HAQA's own: without that."""
 
 EXTRA = {
     "optuna-gp": ("rival_optuna", "OptunaGP", "torch"),
@@ -38,7 +50,8 @@ class RivalError(Exception):
 
 
 def names() -> tuple[str, ...]:
-    return (*(strategy.value for strategy in SearchStrategy), EXPERT, *EXTRA)
+    own = (name + UNTAUGHT for name in OWN)
+    return (*(strategy.value for strategy in SearchStrategy), *own, EXPERT, *EXTRA)
 
 
 def check(name: str, agent: str | None) -> None:
@@ -53,29 +66,45 @@ def check(name: str, agent: str | None) -> None:
         raise RivalError(
             f"--strategy {name} needs {EXTRA[name][2]}, which is not installed: pip install 'haqa[operator,bench]'"
         )
-    if name == SearchStrategy.AGENT and agent is None:
+    if name.removesuffix(UNTAUGHT) == SearchStrategy.AGENT and agent is None:
         raise RivalError(f"--strategy agent needs --agent: {SCRIPTED}{'|'.join(Part)}, or the name of a model")
     if agent is not None and agent.startswith(SCRIPTED) and agent.removeprefix(SCRIPTED) not in list(Part):
         raise RivalError(f"--agent {agent}: no such script; there are {', '.join(SCRIPTED + part for part in Part)}")
 
 
-def make(name: str, problem: Problem, seed: int, agent: str | None = None) -> Strategy:
+def make(
+    name: str, problem: Problem, seed: int, agent: str | None = None, patience: Patience = Patience.UNLIMITED
+) -> Strategy:
     """A strategy for one search of one problem.
 
     Args:
         agent: `scripted:right` and the like, or litellm's name of a model; for strategies that ask one.
+        patience: Of HAQA's own; unlimited = they stop when nothing is left.
     """
+    name = name.removesuffix(UNTAUGHT)
     if name == EXPERT:
         return ExpertRule(problem.constraints)
     if name in EXTRA:
         module, kind, _ = EXTRA[name]
         made: Callable[[int], Strategy] = getattr(import_module(f"haqa_operator.replay.bench.{module}"), kind)
         return made(seed)
-    without = make_strategy(SearchStrategy(name), seed)
+    waits = None if patience is Patience.UNLIMITED else patience
+    goals = Goals(problem.objective, problem.constraints)
+    without = make_strategy(SearchStrategy(name), seed, goals, patience=waits)
     if agent is None or name not in WITH_AGENT:
         return without
     context = table_context(problem.table, problem.spec)
-    return AgentStrategy(_model(agent, problem, seed), lambda: context, without)
+    model = _model(agent, problem, seed)
+    if name == SearchStrategy.HAQA and isinstance(without, Bayesian):
+        return Haqa(Adviser(model, lambda: context), without, waits)
+    return AgentStrategy(model, lambda: context, without)
+
+
+def closing(name: str, problem: Problem) -> Closing | None:
+    """What trials rule out for a strategy; None for rivals, which learn for themselves."""
+    if name not in OWN:
+        return None
+    return lambda space, trials: taught(space, trials, problem.constraints)
 
 
 def _model(agent: str, problem: Problem, seed: int) -> LanguageModel:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from haqa_operator.api.trial import Proposal, Proposer, Trial
 from haqa_operator.decision.choose import decide
-from haqa_operator.decision.observations import Observation, observations_of
+from haqa_operator.decision.observations import observations_of
 from haqa_operator.decision.results import Decision, Verdict
 from haqa_operator.replay.bench.problems import Problem
 from haqa_operator.replay.executor import SOURCE, TableExecutor
@@ -16,7 +16,7 @@ from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Stop, Strategy
 from haqa_operator.tuning.executor import TrialProgress
 
-Closing = Callable[[SearchSpace, Sequence[Observation]], SearchSpace]
+Closing = Callable[[SearchSpace, Sequence[Trial]], SearchSpace]
 """The space without what the trials so far rule out."""
 
 
@@ -95,8 +95,8 @@ def run(
         if len(done) > trials:
             break
         seen = observations_of(done, [problem.objective], problem.constraints)
-        space = closing(problem.space, seen) if closing else problem.space
         begun = time.perf_counter()
+        space = closing(problem.space, done) if closing else problem.space
         proposal = strategy.propose(space, seen)
         thought = time.perf_counter() - begun
         stopped = proposal.sentence if isinstance(proposal, Stop) else None

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
+from haqa_operator.api.search_spec import Patience
 from haqa_operator.replay.bench import rivals
 from haqa_operator.replay.bench.null import null_problem
 from haqa_operator.replay.bench.outcomes import Outcome, Store, Task, digest, outcome_of
 from haqa_operator.replay.bench.problems import Problem
-from haqa_operator.replay.bench.runs import run
-from haqa_operator.search.strategies import Strategy
+from haqa_operator.replay.bench.runs import Trace, run
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Small matrices on many threads are slower than on one, and the processes would take each other's cores."""
 
-_RANDOM = frozenset({"random", "tpe", "bayesian", "haqa", "agent", *rivals.EXTRA})
-"""Strategies that a seed changes; without noise the others are run once."""
+_DRAWING = frozenset({"random", "tpe", *rivals.EXTRA})
+"""Strategies that a seed changes; without noise and agents the others are run once."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Plan:
     trials: int
     noise_percent: float = 0.0
     agent: str | None = None
+    patience: Patience = Patience.UNLIMITED
 
     def tasks(self) -> list[tuple[Task, Problem]]:
         """Seed by seed, so that what is there when somebody interrupts is a benchmark of fewer seeds."""
@@ -41,17 +42,21 @@ class Plan:
             for seed in range(self.seeds)
             for problem, table in zip(self.problems, digests, strict=True)
             for strategy in self.strategies
-            if seed == 0 or self.noise_percent or strategy in _RANDOM
+            if seed == 0 or self.noise_percent or strategy in _DRAWING or self._agent_of(strategy)
         ]
+
+    def _agent_of(self, strategy: str) -> str | None:
+        return self.agent if strategy.removesuffix(rivals.UNTAUGHT) in rivals.WITH_AGENT else None
 
     def _task(self, problem: Problem, table: str, strategy: str, seed: int) -> Task:
         return Task(
             problem=problem.name,
             strategy=strategy,
-            agent=self.agent if strategy in rivals.WITH_AGENT else None,
+            agent=self._agent_of(strategy),
             seed=seed,
             trials=self.trials,
             noise_percent=self.noise_percent,
+            patience=self.patience if strategy.removesuffix(rivals.UNTAUGHT) in rivals.OWN else Patience.UNLIMITED,
             table=table,
         )
 
@@ -98,16 +103,23 @@ def _outcomes(tasks: Sequence[tuple[Task, Problem]], jobs: int) -> Iterator[Outc
 def carry_out(task: Task, problem: Problem) -> Outcome:
     """One search; a strategy that fails is an outcome too: the others' figures are not lost with it."""
     try:
-        strategy = rivals.make(task.strategy, problem, task.seed, task.agent)
-        trace = run(problem, strategy, task.seed, task.trials, noise_percent=task.noise_percent)
-        null = None
-        if task.noise_percent:
-            alike = null_problem(problem)
-            again: Strategy = rivals.make(task.strategy, alike, task.seed, task.agent)
-            null = run(alike, again, task.seed, task.trials, noise_percent=task.noise_percent)
+        trace = _run(task, problem)
+        null = _run(task, null_problem(problem)) if task.noise_percent else None
     except Exception as error:
         name = type(error).__name__
         return Outcome(
             task=task, half=problem.half, family=problem.family, source=problem.source, error=f"{name}: {error}"
         )
     return outcome_of(task, problem, trace, null)
+
+
+def _run(task: Task, problem: Problem) -> Trace:
+    return run(
+        problem,
+        rivals.make(task.strategy, problem, task.seed, task.agent, task.patience),
+        task.seed,
+        task.trials,
+        name=task.strategy,
+        noise_percent=task.noise_percent,
+        closing=rivals.closing(task.strategy, problem),
+    )

@@ -64,8 +64,8 @@ def plain_numbers(source: str, header: Sequence[str], rows: list[list[str]], sep
         if isinstance(kind, str):
             if len(known) != 1 and separator != ",":
                 raise TableError(
-                    f"{source}, column {header[i]!r}: {kind!r} may have a decimal comma or thousands, and nothing in the "
-                    "file says which; write it without, for example with a decimal point"
+                    f"{source}, column {header[i]!r}: {kind!r} may have a decimal comma or thousands, and nothing in "
+                    "the file says which; write it without, for example with a decimal point"
                 )
             kind = next(iter(known)) if len(known) == 1 else Comma.THOUSANDS
         columns[i] = _percent(source, header[i], [_plain(cell, kind) for cell in cells])
