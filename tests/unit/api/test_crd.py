@@ -109,7 +109,7 @@ def test_bounds_and_choices_of_the_models_are_in_the_schema() -> None:
     pool = SPEC["nodePools"]["items"]["properties"]
     assert (pool["costPerHour"]["minimum"], pool["costPerHour"]["exclusiveMinimum"]) == (0, True)
     assert pool["name"]["maxLength"] == 30
-    assert SPEC["search"]["properties"]["strategy"]["enum"] == ["agent", "bayesian", "random", "grid"]
+    assert SPEC["search"]["properties"]["strategy"]["enum"] == ["haqa", "agent", "bayesian", "tpe", "random", "grid"]
     assert SPEC["search"]["properties"]["engine"]["additionalProperties"]["items"] == {PRESERVE: True}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.unit.contract.endings import ENDINGS, Ending
 from tests.unit.tuning.pool_states import BASELINE, INT4, INT8, exact, failed, spec, state, trial
@@ -133,7 +135,7 @@ def test_a_trial_takes_the_place_of_what_it_was_before() -> None:
 def test_what_trials_rule_out_is_not_left_to_try_and_the_end_says_so() -> None:
     space = SearchSpace(BASELINE, (INT4, Configuration.of("W4A16", "gptq"), Configuration.of("W4A16", "gptq", 32)))
     no_kernel = Failure(reason=FailureReason.ENGINE_LOAD_FAILED, message="this device has no kernel for the scheme (x)")
-    failing = {"phase": TrialPhase.FAILED, "failure": no_kernel}
+    failing: dict[str, Any] = {"phase": TrialPhase.FAILED, "failure": no_kernel}
     action = plan(state(trial(0, BASELINE, 10), trial(1, INT4, **failing), space=space))
     assert isinstance(action, Conclude)
     assert action.why == (
@@ -145,7 +147,7 @@ def test_a_bound_of_what_trials_rule_out_keeps_no_search_alive() -> None:
     other = Configuration.of("W4A16", "gptq")
     space = SearchSpace(BASELINE, (INT8, INT4, other), bounds={INT8: 5, INT4: 50, other: 50})
     no_kernel = Failure(reason=FailureReason.ENGINE_LOAD_FAILED, message="this device has no kernel for the scheme (x)")
-    failing = {"phase": TrialPhase.FAILED, "failure": no_kernel}
+    failing: dict[str, Any] = {"phase": TrialPhase.FAILED, "failure": no_kernel}
     action = plan(state(trial(0, BASELINE, 10), trial(1, INT4, **failing), space=space))
     assert isinstance(action, Conclude)
     assert "nothing untried can win" in action.why
