@@ -94,7 +94,9 @@ R19 = "memory,blocks,elapsed_time,num_requests,total_num_tokens,requests_per_sec
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        pytest.param("gpus,batch,throughput\n,,tok/s\n1,8,100\n2,8,180\n", ["line 2", "line of units"], id="units line"),
+        pytest.param(
+            "gpus,batch,throughput\n,,tok/s\n1,8,100\n2,8,180\n", ["line 2", "line of units"], id="units line"
+        ),
         pytest.param(
             ",,latency,\ngpus,batch,p50,p99\n1,8,10,12\n2,8,9,11\n", ["line 2", "second header"], id="two header lines"
         ),
@@ -111,7 +113,9 @@ R19 = "memory,blocks,elapsed_time,num_requests,total_num_tokens,requests_per_sec
             "gpus;throughput\n1;1,234\n2;2,345\n", ["'1,234' may have a decimal comma or thousands"], id="either comma"
         ),
         pytest.param(
-            "gpus,accuracy.mmlu,throughput\n1,68%,1\n2,0.67,2\n", ["'68%' has a percent sign and '0.67' has none"], id="%"
+            "gpus,accuracy.mmlu,throughput\n1,68%,1\n2,0.67,2\n",
+            ["'68%' has a percent sign and '0.67' has none"],
+            id="%",
         ),
         pytest.param(PLAIN.replace("180.5", "180 tok/s"), ["'180 tok/s' is not a measurement"], id="unit in a cell"),
         pytest.param(PLAIN.replace("180.5", "180 ± 4"), ["'180 ± 4' is not a measurement"], id="spread in a cell"),
@@ -120,8 +124,12 @@ R19 = "memory,blocks,elapsed_time,num_requests,total_num_tokens,requests_per_sec
             ["column 'run' has a different text on nearly every line"],
             id="names of runs",
         ),
-        pytest.param("gpus,mean_ttft,throughput\n1,1.125,1\n2,2.25,2\n1,1.125,1\n2,2.25,2\n", ["'mean_ttft'"], id="name"),
-        pytest.param("gpus,power,throughput\n1,200,1\n2,FAILED,2\n4,250,1\n", ["'power' holds results and f"], id="both"),
+        pytest.param(
+            "gpus,mean_ttft,throughput\n1,1.125,1\n2,2.25,2\n1,1.125,1\n2,2.25,2\n", ["'mean_ttft'"], id="name"
+        ),
+        pytest.param(
+            "gpus,power,throughput\n1,200,1\n2,FAILED,2\n4,250,1\n", ["'power' holds results and f"], id="both"
+        ),
         pytest.param(b"PK\x03\x04rest", ["a spreadsheet or another zip"], id="Excel"),
         pytest.param('[{"gpus": 1}]', ["is JSON"], id="JSON"),
         pytest.param("| gpus | t |\n|---|---|\n| 1 | 2 |\n", ["a Markdown table"], id="Markdown"),

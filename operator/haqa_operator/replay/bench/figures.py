@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plotly.offline import get_plotlyjs
@@ -18,7 +18,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 Json = dict[str, Any]
 
 
-def page(groups: dict[str, Sequence[Summary]], about: Sequence[str]) -> str:
+def page(groups: Mapping[str, Sequence[Summary]], about: Sequence[str]) -> str:
     """HTML with the two courses of each group: over own trials, and over machine-hours."""
     parts, figures = [], {}
     for i, (title, summaries) in enumerate(groups.items()):

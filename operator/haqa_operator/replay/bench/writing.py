@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from haqa_operator.replay.bench.measures import WITHIN, Figure, Summary
 
@@ -61,7 +61,7 @@ def short_cells(summary: Summary) -> Cells:
     )
 
 
-def markdown(groups: dict[str, Sequence[Summary]], about: Sequence[str]) -> str:
+def markdown(groups: Mapping[str, Sequence[Summary]], about: Sequence[str]) -> str:
     """A page: what was run, then a table for each group of problems.
 
     Args:
