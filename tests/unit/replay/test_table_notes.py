@@ -83,6 +83,13 @@ def test_rates_of_one_accelerator_stay_as_they_are(tmp_path: Path) -> None:
     assert table.rows[Configuration.of(gpus=2, batch=16)].metrics["throughput"].value == 300
 
 
+def test_notes_rename_the_metrics_of_a_long_table(tmp_path: Path) -> None:
+    notes = "# metrics: {qps: requestRate, latency_s: e2e}\n# baseline: {gpu: a}\n"
+    rows = "gpu,metric,value\na,qps,5\na,latency_s,2\nb,qps,7\nb,latency_s,1\n"
+    row = load(tmp_path, notes + rows).rows[Configuration.of(gpu="b")]
+    assert {name: measured.value for name, measured in row.metrics.items()} == {"requestRate": 7, "e2e": 1000}
+
+
 def test_options_count_for_more_than_notes(tmp_path: Path) -> None:
     options = TableOptions.parse(metric=["rate=requestRate"], baseline=["gpus=2,batch=8"], ignore=["seconds"])
     table = load(tmp_path, NOTES + ROWS, options)

@@ -150,7 +150,8 @@ def _merged(options: TableOptions, notes: TableNotes, header: Sequence[str]) -> 
         TableError: for notes on columns that the table has not.
     """
     about: dict[str, Iterable[str]] = {
-        "metrics": notes.metrics,
+        # Those of a long table are not its columns; `classify` knows them.
+        "metrics": () if {"metric", "value"} <= set(header) else notes.metrics,
         "units": notes.units,
         "settings": notes.settings,
         "ignore": notes.ignore,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.unit.replay.bench.tables import small_problem
 
-from haqa_operator.replay.bench import rivals, searching
+from haqa_operator.replay.bench import rivals
 from haqa_operator.replay.bench.figures import page
 from haqa_operator.replay.bench.measures import summarize
 from haqa_operator.replay.bench.outcomes import Outcome, Store, Task, digest
@@ -84,7 +84,7 @@ def test_a_strategy_that_fails_does_not_take_the_others_with_it(
             raise ArithmeticError("singular")
         return make(name, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(searching.rivals, "make", broken)
+    monkeypatch.setattr(rivals, "make", broken)
     path = tmp_path / "runs.jsonl"
     found, _ = searched(plan(tmp_path, seeds=1), path)
     assert [o.error for o in found] == [None, "ArithmeticError: singular"]
