@@ -17,7 +17,8 @@ from haqa_operator.search.patience import ended
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy
 from haqa_operator.search.surrogate.outlook import Outlook, outlook
-from haqa_operator.search.surrogate.screening import features_for, screened
+from haqa_operator.search.surrogate.rows import rows_of
+from haqa_operator.search.surrogate.screening import screened
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,12 @@ class Bayesian(Strategy):
         self, space: SearchSpace, observations: Sequence[Observation], also: Sequence[Configuration] = ()
     ) -> Outlook | None:
         """What is expected of the most promising open candidates and of `also`; None where nothing can be said."""
-        candidates = screened(space, observations, also)
+        rows = rows_of(space)
+        candidates = screened(space, rows, observations, also)
         if not candidates:
             return None
         with threadpool_limits(1):  # matrices of a few hundred rows: threads would only wait for each other
-            return outlook(space, features_for(space), observations, self.goals, candidates, self.history)
+            return outlook(space, rows, observations, self.goals, candidates, self.history)
 
     @staticmethod
     def _first(space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:

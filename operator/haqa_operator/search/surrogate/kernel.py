@@ -45,10 +45,15 @@ class TrialKernel(Kernel):  # type: ignore[misc]
 
     def __init__(self, scales: Scales) -> None:
         self.scales = scales
+        self._fitted: tuple[Matrix, Matrix] | None = None
 
     def __call__(self, X: Matrix, Y: Matrix | None = None, eval_gradient: bool = False) -> Any:
-        other = X if Y is None else Y
-        covariance = self._own(X, other) * self._together(X, other)
+        if Y is None and self._fitted is not None and self._fitted[0] is X:
+            covariance = self._fitted[1]  # fitting the scale asks for the same matrix again and again
+        else:
+            other = X if Y is None else Y
+            covariance = self._own(X, other) * self._together(X, other)
+            self._fitted = (X, covariance) if Y is None else self._fitted
         return (covariance, np.empty((*covariance.shape, 0))) if eval_gradient else covariance
 
     def diag(self, X: Matrix) -> npt.NDArray[np.float64]:

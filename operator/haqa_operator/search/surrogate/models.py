@@ -22,9 +22,9 @@ from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial
 from haqa_operator.decision.constraints import find_baseline, measured
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.surrogate.features import Features
 from haqa_operator.search.surrogate.kernel import TrialKernel
 from haqa_operator.search.surrogate.priors import expected, scales_of
+from haqa_operator.search.surrogate.rows import Rows
 
 Vector = npt.NDArray[np.float64]
 
@@ -103,7 +103,7 @@ class MetricModel:
 
     key: MetricKey
     space: SearchSpace
-    features: Features
+    rows: Rows
     reference: float
     _anchor: Configuration
     _process: GaussianProcessRegressor
@@ -113,7 +113,7 @@ class MetricModel:
         cls,
         key: MetricKey,
         space: SearchSpace,
-        features: Features,
+        rows: Rows,
         trials: Sequence[Trial],
         history: Sequence[Sequence[Trial]] = (),
     ) -> MetricModel | None:
@@ -126,26 +126,26 @@ class MetricModel:
         if own is None:
             return None
         tasks = [own, *(found for run in history if (found := measurements(key, run)) is not None)]
-        rows = np.vstack([_rows(features, number, task) for number, task in enumerate(tasks)])
-        surprises = np.concatenate([_surprise(key, space, features, task) for task in tasks])
+        table = np.vstack([_rows(rows, number, task) for number, task in enumerate(tasks)])
+        surprises = np.concatenate([_surprise(key, space, rows, task) for task in tasks])
         noise = np.concatenate([task.noise for task in tasks])
         kept = _kept(len(own.values), len(surprises))
         scale = ConstantKernel(1.0, _SCALE_BOUNDS if len(own.values) >= _CALIBRATED_FROM else "fixed")
         process = GaussianProcessRegressor(
-            scale * TrialKernel(scales_of(key, space, features)),
+            scale * TrialKernel(scales_of(key, space, rows.features)),
             alpha=noise[kept] ** 2,
             optimizer="fmin_l_bfgs_b" if len(own.values) >= _CALIBRATED_FROM else None,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is what the bound is for
-            process.fit(rows[kept], surprises[kept])
-        return cls(key, space, features, own.reference, own.anchor, process)
+            process.fit(table[kept], surprises[kept])
+        return cls(key, space, rows, own.reference, own.anchor, process)
 
     def predict(self, configurations: Sequence[Configuration]) -> tuple[Vector, Vector]:
         """Mean and standard deviation of the logarithm over the reference, for each configuration."""
-        rows = self.features.rows(configurations)
-        mean, deviation = self._process.predict(_with_task(rows, 0), return_std=True)
-        return mean + _expected(self.key, self.space, self.features, configurations, self._anchor), deviation
+        table = _with_task(self.rows.of(configurations), 0)
+        mean, deviation = self._process.predict(table, return_std=True)
+        return mean + _expected(self.key, self.space, self.rows, configurations, self._anchor), deviation
 
 
 def _kept(own: int, total: int) -> npt.NDArray[np.int64]:
@@ -155,25 +155,25 @@ def _kept(own: int, total: int) -> npt.NDArray[np.int64]:
     return np.arange(min(total, MOST_TRIALS))
 
 
-def _rows(features: Features, task: int, found: Measurements) -> npt.NDArray[np.float64]:
-    return _with_task(features.rows(found.configurations), task)
+def _rows(rows: Rows, task: int, found: Measurements) -> npt.NDArray[np.float64]:
+    return _with_task(rows.of(found.configurations), task)
 
 
 def _with_task(rows: npt.NDArray[np.float64], task: int) -> npt.NDArray[np.float64]:
     return np.column_stack([np.full(len(rows), float(task)), rows])
 
 
-def _surprise(key: MetricKey, space: SearchSpace, features: Features, found: Measurements) -> Vector:
+def _surprise(key: MetricKey, space: SearchSpace, rows: Rows, found: Measurements) -> Vector:
     """How far the measurements are from what was expected."""
-    return np.array(found.values) - _expected(key, space, features, found.configurations, found.anchor)
+    return np.array(found.values) - _expected(key, space, rows, found.configurations, found.anchor)
 
 
 def _expected(
     key: MetricKey,
     space: SearchSpace,
-    features: Features,
+    rows: Rows,
     configurations: Sequence[Configuration],
     anchor: Configuration,
 ) -> Vector:
-    values = expected(key, space, features, [*configurations, anchor])
+    values = expected(key, space, rows, [*configurations, anchor])
     return np.asarray(values[:-1] - values[-1])

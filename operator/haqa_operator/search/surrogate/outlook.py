@@ -23,8 +23,8 @@ from haqa_operator.decision.limits import Limit, absolute_limits
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.surrogate.costs import hours_of
-from haqa_operator.search.surrogate.features import Features
 from haqa_operator.search.surrogate.models import MetricModel, relative
+from haqa_operator.search.surrogate.rows import Rows
 from haqa_operator.search.surrogate.running import chances_to_run
 
 Vector = npt.NDArray[np.float64]
@@ -77,7 +77,7 @@ class Outlook:
 
 def outlook(
     space: SearchSpace,
-    features: Features,
+    rows: Rows,
     observations: Sequence[Observation],
     goals: Goals,
     candidates: Sequence[Configuration],
@@ -89,14 +89,14 @@ def outlook(
         history: Trials of other tunings, each with its baseline.
     """
     trials = [observation.trial for observation in observations]
-    objective = MetricModel.fit(goals.objective.key, space, features, trials, history)
+    objective = MetricModel.fit(goals.objective.key, space, rows, trials, history)
     if objective is None:
         return None
     sign = 1.0 if goals.objective.maximize else -1.0
     mean, deviation = objective.predict(candidates)
     chance = chances_to_run(trials, candidates)
     for limit in absolute_limits(goals.constraints, find_baseline(trials)):
-        chance = chance * _chance_to_keep(limit, space, features, trials, candidates, history)
+        chance = chance * _chance_to_keep(limit, space, rows, trials, candidates, history)
     scores = [o.score for o in observations if o.score is not None and not o.violation]
     values = [relative(goals.objective.key, abs(score), objective.reference) * sign for score in scores]
     return Outlook(
@@ -117,13 +117,13 @@ _UNMEASURED = 0.5
 def _chance_to_keep(
     limit: Limit,
     space: SearchSpace,
-    features: Features,
+    rows: Rows,
     trials: Sequence[Trial],
     candidates: Sequence[Configuration],
     history: Sequence[Sequence[Trial]],
 ) -> Vector:
     key: MetricKey = limit.key
-    model = MetricModel.fit(key, space, features, trials, history)
+    model = MetricModel.fit(key, space, rows, trials, history)
     if model is None or (limit.minimum is None and limit.maximum is None):
         return np.full(len(candidates), _UNMEASURED)
     mean, deviation = model.predict(candidates)

@@ -19,6 +19,7 @@ from haqa_operator.search.number_formats import FORMATS
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.surrogate.features import ACTIVATION_BITS, WEIGHT_BITS, Features
 from haqa_operator.search.surrogate.kernel import Scales
+from haqa_operator.search.surrogate.rows import Rows
 from haqa_operator.serving.environment import is_variable
 from haqa_operator.serving.settings import catalogue
 
@@ -36,7 +37,7 @@ _CACHED_IN_8_BITS = 0.002
 
 
 def expected(
-    key: MetricKey, space: SearchSpace, features: Features, configurations: Sequence[Configuration]
+    key: MetricKey, space: SearchSpace, rows: Rows, configurations: Sequence[Configuration]
 ) -> npt.NDArray[np.float64]:
     """Logarithm of the metric over the baseline's, for each configuration."""
     if is_accuracy(key.metric):
@@ -44,10 +45,10 @@ def expected(
         return losses if key.metric == "perplexity" else -losses
     speeds = np.log([space.speeds.get(c, 1.0) for c in configurations])
     rate = key.metric in RATES or key.metric.lower().startswith(("throughput", "tokens", "requests"))
-    rows = features.rows(configurations)
+    table = rows.of(configurations)
     total = speeds if rate else -speeds
-    for column, name in enumerate(features.numbers):
-        total = total + _slope(name, space, rate) * rows[:, column]
+    for column, name in enumerate(rows.features.numbers):
+        total = total + _slope(name, space, rate) * table[:, column]
     return np.asarray(total)
 
 

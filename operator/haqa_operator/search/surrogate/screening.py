@@ -3,59 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
-from threading import Lock
 
-from cachetools import LRUCache, cached
+import numpy as np
+import numpy.typing as npt
 
 from haqa_contract import Configuration
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.surrogate.features import Features, features_of
+from haqa_operator.search.surrogate.rows import Rows
 
-MOST_CANDIDATES = 3000
+MOST_CANDIDATES = 1500
 _NEIGHBOURS_OF = 3
 _DIFFERENCES = 2
 
 
-@cached(LRUCache(16), key=lambda space: (space.baseline, id(space.candidates)), lock=Lock())
-def _features(space: SearchSpace) -> tuple[tuple[Configuration, ...], Features]:
-    # The candidates are kept beside, so that their id stays theirs.
-    return space.candidates, features_of(space)
-
-
-def features_for(space: SearchSpace) -> Features:
-    """The space's features; those of one space are worked out once."""
-    return _features(space)[1]
-
-
 def screened(
-    space: SearchSpace, observations: Sequence[Observation], also: Sequence[Configuration] = ()
+    space: SearchSpace, rows: Rows, observations: Sequence[Observation], also: Sequence[Configuration] = ()
 ) -> list[Configuration]:
     """Open candidates worth a look: all of a small space; of a large one the most promising and those near the best.
 
     Args:
         also: Open candidates that are looked at in any case.
     """
-    tried = {observation.trial.configuration for observation in observations}
-    if len(space.candidates) <= MOST_CANDIDATES:
-        return list(space.open(tried))
-    first = list(islice(space.open(tried), MOST_CANDIDATES // 2))
-    near = islice(_near_the_best(space, observations, tried), MOST_CANDIDATES // 2)
-    return list(dict.fromkeys([*also, *first, *near]))
+    open_ = np.flatnonzero(space.open_mask({observation.trial.configuration for observation in observations}))
+    if len(open_) > MOST_CANDIDATES:
+        named = [space.index.positions[configuration] for configuration in also]
+        near = _near_the_best(rows, observations, open_)[: MOST_CANDIDATES // 2]
+        first = open_[: MOST_CANDIDATES - len(near)]
+        open_ = np.unique(np.concatenate([np.array(named, dtype=np.int64), first, near]))
+    return [space.candidates[i] for i in open_]
 
 
 def _near_the_best(
-    space: SearchSpace, observations: Sequence[Observation], tried: set[Configuration]
-) -> list[Configuration]:
+    rows: Rows, observations: Sequence[Observation], open_: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """Open candidates that differ from one of the best in few parameters, the nearest first."""
     scored = [o for o in observations if o.score is not None]
     best = sorted(scored, key=lambda o: (o.violation, -(o.score or 0.0)))[:_NEIGHBOURS_OF]
-    near: dict[Configuration, int] = {}
-    for observation in best:
-        wanted = set(observation.trial.configuration.parameters.items())
-        for candidate in space.open(tried):
-            differences = len(wanted.symmetric_difference(candidate.parameters.items()))
-            if differences <= 2 * _DIFFERENCES:
-                near[candidate] = min(differences, near.get(candidate, differences))
-    return sorted(near, key=lambda candidate: near[candidate])
+    if not best:
+        return open_[:0]
+    apart = np.min([rows.differences(o.trial.configuration)[open_] for o in best], axis=0)
+    return np.asarray(open_[np.argsort(apart, kind="stable")][: int((apart <= _DIFFERENCES).sum())])

@@ -10,12 +10,12 @@ from tests.unit.search.surrogate.tables import closed_loop, first_trials, loads_
 from haqa_contract import Configuration
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.surrogate.features import features_of
 from haqa_operator.search.surrogate.models import MOST_TRIALS, MetricModel, measurements, relative
+from haqa_operator.search.surrogate.rows import rows_of
 
 KEY = MetricKey("throughput")
 SPACE = loads_space()
-FEATURES = features_of(SPACE)
+ROWS = rows_of(SPACE)
 
 
 def at(load: int, kind: str = "slow") -> Configuration:
@@ -23,7 +23,7 @@ def at(load: int, kind: str = "slow") -> Configuration:
 
 
 def model(*picked: Configuration, space: SearchSpace = SPACE) -> MetricModel:
-    return present(MetricModel.fit(KEY, space, FEATURES, first_trials(space, closed_loop, *picked)))
+    return present(MetricModel.fit(KEY, space, ROWS, first_trials(space, closed_loop, *picked)))
 
 
 def test_what_was_measured_is_predicted_and_nothing_is_surer() -> None:
@@ -63,14 +63,14 @@ def test_the_prior_is_the_mean_until_something_is_measured() -> None:
 def test_another_tuning_says_which_engine_is_fast() -> None:
     trials = first_trials(SPACE, closed_loop)
     history = first_trials(SPACE, closed_loop, at(8), at(2, "fast"), at(32, "fast"))
-    without = present(MetricModel.fit(KEY, SPACE, FEATURES, trials))
-    told = present(MetricModel.fit(KEY, SPACE, FEATURES, trials, [history]))
+    without = present(MetricModel.fit(KEY, SPACE, ROWS, trials))
+    told = present(MetricModel.fit(KEY, SPACE, ROWS, trials, [history]))
     assert told.predict([at(2, "fast")])[0][0] > without.predict([at(2, "fast")])[0][0] + 0.4
 
 
 def test_a_metric_that_no_trial_has_gives_no_model() -> None:
     failed = [trial_of(0, SPACE.baseline, None)]
-    assert MetricModel.fit(KEY, SPACE, FEATURES, failed) is None
+    assert MetricModel.fit(KEY, SPACE, ROWS, failed) is None
 
 
 def test_without_a_measured_baseline_the_first_trial_is_the_reference() -> None:
@@ -90,5 +90,5 @@ def test_a_baseline_whose_value_is_zero_by_definition_is_a_reference_too() -> No
 
 def test_a_thousand_trials_are_fitted_by_the_newest() -> None:
     many = [trial_of(n, at(8) if n else SPACE.baseline, {"throughput": 100.0 + n}) for n in range(MOST_TRIALS + 50)]
-    fitted = present(MetricModel.fit(KEY, SPACE, FEATURES, many))
+    fitted = present(MetricModel.fit(KEY, SPACE, ROWS, many))
     assert fitted.predict([at(8)])[0][0] == pytest.approx(math.log(2.9), abs=0.3)
