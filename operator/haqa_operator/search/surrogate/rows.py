@@ -1,0 +1,51 @@
+"""The rows of a whole space, worked out once: strategies look at the same candidates at every proposal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+from cachetools import LRUCache, cached
+
+from haqa_contract import Configuration
+from haqa_operator.search.space import SearchSpace
+from haqa_operator.search.surrogate.features import DERIVED, Features, Matrix, features_of
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The features of a space and what they are for each of its candidates.
+
+    Attributes:
+        matrix: One row for each candidate, in the order of the space.
+    """
+
+    features: Features
+    matrix: Matrix
+    positions: Mapping[Configuration, int]
+
+    def of(self, configurations: Sequence[Configuration]) -> Matrix:
+        """One row for each configuration, of this space or another."""
+        positions = [self.positions.get(configuration, -1) for configuration in configurations]
+        rows = self.matrix[positions]
+        strangers = [i for i, position in enumerate(positions) if position < 0]
+        if strangers:
+            rows[strangers] = self.features.rows([configurations[i] for i in strangers])
+        return rows
+
+    def differences(self, configuration: Configuration) -> Matrix:
+        """For each candidate, in how many parameters it differs from a configuration."""
+        own = [i for i, name in enumerate(self.features.names) if name not in DERIVED]
+        return np.asarray((self.matrix[:, own] != self.of([configuration])[0, own]).sum(axis=1))
+
+
+@cached(LRUCache(16), key=lambda space: (space.index, space.baseline), lock=Lock())
+def rows_of(space: SearchSpace) -> Rows:
+    """The same for a space and for all that is made of it by closing candidates."""
+    features = features_of(space)
+    matrix = features.rows(space.candidates)
+    if not len(space.candidates):
+        matrix = np.empty((1, len(features.names)))
+    return Rows(features, matrix, space.index.positions)
