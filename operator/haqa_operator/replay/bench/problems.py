@@ -11,6 +11,7 @@ in the length of the texts alone and resemble each other.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -123,3 +124,19 @@ class Problem:
             return 1.0
         best, worst = max(kept), min(kept)
         return (best - score) / (best - worst) if best > worst else 0.0
+
+    def room(self, configuration: Configuration) -> float:
+        """Logarithm of the room to the tightest limit; below 0 it is broken. Infinite without limits."""
+        truth = self.truth[configuration]
+        rooms = []
+        for limit in self.constraints:
+            found = truth.trial.status.metrics.get(str(limit.key))
+            if found is None or found.value <= 0:
+                continue
+            if limit.max is not None and limit.max > 0:
+                rooms.append(math.log(limit.max / found.value))
+            if limit.min is not None and limit.min > 0:
+                rooms.append(math.log(found.value / limit.min))
+            if limit.max_degradation_percent is not None:
+                rooms.append(-math.log1p(truth.violation) if truth.violation else math.inf)
+        return min(rooms, default=math.inf)

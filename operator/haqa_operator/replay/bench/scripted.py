@@ -154,25 +154,8 @@ def _believed(truth: Observation, problem: Problem, chance: random.Random) -> Be
     error = math.exp(chance.gauss(0, ERROR))
     if truth.score is None:
         return Belief(1.0, 0.02)
-    margin = _margin(truth, problem) + chance.gauss(0, ERROR)
+    margin = problem.room(truth.trial.configuration) + chance.gauss(0, ERROR)
     return Belief(_percent(truth.score, problem) * error, NormalDist(0, ERROR).cdf(margin))
-
-
-def _margin(truth: Observation, problem: Problem) -> float:
-    """Logarithm of the room to the tightest limit; below 0 it is broken."""
-    metrics = truth.trial.status.metrics
-    rooms = []
-    for limit in problem.constraints:
-        found = metrics.get(str(limit.key))
-        if found is None or found.value <= 0:
-            continue
-        if limit.max is not None and limit.max > 0:
-            rooms.append(math.log(limit.max / found.value))
-        if limit.min is not None and limit.min > 0:
-            rooms.append(math.log(found.value / limit.min))
-        if limit.max_degradation_percent is not None:
-            rooms.append(math.inf if not truth.violation else -math.log1p(truth.violation))
-    return min(rooms, default=math.inf)
 
 
 def _percent(score: float, problem: Problem) -> float:
