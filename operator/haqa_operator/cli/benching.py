@@ -15,6 +15,7 @@ from rich.table import Table
 
 from haqa_operator.api.search_spec import Patience
 from haqa_operator.replay.bench import figures, rivals, writing
+from haqa_operator.replay.bench.histories import with_history
 from haqa_operator.replay.bench.measures import Summary, summarize
 from haqa_operator.replay.bench.outcomes import Outcome, Store
 from haqa_operator.replay.bench.problems import Half
@@ -57,7 +58,8 @@ def bench_search(
     try:
         for name in strategies:
             rivals.check(name, agent)
-        problems = problems_of(tables, half)
+        everything = problems_of(tables)
+        problems = with_history([p for p in everything if half is None or p.half is half], everything)
     except (TableError, rivals.RivalError) as error:
         stderr.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(code=2) from None

@@ -39,6 +39,7 @@ class Problem:
         name: Unique among all problems: `argonne/Nvidia A100 GPU/Qwen/Qwen2-7B/512`.
         family: What problems that resemble each other share.
         table: Every result, the baseline's among them.
+        history: Trials of other tunings, each with its baseline, for strategies that start from them.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Problem:
     table: Table
     objective: Objective
     constraints: tuple[Constraint, ...] = ()
+    history: tuple[tuple[Trial, ...], ...] = ()
 
     @property
     def source(self) -> str:

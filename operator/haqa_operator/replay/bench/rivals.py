@@ -35,6 +35,9 @@ OWN = (*WITH_AGENT, SearchStrategy.BAYESIAN.value)
 UNTAUGHT = "-untaught"
 """Behind the name of one of HAQA's own: without that."""
 
+WARM = "-warm"
+"""Behind the name of one of HAQA's own: starting from other tunings (`histories`)."""
+
 EXTRA = {
     "optuna-gp": ("rival_optuna", "OptunaGP", "torch"),
     "botorch": ("rival_botorch", "BoTorch", "botorch"),
@@ -50,8 +53,13 @@ class RivalError(Exception):
 
 
 def names() -> tuple[str, ...]:
-    own = (name + UNTAUGHT for name in OWN)
+    own = (name + suffix for name in OWN for suffix in (UNTAUGHT, WARM))
     return (*(strategy.value for strategy in SearchStrategy), *own, EXPERT, *EXTRA)
+
+
+def plain(name: str) -> str:
+    """The strategy's name without what it is ablated by."""
+    return name.removesuffix(UNTAUGHT).removesuffix(WARM)
 
 
 def check(name: str, agent: str | None) -> None:
@@ -66,7 +74,7 @@ def check(name: str, agent: str | None) -> None:
         raise RivalError(
             f"--strategy {name} needs {EXTRA[name][2]}, which is not installed: pip install 'haqa[operator,bench]'"
         )
-    if name.removesuffix(UNTAUGHT) == SearchStrategy.AGENT and agent is None:
+    if plain(name) == SearchStrategy.AGENT and agent is None:
         raise RivalError(f"--strategy agent needs --agent: {SCRIPTED}{'|'.join(Part)}, or the name of a model")
     if agent is not None and agent.startswith(SCRIPTED) and agent.removeprefix(SCRIPTED) not in list(Part):
         raise RivalError(f"--agent {agent}: no such script; there are {', '.join(SCRIPTED + part for part in Part)}")
@@ -81,7 +89,8 @@ def make(
         agent: `scripted:right` and the like, or litellm's name of a model; for strategies that ask one.
         patience: Of HAQA's own; unlimited = they stop when nothing is left.
     """
-    name = name.removesuffix(UNTAUGHT)
+    history = problem.history if name.endswith(WARM) else ()
+    name = plain(name)
     if name == EXPERT:
         return ExpertRule(problem.constraints)
     if name in EXTRA:
@@ -90,7 +99,7 @@ def make(
         return made(seed)
     waits = None if patience is Patience.UNLIMITED else patience
     goals = Goals(problem.objective, problem.constraints)
-    without = make_strategy(SearchStrategy(name), seed, goals, patience=waits)
+    without = make_strategy(SearchStrategy(name), seed, goals, history, waits)
     if agent is None or name not in WITH_AGENT:
         return without
     context = table_context(problem.table, problem.spec)
@@ -102,7 +111,7 @@ def make(
 
 def closing(name: str, problem: Problem) -> Closing | None:
     """What trials rule out for a strategy; None for rivals, which learn for themselves."""
-    if name not in OWN:
+    if name.removesuffix(WARM) not in OWN:
         return None
     return lambda space, trials: taught(space, trials, problem.constraints)
 

@@ -46,7 +46,7 @@ class Plan:
         ]
 
     def _agent_of(self, strategy: str) -> str | None:
-        return self.agent if strategy.removesuffix(rivals.UNTAUGHT) in rivals.WITH_AGENT else None
+        return self.agent if rivals.plain(strategy) in rivals.WITH_AGENT else None
 
     def _task(self, problem: Problem, table: str, strategy: str, seed: int) -> Task:
         return Task(
@@ -56,7 +56,7 @@ class Plan:
             seed=seed,
             trials=self.trials,
             noise_percent=self.noise_percent,
-            patience=self.patience if strategy.removesuffix(rivals.UNTAUGHT) in rivals.OWN else Patience.UNLIMITED,
+            patience=self.patience if rivals.plain(strategy) in rivals.OWN else Patience.UNLIMITED,
             table=table,
         )
 
