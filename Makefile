@@ -117,8 +117,9 @@ test-all: test cluster-more cluster-faults timed cluster-real  ## that and the r
 	command -v prometheus >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus >/dev/null; }
 	@mkdir -p .cache && touch $@
 
-generate: .venv/.ready  ## crds/, the chart's copy and docs/reference.md, from the models
+generate: .venv/.ready  ## crds/, the chart's copy, docs/reference.md and the tables of docs/searching.md, from the code
 	$(VENV)/python -m haqa_operator.api.crd
+	$(VENV)/python -m haqa_operator.search.engine_defaults.document docs/searching.md
 
 docs: .venvs/docs/.ready  ## the documentation as a site in site/, its links and anchors checked
 	NO_MKDOCS_2_WARNING=1 .venvs/docs/bin/mkdocs build

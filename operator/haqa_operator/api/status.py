@@ -89,7 +89,7 @@ class ModelFacts(StatusModel):
 
 
 class Skipped(StatusModel):
-    """Part of the search space that was ruled out before any trial."""
+    """Part of the search space that is ruled out, before any trial or by one."""
 
     parameters: str
     """What the excluded configurations have in common, for example scheme=FP8-DYNAMIC"""
