@@ -60,7 +60,7 @@ integration: envs .cache/chromium.ready .cache/prometheus.ready  ## the installe
 # They judge timings, so a busy machine fails them: on a quiet one, by hand.
 TIMED := tests/integration/test_measure_vllm.py tests/integration/test_measure_guidellm.py
 
-engines: envs  ## against real llm-compressor and real vLLM engines: about 10 minutes on 2 cores
+engines: envs  ## against real llm-compressor and real vLLM engines: about 18 minutes on 2 cores
 	$(AS_CPU) $(VENV)/python -m pytest $(filter-out $(INTEGRATION) $(TIMED),$(wildcard tests/integration/test_*.py))
 
 timed: envs  ## the measuring of real engines, on a quiet machine

@@ -31,6 +31,7 @@ _CPU_WITH_VNNI = {
     Scheme.FP8_DYNAMIC: 0.3,
     Scheme.FP8_BLOCK: 0.6,
 }
+_CPU_WITH_AMX = _CPU_WITH_VNNI | {Scheme.W8A8_INT8: 1.5, Scheme.W4A16: 1.65, Scheme.W4A16_ASYM: 1.55}
 _CPU_AVX512_WITHOUT_VNNI = {
     Scheme.BF16: 1.0,
     Scheme.W8A8_INT8: 0.8,
@@ -47,9 +48,10 @@ _CPU_AVX2 = {
 }
 """Output tokens/s against BF16 on vLLM 0.32 for x86.
 
-The first two over concurrency 1, 8 and 32, a 205M-parameter Llama, on an Intel with AVX512 and VNNI, and on the same
-machine with oneDNN capped to AVX2: BF16 has no instructions there and INT8 is emulated too, while the 4-bit kernel is
-vLLM's own and keeps AVX512. The third over concurrency 1 and 8, the demo model, on an AMD EPYC with AVX2 and nothing
+The first over concurrency 1, 8 and 32, a 205M-parameter Llama, on an Intel with AVX512 and VNNI; the second over
+concurrency 1 and 8, the demo model, on one with AMX, where 4-bit weights meet 8-bit activations; the third as the first
+with oneDNN capped to AVX2: BF16 has no instructions there and INT8 is emulated too, while the 4-bit kernel is
+vLLM's own and keeps AVX512. The fourth over concurrency 1 and 8, the demo model, on an AMD EPYC with AVX2 and nothing
 wider, for which vLLM has no 4-bit kernel. FP8, W4A8 and the asymmetric scheme by their kernels, not measured."""
 
 _UNKNOWN_ON_CPU = 0.2
@@ -90,6 +92,8 @@ def _cpu_table(accelerator: Accelerator) -> dict[Scheme, float]:
     of which nothing is measured: i8mm does there what VNNI does on x86.
     """
     isa = accelerator.isa
+    if at_least(onednn_isa(accelerator), "amx"):
+        return _CPU_WITH_AMX
     if isa not in WIDENING or at_least(onednn_isa(accelerator), "avx512_vnni"):
         return _CPU_WITH_VNNI
     return _CPU_AVX512_WITHOUT_VNNI if at_least(isa, "avx512") else _CPU_AVX2

@@ -60,7 +60,7 @@ def test_guess_for_one_stream_is_within_a_fifth_of_what_is_published(gpu: str, s
     ("isa", "cap", "first"),
     [
         ("avx512_vnni", None, "W8A8-INT8"),
-        ("amx", None, "W8A8-INT8"),
+        ("amx", None, "W4A16"),
         ("avx512", None, "W4A16"),
         ("avx512_vnni", "avx2", "W4A16"),
         ("avx2", None, "BF16"),

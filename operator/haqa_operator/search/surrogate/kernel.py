@@ -19,6 +19,10 @@ from sklearn.gaussian_process.kernels import Kernel
 Matrix = npt.NDArray[np.float64]
 
 
+_WHOLE = 0.2
+"""Offset from which on another value makes the remainder another; below it in proportion."""
+
+
 @dataclass(frozen=True)
 class Scales:
     """Standard deviations, in natural logarithms of the metric.
@@ -84,5 +88,5 @@ class TrialKernel(Kernel):  # type: ignore[misc]
             mine, theirs = X[:, column][:, None], Y[:, column][None, :]
             same = mine == theirs
             total += offset**2 * same + scales.interplay**2 * same * products
-            apart += 2.0 * ~same
+            apart += 2.0 * min(1.0, offset / _WHOLE) * ~same
         return np.asarray(total + scales.rest**2 * np.exp(-0.5 * apart))
