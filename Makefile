@@ -6,7 +6,7 @@ VENV := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
-.PHONY: help envs demo demo-pools test test-all unit integration engines timed generate docs lint format lock clean \
+.PHONY: help envs demo demo-pools test test-all unit integration engines engines-more timed generate docs lint format lock clean \
 	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-real
 
 help:  ## what there is
@@ -60,8 +60,13 @@ integration: envs .cache/chromium.ready .cache/prometheus.ready  ## the installe
 # They judge timings, so a busy machine fails them: on a quiet one, by hand.
 TIMED := tests/integration/test_measure_vllm.py tests/integration/test_measure_guidellm.py
 
-engines: envs  ## against real llm-compressor and real vLLM engines: about 18 minutes on 2 cores
-	$(AS_CPU) $(VENV)/python -m pytest $(filter-out $(INTEGRATION) $(TIMED),$(wildcard tests/integration/test_*.py))
+ENGINES := $(filter-out $(INTEGRATION) $(TIMED),$(wildcard tests/integration/test_*.py))
+
+engines: envs  ## against real llm-compressor and real vLLM engines: about 11 minutes on 2 cores
+	$(AS_CPU) $(VENV)/python -m pytest -m "not nightly and not real" $(ENGINES)
+
+engines-more: envs  ## a tuning with real engines that is killed at every stage: about 7 minutes
+	$(AS_CPU) $(VENV)/python -m pytest -m nightly $(ENGINES)
 
 timed: envs  ## the measuring of real engines, on a quiet machine
 	$(AS_CPU) $(VENV)/python -m pytest $(TIMED)
@@ -105,7 +110,7 @@ cluster-real: envs  ## one tuning of two node types with real engines in pods, o
 
 test: lint unit cluster-fast integration engines  ## what every change has to pass
 
-test-all: test cluster-more cluster-faults timed cluster-real  ## that and the rest, every night: about two hours on a quiet machine
+test-all: test engines-more cluster-more cluster-faults timed cluster-real  ## that and the rest, every night: about two hours on a quiet machine
 
 # The report is opened in a real browser.
 .cache/chromium.ready:

@@ -118,6 +118,7 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
+@pytest.mark.nightly
 def test_a_tuning_killed_at_every_stage_measures_nothing_twice(
     started: list[subprocess.Popen[str]], model: Path, tmp_path: Path
 ) -> None:
