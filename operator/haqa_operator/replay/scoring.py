@@ -7,17 +7,16 @@ possible value was reached after each trial.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from haqa_contract import Configuration, Scalar
+from haqa_contract import Scalar
 from haqa_operator.api.base import ResourceModel
 from haqa_operator.api.goals import Objective
-from haqa_operator.api.trial import Proposal, Proposer, Trial
+from haqa_operator.api.trial import Proposer, Trial
 from haqa_operator.api.tuning import TuningSpec
-from haqa_operator.decision.observations import Observation, observations_of
 from haqa_operator.decision.results import Decision, PoolResult
-from haqa_operator.replay.executor import SOURCE, status_of
 from haqa_operator.replay.tables.table import Table
+from haqa_operator.replay.truth import truth_of
 
 
 class ProgressPoint(ResourceModel):
@@ -75,7 +74,11 @@ class ReplayReport(ResourceModel):
 
 def best_possible(table: Table, spec: TuningSpec) -> Optimum | None:
     """The best configuration of the table that keeps every limit; None when there is none."""
-    truth = [seen for seen in _truth(table, spec).values() if seen.score is not None and not seen.violation]
+    truth = [
+        seen
+        for seen in truth_of(table, spec.objectives, spec.constraints).values()
+        if seen.score is not None and not seen.violation
+    ]
     if not truth:
         return None
     best = max(truth, key=lambda seen: seen.score or -math.inf)
@@ -84,7 +87,7 @@ def best_possible(table: Table, spec: TuningSpec) -> Optimum | None:
 
 def progress_curve(trials: Sequence[Trial], spec: TuningSpec, table: Table) -> list[ProgressPoint]:
     """How far a search had come after each of its finished trials."""
-    truth = _truth(table, spec)
+    truth = truth_of(table, spec.objectives, spec.constraints)
     optimum = best_possible(table, spec)
     objective = spec.objectives[0]
     points: list[ProgressPoint] = []
@@ -139,25 +142,6 @@ def replay_report(
         stopped=result.stopped,
         agent_tokens=result.agent_tokens,
     )
-
-
-def _truth(table: Table, spec: TuningSpec) -> Mapping[Configuration, Observation]:
-    """What a trial of each configuration shows when nothing disturbs it."""
-    trials = [
-        Trial(
-            name=f"row-{number}",
-            tuning=SOURCE,
-            pool=SOURCE,
-            number=number,
-            proposal=Proposal(
-                configuration=row.configuration,
-                proposer=Proposer.BASELINE if row.configuration == table.baseline else Proposer.GRID,
-            ),
-            status=status_of(row),
-        )
-        for number, row in enumerate(table.rows.values())
-    ]
-    return {seen.trial.configuration: seen for seen in observations_of(trials, spec.objectives, spec.constraints)}
 
 
 def _fraction(best: float | None, optimum: Optimum | None, objective: Objective) -> float | None:

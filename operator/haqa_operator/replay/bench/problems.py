@@ -18,11 +18,12 @@ from functools import cached_property
 
 from haqa_contract import Configuration
 from haqa_operator.api.goals import Constraint, Objective
-from haqa_operator.api.trial import Proposal, Proposer, Trial
+from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import TuningSpec
-from haqa_operator.decision.observations import Observation, observations_of
-from haqa_operator.replay.executor import SOURCE, status_of
+from haqa_operator.decision.observations import Observation
+from haqa_operator.replay.executor import SOURCE
 from haqa_operator.replay.tables.table import Table
+from haqa_operator.replay.truth import truth_of
 from haqa_operator.search.space import SearchSpace
 
 
@@ -77,22 +78,7 @@ class Problem:
     @cached_property
     def truth(self) -> dict[Configuration, Observation]:
         """What a trial of each configuration shows when nothing disturbs it."""
-        rows = list(self.table.rows.values())
-        trials = [
-            Trial(
-                name=f"row-{number}",
-                tuning=SOURCE,
-                pool=SOURCE,
-                number=number,
-                proposal=Proposal(
-                    configuration=row.configuration,
-                    proposer=Proposer.BASELINE if row.configuration == self.baseline else Proposer.GRID,
-                ),
-                status=status_of(row),
-            )
-            for number, row in enumerate(rows)
-        ]
-        return {seen.trial.configuration: seen for seen in observations_of(trials, [self.objective], self.constraints)}
+        return truth_of(self.table, [self.objective], self.constraints)
 
     @cached_property
     def best(self) -> Observation | None:
