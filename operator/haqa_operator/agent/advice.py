@@ -17,7 +17,7 @@ from haqa_operator.agent.prompts import opening, repair
 from haqa_operator.agent.quoting import plain
 from haqa_operator.agent.replies import Choice, Reply, parse_reply
 from haqa_operator.agent.reply_schemas import reply_schema
-from haqa_operator.api.trial import Exchange
+from haqa_operator.api.trial import Exchange, Proposal, Proposer
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import ALL_TRIED
@@ -51,6 +51,19 @@ class Advice:
     dropped: tuple[str, ...] = ()
     exchanges: tuple[Exchange, ...] = ()
     why_none: str | None = None
+
+
+def chosen(choice: Choice, exchanges: tuple[Exchange, ...], note: str | None = None) -> Proposal:
+    """A choice of the agent as a proposal."""
+    return Proposal(
+        configuration=choice.configuration,
+        proposer=Proposer.AGENT,
+        reasoning=choice.reasoning,
+        expected_percent=choice.expected_percent,
+        feasible_chance=choice.chance,
+        exchanges=exchanges,
+        note=note,
+    )
 
 
 def may_stop(observations: Sequence[Observation]) -> bool:

@@ -15,10 +15,9 @@ from math import exp, log
 import numpy as np
 
 from haqa_contract import Configuration
-from haqa_operator.agent.advice import Advice, Adviser, Expectations
+from haqa_operator.agent.advice import Advice, Adviser, Expectations, chosen
 from haqa_operator.agent.quoting import plain
 from haqa_operator.agent.replies import Choice
-from haqa_operator.api.search_spec import Patience
 from haqa_operator.api.trial import Proposal, Proposer
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.bayesian import Bayesian, proposal_of
@@ -48,26 +47,25 @@ class Haqa(Strategy):
 
     Attributes:
         adviser: Asks the model.
-        surrogate: Proposes where the model does not.
-        patience: When the search stops; None = never.
+        surrogate: Proposes where the model does not; its patience ends the search.
     """
 
     adviser: Adviser
     surrogate: Bayesian
-    patience: Patience | None = None
 
     def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:
         """The most promising candidate by both, with a note where the agent was of no help."""
         if next(space.open({o.trial.configuration for o in observations}), None) is None:
             return ALL_TRIED
+        patience = self.surrogate.patience
         seen = self.surrogate.outlook(space, observations)
-        if seen is not None and self.patience and (stop := ended(seen, observations, self.patience)) is not None:
+        if seen is not None and patience and (stop := ended(seen, observations, patience)) is not None:
             return stop
         advice = self.adviser.advise(space, observations, expectations(seen) if seen else None)
         if seen is None:
             return self._unmeasured(space, observations, advice)
-        if advice.stop is not None and self.patience is not None:
-            agreed = ended(seen, observations, self.patience, _STOP_EASE)
+        if advice.stop is not None and patience is not None:
+            agreed = ended(seen, observations, patience, _STOP_EASE)
             if agreed is not None:
                 return Stop(f"{self.adviser.model.name}: {plain(advice.stop, 400)}; {agreed.sentence}")
         named = {choice.configuration: choice for choice in advice.choices}
@@ -97,15 +95,7 @@ class Haqa(Strategy):
     def _unmeasured(self, space: SearchSpace, observations: Sequence[Observation], advice: Advice) -> Proposal | Stop:
         """While nothing is measured, the agent's first choice, or the most promising by the order of the space."""
         if advice.choices:
-            first = advice.choices[0]
-            return Proposal(
-                configuration=first.configuration,
-                proposer=Proposer.AGENT,
-                reasoning=first.reasoning,
-                expected_percent=first.expected_percent,
-                feasible_chance=first.chance,
-                exchanges=advice.exchanges,
-            )
+            return chosen(advice.choices[0], advice.exchanges)
         proposal = self.surrogate.propose(space, observations)
         if isinstance(proposal, Stop):
             return proposal

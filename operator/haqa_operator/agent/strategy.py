@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from haqa_operator.agent.advice import Advice, Adviser, Expectations, SaveExchange, may_stop
+from haqa_operator.agent.advice import Advice, Adviser, Expectations, SaveExchange, chosen, may_stop
 from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.context import AgentContext
 from haqa_operator.agent.credentials import Credentials
 from haqa_operator.agent.haqa import Haqa
 from haqa_operator.agent.messages import LanguageModel, LLMError
 from haqa_operator.agent.quoting import plain
-from haqa_operator.agent.replies import Choice
 from haqa_operator.api.search_spec import Search, SearchStrategy
-from haqa_operator.api.trial import Exchange, Proposal, Proposer
+from haqa_operator.api.trial import Exchange, Proposal
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.bayesian import Bayesian
 from haqa_operator.search.space import SearchSpace
@@ -69,7 +68,7 @@ class AgentStrategy(Strategy):
         if advice.stop is not None and self.stops(observations):
             return Stop(f"{self.model.name} sees nothing left that can win: {plain(advice.stop, 600)}")
         if advice.choices:
-            return proposal_of(advice.choices[0], advice.exchanges, _note(advice))
+            return chosen(advice.choices[0], advice.exchanges, _note(advice))
         why = advice.why_none or f"{self.model.name} would stop, which is too early"
         return self._fall_back(space, observations, advice.exchanges, why)
 
@@ -81,19 +80,6 @@ class AgentStrategy(Strategy):
             return proposal
         note = f"{why}; {proposal.proposer.value} proposed this trial instead"
         return proposal.model_copy(update={"exchanges": exchanges, "note": note})
-
-
-def proposal_of(choice: Choice, exchanges: tuple[Exchange, ...], note: str | None = None) -> Proposal:
-    """A choice of the agent as a proposal."""
-    return Proposal(
-        configuration=choice.configuration,
-        proposer=Proposer.AGENT,
-        reasoning=choice.reasoning,
-        expected_percent=choice.expected_percent,
-        feasible_chance=choice.chance,
-        exchanges=exchanges,
-        note=note,
-    )
 
 
 def _note(advice: Advice) -> str | None:
@@ -119,5 +105,5 @@ def agent_or_fallback(
         note = f"{error}; until then bayesian search proposes every trial"
         return AnnotatedStrategy(fallback, note), note
     if search.strategy is SearchStrategy.HAQA and isinstance(fallback, Bayesian):
-        return Haqa(Adviser(model, context, save), fallback, search.patience), None
+        return Haqa(Adviser(model, context, save), fallback), None
     return AgentStrategy(model, context, fallback, save), None

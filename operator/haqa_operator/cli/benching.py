@@ -59,7 +59,9 @@ def bench_search(
         for name in strategies:
             rivals.check(name, agent)
         everything = problems_of(tables)
-        problems = with_history([p for p in everything if half is None or p.half is half], everything)
+        problems = [problem for problem in everything if half is None or problem.half is half]
+        if any(name.endswith(rivals.WARM) for name in strategies):
+            problems = with_history(problems, everything)
     except (TableError, rivals.RivalError) as error:
         stderr.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(code=2) from None

@@ -37,8 +37,8 @@ def histories(trials: Sequence[QuantizationTrial], pool: str, fingerprint: str) 
     runs: defaultdict[tuple[str, str], list[Trial]] = defaultdict(list)
     for resource in trials:
         key = (resource.spec.pool, str(resource.spec.fingerprint))
-        if key != (pool, fingerprint) and resource.trial().status.phase.finished:
-            runs[key].append(resource.trial())
+        if key != (pool, fingerprint) and (trial := resource.trial()).status.phase.finished:
+            runs[key].append(trial)
     return tuple(tuple(sorted(run, key=lambda trial: trial.number)) for _, run in sorted(runs.items()))
 
 

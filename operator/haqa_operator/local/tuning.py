@@ -125,7 +125,7 @@ class LocalTuning:
         print_of = fingerprint(self.spec, pool.spec, pool.accelerator, model.digest, version)
         profile = self._profile(model)
         measured = read_journal(self.workspace.journal(name, print_of)).trials
-        setup = PoolSetup(self.spec, pool.spec, pool.accelerator, profile, version, measured, history)
+        setup = PoolSetup(self.spec, pool.spec, pool.accelerator, profile, version, measured)
         space = self._space(setup)
         if not space.candidates:
             reasons = sorted({exclusion.reason for exclusion in space.exclusions})
@@ -135,7 +135,8 @@ class LocalTuning:
             journal = Journal(self.workspace.journal(name, print_of))
         except JournalBusyError as error:
             raise SpecError([str(error)]) from None
-        strategy, note = setup.strategy(EnvironmentCredentials(os.environ), _Exchanges(folder / "agent").save)
+        credentials = EnvironmentCredentials(os.environ)
+        strategy, note = setup.strategy(credentials, _Exchanges(folder / "agent").save, history)
         if note:
             self._observer.on_note(name, note)
         place = LocalPool(

@@ -46,12 +46,11 @@ class Bayesian(Strategy):
         self, space: SearchSpace, observations: Sequence[Observation], also: Sequence[Configuration] = ()
     ) -> Outlook | None:
         """What is expected of the most promising open candidates and of `also`; None where nothing can be said."""
-        rows = rows_of(space)
-        candidates = screened(space, rows, observations, also)
+        candidates = screened(space, observations, also)
         if not candidates:
             return None
         with threadpool_limits(1):  # matrices of a few hundred rows: threads would only wait for each other
-            return outlook(space, rows, observations, self.goals, candidates, self.history)
+            return outlook(space, rows_of(space), observations, self.goals, candidates, self.history)
 
     @staticmethod
     def _first(space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:

@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from haqa_contract import Configuration
 from haqa_operator.api.trial import Proposal
 from haqa_operator.decision.observations import Observation
@@ -41,6 +44,11 @@ class Strategy(ABC):
             space: The candidates.
             observations: Finished trials in their order, the baseline among them.
         """
+
+
+def open_positions(space: SearchSpace, observations: Sequence[Observation]) -> npt.NDArray[np.int64]:
+    """Where the open candidates that no observation is of stand in the space."""
+    return np.flatnonzero(space.open_mask({observation.trial.configuration for observation in observations}))
 
 
 def untried(space: SearchSpace, observations: Sequence[Observation]) -> list[Configuration]:

@@ -29,7 +29,7 @@ from haqa_operator.api.trial import Proposal, Proposer
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.encoding import Dimension, Matrix, distances, encode, encode_space, spread
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy, untried
+from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy, open_positions
 
 # A study lives for one proposal; that it was created is nobody's news.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -59,11 +59,10 @@ class TreeParzen(Strategy):
         self.seed = seed
 
     def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:
-        left = set(untried(space, observations))
-        if not left:
+        free = open_positions(space, observations)
+        if not len(free):
             return ALL_TRIED
         dimensions, rows = encode_space(space)
-        free = np.array([i for i, candidate in enumerate(space.candidates) if candidate in left])
         told = _told(observations, dimensions)
         scheme = next((i for i, dimension in enumerate(dimensions) if dimension.name == "scheme"), None)
         schemes = len(dimensions[scheme].values) if scheme is not None else 1

@@ -48,7 +48,6 @@ class PoolSetup:
     Attributes:
         engine_version: vLLM's, for example `0.32.0`.
         measured: The pool's trials so far, those that may be compared.
-        history: Trials of other pools and earlier runs, each with its baseline; the surrogate starts there.
     """
 
     spec: TuningSpec
@@ -57,7 +56,6 @@ class PoolSetup:
     profile: ModelProfile
     engine_version: str
     measured: tuple[Trial, ...] = ()
-    history: tuple[tuple[Trial, ...], ...] = ()
 
     @cached_property
     def max_model_len(self) -> MaxModelLen:
@@ -93,11 +91,17 @@ class PoolSetup:
             objective=self.spec.objectives[0],
         )
 
-    def strategy(self, credentials: Credentials, save: SaveExchange) -> tuple[Strategy, str | None]:
-        """Who proposes, and one line where that is not who was asked for; as `agent_or_fallback`."""
+    def strategy(
+        self, credentials: Credentials, save: SaveExchange, history: tuple[tuple[Trial, ...], ...] = ()
+    ) -> tuple[Strategy, str | None]:
+        """Who proposes, and one line where that is not who was asked for; as `agent_or_fallback`.
+
+        Args:
+            history: Trials of other pools and earlier runs, each with its baseline; the surrogate starts there.
+        """
         search = self.spec.search
         goals = Goals(self.spec.objectives[0], tuple(self.spec.constraints))
-        fallback = make_strategy(search.strategy, search.seed, goals, self.history, search.patience)
+        fallback = make_strategy(search.strategy, search.seed, goals, history, search.patience)
         return agent_or_fallback(search, self._context, fallback, credentials, save)
 
     def _context(self) -> AgentContext:

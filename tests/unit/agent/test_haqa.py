@@ -53,7 +53,7 @@ def silent(asked: int) -> str:
 
 def haqa(reply: Callable[[int], str], patience: Patience | None = None) -> tuple[Haqa, Model]:
     model = Model(reply)
-    return Haqa(Adviser(model, make_context), Bayesian(GOALS, patience=patience), patience), model
+    return Haqa(Adviser(model, make_context), Bayesian(GOALS, patience=patience)), model
 
 
 def search(strategy: Haqa | Bayesian, most: int) -> list[Trial]:

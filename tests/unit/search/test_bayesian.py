@@ -23,7 +23,6 @@ from haqa_operator.search.bayesian import Bayesian
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Stop
 from haqa_operator.search.surrogate.costs import hours_of
-from haqa_operator.search.surrogate.rows import rows_of
 from haqa_operator.search.surrogate.screening import MOST_CANDIDATES, screened
 
 SPACE = loads_space()
@@ -142,7 +141,7 @@ def test_of_a_large_space_the_promising_and_the_near_are_looked_at() -> None:
     space = SearchSpace(Configuration.of(a=0, b=0, c=9), every)
     picked = every[-1]
     trials = [trial_of(0, space.baseline, {"throughput": 1.0, "e2e": 1.0}), trial_of(1, picked, {"throughput": 9.0})]
-    seen = screened(space, rows_of(space), observe(trials, Goals()), also=[every[5000]])
+    seen = screened(space, observe(trials, Goals()), also=[every[5000]])
     assert len(seen) <= MOST_CANDIDATES + 1
     assert {every[0], every[-2], every[5000]} <= set(seen)
     assert picked not in seen

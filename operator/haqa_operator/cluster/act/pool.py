@@ -31,7 +31,6 @@ from haqa_operator.cluster.decide import (
 )
 from haqa_operator.cluster.edges.api_server import ApiRefused
 from haqa_operator.cluster.observe.snapshot import profile_of
-from haqa_operator.cluster.warm_start import histories
 from haqa_operator.search.build import SpaceError
 from haqa_operator.search.model_profile import ModelProfileError
 from haqa_operator.search.strategies import Stop
@@ -76,7 +75,6 @@ class PoolReconciler:
                 profile_of(self._context.model),
                 self._version,
                 self._snapshot.trials_of(self._pool, self._fingerprint),
-                histories(self._snapshot.trials, self._pool.name, self._fingerprint),
             )
             state = self._state(setup)
         except (SpaceError, ModelProfileError) as error:

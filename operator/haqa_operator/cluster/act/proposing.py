@@ -11,7 +11,7 @@ from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.edges.api_server import ApiServer
 from haqa_operator.cluster.edges.credentials import agent_key
 from haqa_operator.cluster.edges.proposals import BackgroundProposals, ProposalRequest
-from haqa_operator.cluster.warm_start import earlier_answer, earlier_runs
+from haqa_operator.cluster.warm_start import earlier_answer, earlier_runs, histories
 from haqa_operator.decision.observations import observations_of
 from haqa_operator.search.strategies import Stop
 from haqa_operator.tuning.plan import PoolState
@@ -69,7 +69,8 @@ class ProposalSource:
         running = [trial.configuration for trial in state.trials if not trial.status.phase.finished]
         agent = setup.spec.search.agent
         credentials = SecretCredentials(agent_key(self.api, agent, self.context.snapshot.namespace))
-        strategy, _ = setup.strategy(credentials, lambda *_: None)
+        history = histories(self.context.snapshot.trials, self.context.pool.name, self.fingerprint)
+        strategy, _ = setup.strategy(credentials, lambda *_: None, history)
         space = state.taught_space.closing(dict.fromkeys(running, "is being measured"))
         seen = observations_of(state.finished_trials, setup.spec.objectives, setup.spec.constraints)
         self.background.ask(self._request(number), lambda: strategy.propose(space, seen), self.requeue)

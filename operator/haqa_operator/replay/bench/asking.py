@@ -19,7 +19,7 @@ from haqa_operator.api.trial import Proposal, Proposer
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.encoding import Dimension, Matrix, distances, encode, encode_space
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy, untried
+from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy, open_positions
 
 STARTUP = 4
 """Trials at random before a model of the space means anything."""
@@ -49,11 +49,10 @@ class Asking(Strategy):
         self.seed = seed
 
     def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:
-        left = set(untried(space, observations))
-        if not left:
+        free = open_positions(space, observations)
+        if not len(free):
             return ALL_TRIED
         dimensions, rows = encode_space(space)
-        free = np.array([i for i, candidate in enumerate(space.candidates) if candidate in left])
         told = told_of(observations, dimensions)
         if len(told) < STARTUP or not dimensions:
             chance = random.Random(f"{self.name} {self.seed} {len(observations)}")  # noqa: S311, nothing secret

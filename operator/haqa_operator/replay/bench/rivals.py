@@ -105,7 +105,7 @@ def make(
     context = table_context(problem.table, problem.spec)
     model = _model(agent, problem, seed)
     if name == SearchStrategy.HAQA and isinstance(without, Bayesian):
-        return Haqa(Adviser(model, lambda: context), without, waits)
+        return Haqa(Adviser(model, lambda: context), without)
     return AgentStrategy(model, lambda: context, without)
 
 

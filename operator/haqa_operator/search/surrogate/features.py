@@ -23,8 +23,6 @@ Matrix = npt.NDArray[np.float64]
 
 WEIGHT_BITS = "weight bits"
 ACTIVATION_BITS = "activation bits"
-DERIVED = frozenset({WEIGHT_BITS, ACTIVATION_BITS})
-"""Columns that follow from the scheme."""
 
 _UNKNOWN = -1.0
 """Code of a value that only another tuning's configurations have."""

@@ -30,7 +30,6 @@ _LATENCY_BY_LOAD, _LATENCY_BY_ACCELERATORS = 0.45 * _LOG2, -0.5 * _LOG2
 """Of a doubling; the rate of one accelerator."""
 
 _LOSS_BY_BITS = {16: 0.0, 8: 0.004, 4: 0.03}
-_LOSS_KEPT = {Algorithm.NONE: 1.0, Algorithm.RTN: 1.0}
 _CALIBRATED = 0.6
 _CACHED_IN_8_BITS = 0.002
 """Perplexity in 8 and 4 bits with plain rounding; what calibration leaves of it."""
@@ -62,7 +61,7 @@ def _slope(name: str, space: SearchSpace, rate: bool) -> float:
 
 def _loss(configuration: Configuration) -> float:
     loss = _LOSS_BY_BITS[FORMATS[configuration.scheme].weight_bits]
-    kept = _LOSS_KEPT.get(configuration.algorithm, _CALIBRATED)
+    kept = 1.0 if configuration.algorithm in (Algorithm.NONE, Algorithm.RTN) else _CALIBRATED
     cached = str(configuration.settings.get("kv-cache-dtype", "auto")).startswith("fp8")
     return loss * kept + (_CACHED_IN_8_BITS if cached else 0.0)
 

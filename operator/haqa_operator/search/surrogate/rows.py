@@ -11,7 +11,7 @@ from cachetools import LRUCache, cached
 
 from haqa_contract import Configuration
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.surrogate.features import DERIVED, Features, Matrix, features_of
+from haqa_operator.search.surrogate.features import Features, Matrix, features_of
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,6 @@ class Rows:
         if strangers:
             rows[strangers] = self.features.rows([configurations[i] for i in strangers])
         return rows
-
-    def differences(self, configuration: Configuration) -> Matrix:
-        """For each candidate, in how many parameters it differs from a configuration."""
-        own = [i for i, name in enumerate(self.features.names) if name not in DERIVED]
-        return np.asarray((self.matrix[:, own] != self.of([configuration])[0, own]).sum(axis=1))
 
 
 @cached(LRUCache(16), key=lambda space: (space.index, space.baseline), lock=Lock())
