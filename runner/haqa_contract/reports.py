@@ -113,10 +113,14 @@ class Window(Contract):
     """Requests queued in the engine: more concurrency than it runs"""
     invalid: str | None = None
     """Why this window does not count; it was measured again"""
+    look: bool = False
+    """A short one, to see whether full ones are worth their time; counts where there is none of those"""
 
 
 class LoadReport(Contract):
     windows: tuple[Window, ...]
+    ended_early: str | None = None
+    """Why not all windows were measured: what was asked for is out of reach"""
 
 
 class TrialReport(Contract):

@@ -120,6 +120,23 @@ class AccuracyGate(Contract):
     max: float | None = None
 
 
+class LoadGate(Contract):
+    """A figure of the load test that a trial cannot do without: once it is out of reach, nothing more is measured."""
+
+    metric: str
+    """throughput, totalThroughput, requestRate, ttft, itl, tpot or e2e"""
+    percentile: int | None = None
+    """Of a latency; none = the mean"""
+    concurrency: int | None = None
+    """One level of the workload; none = all of them (rates: geometric mean, latencies: worst level)"""
+    min: float | None = None
+    max: float | None = None
+    deviation: float = Field(ge=0)
+    """Standard deviation of the figure's logarithm from one full window to the next"""
+    because: str
+    """What sets the limit, in words: `trial 3 has 43.8 tokens/s`"""
+
+
 class TrialRequest(Contract):
     """Everything a trial needs to know. Holds no secret: tokens are named by environment variable."""
 
@@ -134,6 +151,8 @@ class TrialRequest(Contract):
     workload: Workload = Workload()
     engine: EngineLaunch
     gates: tuple[AccuracyGate, ...] = ()
+    load_gates: tuple[LoadGate, ...] = ()
+    """None = every window is measured"""
     baseline: bool = False
     """This trial leaves the reference distributions for KL divergence"""
     reference: str | None = None

@@ -130,6 +130,8 @@ def _cell(trial: Trial, key: MetricKey, baseline: Trial | None) -> str:
 def _verdict(observation: Observation) -> str:
     if not observation.trial.succeeded:
         return "failed"
+    if observation.trial.status.ended_early:
+        return "ended early, its figures are rough"
     if observation.score is None:
         return "no value to compare"
     return "breaks limits" if observation.violation > 0 else "meets all limits"

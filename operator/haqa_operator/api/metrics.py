@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-LATENCIES = ("ttft", "itl", "tpot", "e2e")
+from haqa_contract import figures
+
+LATENCIES = figures.LATENCIES
 """Time to first token, inter-token latency, time per output token, end to end; all in milliseconds."""
-RATES = ("throughput", "totalThroughput", "requestRate", "throughputPerCost")
-"""Output tokens/s, all tokens/s, requests/s, output tokens per unit of cost."""
+PERCENTILES = figures.PERCENTILES
+RATES = (*figures.RATES, "throughputPerCost")
+"""What a window has per second, and output tokens per unit of cost."""
 ACCURACY_LOWER_IS_BETTER = ("perplexity", "klDivergence")
 ACCURACY_HIGHER_IS_BETTER = ("topTokenAgreement",)
 SIZES = ("artifactBytes",)
-PERCENTILES = (50, 90, 95, 99)
 
 _KEY = re.compile(r"^(?P<metric>[A-Za-z][\w.\-/ ]*?)(?:\.p(?P<percentile>\d{1,2}))?(?:@(?P<concurrency>\d+))?$")
 

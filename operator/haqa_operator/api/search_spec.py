@@ -95,6 +95,8 @@ class Search(ResourceModel):
     """Same seed, same measurements: same proposals"""
     stop_after_no_improvement: Annotated[int | None, Field(ge=1)] = None
     """End after this many finished trials without a better one"""
+    early_stopping: bool = True
+    """End the load test of a trial that clearly cannot win, after a short look or some of its windows"""
     patience: Patience = Patience.NORMAL
     """How little another trial may promise before the search ends: docs/searching.md has the numbers"""
     min_improvement_percent: Annotated[float, Field(ge=0, le=100)] = 3.0

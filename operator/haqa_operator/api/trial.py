@@ -99,6 +99,8 @@ class TrialStatus(ResourceModel):
     """Where the serving metrics were read: engine-metrics, prometheus, load-generator or table"""
     failure: Failure | None = None
     """Why there is no result"""
+    ended_early: str | None = None
+    """Why its load test was not carried to the end; such a trial is no answer, and its figures are rough"""
     artifact_digest: str | None = None
     """Content address of the quantized model"""
     artifact_reused: bool = False
@@ -149,4 +151,5 @@ class Trial(ResourceModel):
 
     @property
     def succeeded(self) -> bool:
+        """Also where its load test ended early (`status.ended_early`)."""
         return self.status.phase is TrialPhase.SUCCEEDED

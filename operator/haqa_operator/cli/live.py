@@ -103,6 +103,8 @@ def _cells(trial: Trial, trials: tuple[Trial, ...], spec: TuningSpec) -> tuple[s
     baseline = next((t for t in trials if t.is_baseline and t.succeeded), None)
     failure = trial.status.failure
     phase = failure.reason.value if failure else trial.status.phase.value
+    if trial.status.ended_early:
+        phase = "ended early"
     return (
         str(trial.number),
         trial.configuration.describe(),

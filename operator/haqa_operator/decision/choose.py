@@ -47,7 +47,8 @@ def decide(
         return _decision(evidence, Verdict.NO_MEASUREMENT, reasons.nothing_measured(evidence))
     if not evidence.feasible:
         reason = reasons.nothing_feasible(evidence, ranked)
-        return _decision(evidence, Verdict.NOTHING_FEASIBLE, reason, binding=ranked[0].constraint.describe())
+        binding = ranked[0].constraint.describe() if ranked else None
+        return _decision(evidence, Verdict.NOTHING_FEASIBLE, reason, binding=binding)
     challengers = _challengers(evidence)
     if not challengers:
         return _baseline_stays(evidence, ranked, reasons.baseline_best(evidence))

@@ -71,9 +71,11 @@ def measured(trial: Trial, key: MetricKey) -> float | None:
 def judge_trial(constraints: Sequence[Constraint], trial: Trial, baseline: Trial | None) -> tuple[Finding, ...]:
     """One finding for each constraint that can say something about this trial.
 
-    A trial that missed the accuracy gate was ended before its load test: only what was measured by then is judged. Any
-    other failed trial gets no findings; its failure is the reason.
+    A trial that missed the accuracy gate was ended before its load test, and one that is out of reach in the middle of
+    it: only what was measured by then is judged. Any other failed trial gets no findings; its failure is the reason.
     """
+    if trial.status.ended_early:
+        return tuple(judge(c, trial, baseline) for c in constraints if measured(trial, c.key) is not None)
     if trial.succeeded:
         return tuple(judge(constraint, trial, baseline) for constraint in constraints)
     if trial.status.failure is not None and trial.status.failure.reason is FailureReason.ACCURACY_GATE:

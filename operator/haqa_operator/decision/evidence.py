@@ -26,8 +26,14 @@ class Judged:
     findings: tuple[Finding, ...]
 
     @property
-    def feasible(self) -> bool:
+    def comparable(self) -> bool:
+        """It has a value and breaks no limit, as far as it was measured."""
         return self.score is not None and all(finding.met for finding in self.findings)
+
+    @property
+    def feasible(self) -> bool:
+        """It may be the answer."""
+        return self.comparable and not self.trial.status.ended_early
 
     @property
     def broken(self) -> tuple[Finding, ...]:

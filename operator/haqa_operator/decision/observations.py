@@ -53,6 +53,8 @@ def observation(
             return Observation(trial, None, violation or UNJUDGED_EXCESS, broken or (failure_sentence(trial),))
         return Observation(trial, None, math.inf, (failure_sentence(trial),))
     value = score(trial, objective)
+    if value is None and trial.status.ended_early:
+        return Observation(trial, None, violation or UNJUDGED_EXCESS, broken or (trial.status.ended_early,))
     if value is None:
         return Observation(trial, None, math.inf, (*broken, unscored_sentence(trial, objective)))
     return Observation(trial, value, violation, broken)

@@ -28,6 +28,8 @@ def why_rejected(evidence: Evidence, item: Judged) -> str | None:
     parts = [finding.sentence for finding in item.broken]
     if not item.trial.succeeded:
         parts = parts or [failure_sentence(item.trial)]
+    elif item.trial.status.ended_early:
+        parts = parts or [item.trial.status.ended_early]
     elif item.score is None:
         parts.append(unscored_sentence(item.trial, evidence.objective))
     return "; ".join(parts)
@@ -49,6 +51,8 @@ def nothing_measured(evidence: Evidence) -> str:
 
 def nothing_feasible(evidence: Evidence, ranked: Sequence[Binding]) -> str:
     """Names the constraint that ruled out most, and how close anything came to it."""
+    if not ranked:
+        return f"No trial was measured to its end: {why_rejected(evidence, evidence.judged[-1])}."
     decisive = ranked[0]
     judged = sum(1 for item in evidence.judged if item.findings)
     text = f"No trial meets every constraint; {decisive.excluded} of {judged} break {decisive.describe()}."
@@ -64,7 +68,7 @@ def baseline_best(evidence: Evidence) -> str:
     baseline = evidence.baseline
     assert baseline is not None
     stays = f"The baseline stays, with {_figure(evidence, baseline)}"
-    others = [item for item in evidence.feasible if not item.trial.is_baseline]
+    others = [item for item in evidence.judged if item.comparable and not item.trial.is_baseline]
     if others:
         closest = evidence.best(others)
         factor = times(evidence.compare(closest, baseline).ratio)

@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,12 +94,12 @@ class LocalExecutor(Executor):
         self._spawn = spawn
         self._clock = clock
 
-    def execute(self, trial: Trial, baseline: Trial | None, on_progress: OnProgress) -> TrialStatus:
+    def execute(self, trial: Trial, earlier: Sequence[Trial], on_progress: OnProgress) -> TrialStatus:
         started = self._clock()
         attempt = 0
         while True:
             attempt += 1
-            report = self._attempt(trial, baseline, on_progress)
+            report = self._attempt(trial, earlier, on_progress)
             if report.failure is None or not report.failure.reason.transient or attempt == LOCAL_ATTEMPTS:
                 break
         return trial_status(
@@ -145,11 +145,11 @@ class LocalExecutor(Executor):
     def close(self) -> None:
         self._runner.close()
 
-    def _attempt(self, trial: Trial, baseline: Trial | None, on_progress: OnProgress) -> TrialReport:
+    def _attempt(self, trial: Trial, earlier: Sequence[Trial], on_progress: OnProgress) -> TrialReport:
         folder = self._trial_folder(trial)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        request = self._request(trial, baseline, folder)
+        request = self._request(trial, earlier, folder)
         (folder / "request.json").write_text(request.model_dump_json(indent=1))
         deadline = time.monotonic() + self._place.spec.budget.trial_timeout / timedelta(seconds=1)
         report = self._step("quantize", request, deadline, on_progress)
@@ -238,7 +238,7 @@ class LocalExecutor(Executor):
                 stack.enter_context(engine)
             yield _Served(engine, phases.so_far)
 
-    def _request(self, trial: Trial, baseline: Trial | None, folder: Path) -> TrialRequest:
+    def _request(self, trial: Trial, earlier: Sequence[Trial], folder: Path) -> TrialRequest:
         place = self._place
         launch = self._launch(trial, folder, free_port())
         places = TrialPlaces(
@@ -247,7 +247,7 @@ class LocalExecutor(Executor):
             cache=os.fspath(place.cache),
             reference=os.fspath(place.folder / "reference.npz"),
         )
-        return trial_request(place.spec, trial, baseline, launch, places)
+        return trial_request(place.spec, trial, earlier, launch, places, place.pool.cost_per_hour)
 
     def _launch(self, trial: Trial, folder: Path, port: int) -> EngineLaunch:
         place = self._place

@@ -87,7 +87,9 @@ class PrometheusSource:
 def read_once(source: Source, pod: ScrapedPod, report: TrialReport) -> PrometheusReading:
     """Asks once. A reconciler that must not wait comes back while `retry` is set, up to its own deadline."""
     windows = report.load.windows if report.load else ()
-    counted = [window for window in windows if window.invalid is None]
+    counted = [window for window in windows if window.invalid is None and not window.look]
+    if not counted and report.load is not None and report.load.ended_early:
+        return PrometheusReading(report, _source(windows))
     if not counted:
         return PrometheusReading(report, _source(windows), "the report has no valid window to read from Prometheus")
     margin_s = max(_MARGIN_S, 3 * (source.scrape_interval_s or 0))
@@ -132,7 +134,8 @@ def _with_windows(report: TrialReport, read: tuple[Window, ...]) -> TrialReport:
         for was, now in zip(before, read, strict=True)
         if was.invalid is None and now.invalid is not None
     )
-    return report.model_copy(update={"load": LoadReport(windows=read), "warnings": (*report.warnings, *marked)})
+    load = (report.load or LoadReport(windows=())).model_copy(update={"windows": read})
+    return report.model_copy(update={"load": load, "warnings": (*report.warnings, *marked)})
 
 
 def read_serving_metrics(

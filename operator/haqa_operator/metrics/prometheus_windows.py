@@ -87,7 +87,8 @@ def windows_from_prometheus(
 ) -> tuple[Window, ...]:
     """The runner's windows with the engine's figures replaced by Prometheus'.
 
-    Windows that the runner has already set aside (`invalid`) are passed on as they are.
+    Windows that the runner has already set aside (`invalid`) are passed on as they are, and so are short looks, which
+    fit between two scrapes.
 
     Args:
         samples: Of the windows' pod; see `samples_query`.
@@ -101,7 +102,8 @@ def windows_from_prometheus(
     """
     targets = targets_of(samples, model)
     return tuple(
-        window if window.invalid is not None else _read(window, targets, scrape_interval_s) for window in report_windows
+        window if window.invalid is not None or window.look else _read(window, targets, scrape_interval_s)
+        for window in report_windows
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from haqa_contract import Estimate, LoadReport, TrialReport, Window, Workload
-from haqa_operator.api.metrics import PERCENTILES, RATES, MetricKey
+from haqa_contract import Estimate, LoadReport, TrialReport, Window, Workload, figures
+from haqa_contract.figures import figure
+from haqa_operator.api.metrics import RATES, MetricKey
 from haqa_operator.metrics.intervals import interval
 
 Samples = Mapping[MetricKey, Sequence[float]]
@@ -79,7 +80,7 @@ def _geometric_mean(values: Sequence[float]) -> float:
 
 def _load_samples(load: LoadReport, cost_per_hour: float | None) -> dict[MetricKey, tuple[float, ...]]:
     """Metric key with its level -> one value for each valid window, in order of repeat."""
-    valid = sorted((window for window in load.windows if window.invalid is None), key=lambda w: (w.repeat, w.started))
+    valid = sorted(_counted(load.windows), key=lambda w: (w.repeat, w.started))
     samples: dict[MetricKey, list[float]] = {}
     for window in sorted(valid, key=lambda w: w.concurrency):
         for key, value in _window_values(window, cost_per_hour):
@@ -88,14 +89,18 @@ def _load_samples(load: LoadReport, cost_per_hour: float | None) -> dict[MetricK
     return {key: tuple(values) for key, values in samples.items() if all(map(math.isfinite, values))}
 
 
+def _counted(windows: Sequence[Window]) -> Iterator[Window]:
+    """Valid full windows; short looks only at levels without any."""
+    valid = [window for window in windows if window.invalid is None]
+    full = {window.concurrency for window in valid if not window.look}
+    return (window for window in valid if not (window.look and window.concurrency in full))
+
+
 def _window_values(window: Window, cost_per_hour: float | None) -> Iterator[tuple[MetricKey, float]]:
-    yield MetricKey("throughput"), window.output_tokens_per_s
-    yield MetricKey("totalThroughput"), window.total_tokens_per_s
-    yield MetricKey("requestRate"), window.requests_per_s
+    for metric in figures.RATES:
+        yield MetricKey(metric), figure(window, metric)
     if cost_per_hour:
         yield MetricKey("throughputPerCost"), 3600 * window.output_tokens_per_s / cost_per_hour
-    latencies = {"ttft": window.ttft_ms, "itl": window.itl_ms, "tpot": window.tpot_ms, "e2e": window.e2e_ms}
-    for metric, latency in latencies.items():
-        yield MetricKey(metric), latency.mean
-        for percentile in PERCENTILES:
-            yield MetricKey(metric, percentile), getattr(latency, f"p{percentile}")
+    for metric in figures.LATENCIES:
+        for percentile in (None, *figures.PERCENTILES):
+            yield MetricKey(metric, percentile), figure(window, metric, percentile)

@@ -8,6 +8,7 @@ each trial.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from random import Random
 
 from haqa_contract import Configuration, Estimate, Failure, FailureReason
@@ -41,7 +42,7 @@ class TableExecutor(Executor):
         self._noise = noise_percent / 100
         self._seed = seed
 
-    def execute(self, trial: Trial, baseline: Trial | None, on_progress: OnProgress) -> TrialStatus:
+    def execute(self, trial: Trial, earlier: Sequence[Trial], on_progress: OnProgress) -> TrialStatus:
         """The status that the table has for the trial's configuration; takes no time."""
         row = self._table.rows.get(trial.configuration)
         if row is None:

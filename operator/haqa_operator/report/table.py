@@ -29,6 +29,7 @@ _OUTCOME_STYLES = {
     Outcome.FRONT: "cyan",
     Outcome.BREAKS_LIMIT: "red",
     Outcome.FAILED: "red",
+    Outcome.ENDED_EARLY: "dim",
     Outcome.UNFINISHED: "dim",
 }
 _MOST_FIGURES = 3

@@ -27,6 +27,7 @@ class Outcome(StrEnum):
     FRONT = "on the Pareto front"
     KEEPS_LIMITS = "keeps the limits"
     BREAKS_LIMIT = "breaks a limit"
+    ENDED_EARLY = "ended early"
     FAILED = "failed"
     UNFINISHED = "not finished"
 
@@ -154,8 +155,10 @@ def _outcome(trial: Trial, item: Judged | None, result: PoolResult) -> Outcome:
         return Outcome.UNFINISHED
     if not trial.succeeded:
         return Outcome.FAILED
-    if not item.feasible:
+    if item.broken or item.score is None:
         return Outcome.BREAKS_LIMIT
+    if not item.feasible:
+        return Outcome.ENDED_EARLY
     if trial.is_baseline:
         return Outcome.BASELINE
     return Outcome.FRONT if trial.name in result.decision.pareto else Outcome.KEEPS_LIMITS

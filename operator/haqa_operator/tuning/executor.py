@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from haqa_operator.api import Trial, TrialPhase, TrialStatus
@@ -32,11 +32,11 @@ class Executor(ABC):
     """Runs trials to their end, one call each."""
 
     @abstractmethod
-    def execute(self, trial: Trial, baseline: Trial | None, on_progress: OnProgress) -> TrialStatus:
+    def execute(self, trial: Trial, earlier: Sequence[Trial], on_progress: OnProgress) -> TrialStatus:
         """Measures a trial.
 
-        Never raises for what happens to the trial: every such end is a status with a failure. `baseline` is the
-        finished baseline, from which accuracy limits relative to it become absolute.
+        Never raises for what happens to the trial: every such end is a status with a failure. `earlier` are the pool's
+        trials before it, from which limits relative to the baseline become absolute, and what there is to beat.
         """
 
     @abstractmethod

@@ -107,11 +107,10 @@ class PoolRun:
         if trial.number >= len(state.trials):
             self.recorder.proposed(trial)
             state = replace(state, trials=(*state.trials, trial))
-        baseline = state.measured_baseline
         begun = self.clock()
         running = trial.model_copy(update={"status": trial.status.model_copy(update={"started": begun})})
         self.observer.on_trials(self.pool, _with(state.trials, running))
-        status = self.executor.execute(running, baseline, self._progress_of(running))
+        status = self.executor.execute(running, state.finished_trials, self._progress_of(running))
         finished = running.model_copy(update={"status": status})
         self.recorder.finished(finished)
         return replace(state, trials=_with(state.trials, finished))

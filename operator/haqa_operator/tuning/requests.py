@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,6 +10,8 @@ from haqa_contract import AccuracyGate, EngineLaunch, ModelSource, TrialRequest
 from haqa_operator.api import Constraint, Trial, TuningSpec
 from haqa_operator.api.metrics import higher_is_better, is_accuracy
 from haqa_operator.api.pools import ModelSpec
+from haqa_operator.decision.constraints import find_baseline
+from haqa_operator.tuning.load_gates import load_gates
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,19 @@ def model_source(model: ModelSpec, mount: str | None = None) -> ModelSource:
 
 
 def trial_request(
-    spec: TuningSpec, trial: Trial, baseline: Trial | None, launch: EngineLaunch, places: TrialPlaces
+    spec: TuningSpec,
+    trial: Trial,
+    earlier: Sequence[Trial],
+    launch: EngineLaunch,
+    places: TrialPlaces,
+    cost_per_hour: float | None = None,
 ) -> TrialRequest:
-    """The request for one attempt at a trial."""
+    """The request for one attempt at a trial.
+
+    Args:
+        earlier: The pool's trials so far: what is asked of this one is relative to the baseline and the best of them.
+        cost_per_hour: Price of one replica's machines.
+    """
     limit_s = spec.budget.trial_timeout / timedelta(seconds=1)
     return TrialRequest(
         tuning=trial.tuning,
@@ -59,7 +72,8 @@ def trial_request(
         evaluation=spec.evaluation,
         workload=spec.workload,
         engine=launch,
-        gates=() if trial.is_baseline else accuracy_gates(spec.constraints, baseline),
+        gates=() if trial.is_baseline else accuracy_gates(spec.constraints, _measured_baseline(earlier)),
+        load_gates=load_gates(spec, trial, earlier, cost_per_hour),
         baseline=trial.is_baseline,
         reference=places.reference,
         store=places.store,
@@ -68,6 +82,11 @@ def trial_request(
         quantize_timeout_s=limit_s,
         measure_timeout_s=limit_s,
     )
+
+
+def _measured_baseline(trials: Sequence[Trial]) -> Trial | None:
+    baseline = find_baseline(trials)
+    return baseline if baseline is not None and baseline.succeeded else None
 
 
 def accuracy_gates(constraints: tuple[Constraint, ...], baseline: Trial | None) -> tuple[AccuracyGate, ...]:

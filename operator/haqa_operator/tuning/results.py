@@ -37,6 +37,7 @@ def trial_status(
         samples=summary.samples,
         source=_source(report.load.windows) if report.load else None,
         failure=failure,
+        ended_early=report.load.ended_early if report.load else None,
         artifact_digest=report.artifact.digest if report.artifact else None,
         artifact_reused=report.artifact.reused if report.artifact else False,
         phase_seconds=_phase_seconds(report, seconds),

@@ -2,7 +2,8 @@
 
 Repeats go round the levels (1, 8, 1, 8, ...) instead of finishing one level before the next, so that a machine that
 slows down over the minutes does so for every level. A window whose two counts of tokens disagree is measured once more
-with other prompts, and stays in the report, marked.
+with other prompts, and stays in the report, marked. Where the trial has something to beat, a short look comes first,
+and the test ends when that is out of reach (`early_stop`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from haqa_contract import FailureReason, LoadReport, Phase, Window, Workload
+from haqa_contract import FailureReason, LoadGate, LoadReport, Phase, Window, Workload
 from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.caveats import caveats
+from haqa_runner.measure.early_stop import LEAST_ROUNDS, LOOK_ROUNDS, levels_to_look_at, out_of_reach
 from haqa_runner.measure.endpoint import Endpoint, EngineRefused
 from haqa_runner.measure.engine_metrics import Metrics, MetricsReader, Reading, difference
 from haqa_runner.measure.placement import Placement, beside_the_engine
@@ -49,6 +51,7 @@ class LoadTest:
         warnings: What a reader of the figures should know; grows.
         open_traffic, open_metrics: How to reach the engine.
         clock: Unix seconds, the same as the traffic's and the metrics'.
+        gates: What the engine has to reach; out of reach, the test ends.
     """
 
     endpoint: Endpoint
@@ -59,11 +62,13 @@ class LoadTest:
     open_traffic: OpenTraffic = guidellm_traffic
     open_metrics: Callable[[Endpoint], Metrics] = MetricsReader
     clock: Callable[[], float] = time.time
+    gates: Sequence[LoadGate] = ()
     placement: Placement | None = field(default=None, init=False)
     _first_reading: Reading | None = field(default=None, init=False)
+    _warm: set[int] = field(default_factory=set, init=False)
 
     def run(self, progress: ProgressSink = no_progress) -> LoadReport:
-        """Every level, every repeat.
+        """Every level, every repeat, unless it ends early.
 
         Raises:
             TrialFailure: more than 1 % of a window's requests failed, the engine restarted, or its metrics are missing.
@@ -75,15 +80,24 @@ class LoadTest:
     async def windows(self, progress: ProgressSink = no_progress) -> LoadReport:
         """As `run`, inside an event loop."""
         metrics = self.open_metrics(self.endpoint)
+        levels = self.workload.concurrency
         windows: list[Window] = []
-        order = [(repeat, level) for repeat in range(self.workload.repeats) for level in self.workload.concurrency]
         try:
-            for done, (repeat, level) in enumerate(order):
-                progress("load_test", done / len(order), f"concurrency {level}, window {repeat + 1}")
-                windows += await self.measure(metrics, level, repeat)
+            for level in self._levels_to_look_at():
+                progress("load_test", 0.0, f"concurrency {level}, a short look")
+                windows.append(await self._look(metrics, level))
+            for repeat in range(self.workload.repeats):
+                ended = out_of_reach(self.gates, windows, levels)
+                if ended is not None:
+                    progress("load_test", 1.0, ended)
+                    return LoadReport(windows=tuple(windows), ended_early=ended)
+                for number, level in enumerate(levels):
+                    done = (repeat * len(levels) + number) / (self.workload.repeats * len(levels))
+                    progress("load_test", done, f"concurrency {level}, window {repeat + 1}")
+                    windows += await self.measure(metrics, level, repeat)
         finally:
             await metrics.close()
-        progress("load_test", 1.0, f"{len(order)} windows")
+        progress("load_test", 1.0, f"{len(windows)} windows")
         _require_valid(windows)
         return LoadReport(windows=tuple(windows))
 
@@ -91,7 +105,8 @@ class LoadTest:
         """One window; two if the first one is invalid, the second of them then being the one that counts."""
         windows: list[Window] = []
         for attempt in range(1, _LAST_ATTEMPT + 1):
-            observed = await self._observe(metrics, level, repeat, attempt)
+            prompts = self.prompts.window(level, repeat, attempt)
+            observed = await self._observe(metrics, self._plan(level), prompts)
             window = window_of(observed, repeat)
             self.warnings += caveats(observed, window, shared_prefixes=self.prompts.cacheable)
             windows.append(window)
@@ -101,11 +116,21 @@ class LoadTest:
             self.warnings.append(f"concurrency {level}, window {repeat + 1}: measured twice and still {window.invalid}")
         return tuple(windows)
 
-    async def _observe(self, metrics: Metrics, level: int, repeat: int, attempt: int) -> Observed:
+    def _levels_to_look_at(self) -> tuple[int, ...]:
+        rounds = min(1 + self._plan(level).rounds for level in self.workload.concurrency) * self.workload.repeats
+        if not self.gates or (self.workload.duration_s is None and rounds < LEAST_ROUNDS):
+            return ()
+        return levels_to_look_at(self.gates, self.workload.concurrency)
+
+    async def _look(self, metrics: Metrics, level: int) -> Window:
+        plan = replace(self._plan(level), rounds=LOOK_ROUNDS, duration_s=None)
+        observed = await self._observe(metrics, plan, self.prompts.window(level, "look"))
+        return window_of(observed, 0).model_copy(update={"look": True})
+
+    async def _observe(self, metrics: Metrics, plan: Plan, prompts: Iterator[Sequence[int]]) -> Observed:
         self._require_same_process(await _idle(metrics))
-        plan = self._plan(level, first=repeat == 0 and attempt == 1)
-        prompts = self.prompts.window(level, repeat, attempt)
-        traffic = self.open_traffic(self.endpoint, self.workload, prompts, level)
+        self._warm.add(plan.streams)
+        traffic = self.open_traffic(self.endpoint, self.workload, prompts, plan.streams)
         observed = await observe(traffic, metrics, plan, self.clock)
         self._require_answers(observed)
         self._time(observed)
@@ -117,10 +142,10 @@ class LoadTest:
             self._first_reading = reading
         difference(self._first_reading, reading)
 
-    def _plan(self, level: int, *, first: bool) -> Plan:
+    def _plan(self, level: int) -> Plan:
         timed = self.workload.duration_s is not None
         rounds = 1 if timed else math.ceil(self.workload.requests_at(level) / level)
-        ramp = max(1, self.workload.warmup_requests) if first else 1
+        ramp = 1 if level in self._warm else max(1, self.workload.warmup_requests)
         # Nobody knows how many requests a timed window will have; there every stream may fail once before it is ended.
         tolerated = level if timed else math.floor(ERROR_RATE_LIMIT * (ramp + rounds) * level)
         return Plan(level, ramp, rounds, self.workload.duration_s, tolerated)
@@ -157,8 +182,9 @@ class LoadTest:
 
 
 def _require_valid(windows: Sequence[Window]) -> None:
-    for level in dict.fromkeys(window.concurrency for window in windows):
-        objections = [window.invalid for window in windows if window.concurrency == level]
+    full = [window for window in windows if not window.look]
+    for level in dict.fromkeys(window.concurrency for window in full):
+        objections = [window.invalid for window in full if window.concurrency == level]
         if None not in objections:
             raise TrialFailure(
                 FailureReason.METRICS_MISSING,

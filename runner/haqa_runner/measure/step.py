@@ -99,7 +99,8 @@ class _Measuring:
                 self._update(accuracy=report)
 
     def load(self) -> None:
-        test = LoadTest(self._endpoint, self._request.workload, self._prompts, self._phases)
+        gates = self._request.load_gates
+        test = LoadTest(self._endpoint, self._request.workload, self._prompts, self._phases, gates=gates)
         try:
             self._update(load=test.run(self._progress))
         finally:

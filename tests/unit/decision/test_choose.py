@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -291,3 +292,31 @@ def test_a_baseline_that_breaks_the_limits_does_not_come_back_by_a_confirmation(
     assert decision.verdict is Verdict.WINNER
     assert decision.speedup is not None
     assert decision.speedup.value == 0.9
+
+
+def ended_early(builder: TrialBuilder) -> TrialBuilder:
+    return replace(builder, status=builder.status.model_copy(update={"ended_early": "a short look gave throughput 80"}))
+
+
+def test_a_trial_that_ended_early_is_no_answer_however_fast_it_looked() -> None:
+    decision = choose(BASELINE, ended_early(INT8), limits=(PERPLEXITY, LATENCY))
+    assert decision.verdict is Verdict.BASELINE_BEST
+    assert "Closest is demo-here-001 (W8A8-INT8/rtn) at 1.6x" in decision.reason
+    assert [r.reason for r in decision.rejections] == ["a short look gave throughput 80"]
+    assert decision.pareto == (BASELINE.obj().name,)
+
+
+def test_a_trial_that_ended_early_is_judged_by_what_was_measured_of_it() -> None:
+    rough = ended_early(measured(make_trial(1).tried("W4A16"), 80))
+    both = choose(BASELINE, rough, ended_early(INT4), limits=(PERPLEXITY, LATENCY))
+    assert [r.reason for r in both.rejections] == [
+        "a short look gave throughput 80",
+        "perplexity is 10.4, +4 % against the baseline's 10, where 1 % worse is allowed; "
+        "e2e.p95 is 250 ms, above the limit of 200 ms",
+    ]
+
+
+def test_where_everything_ended_early_there_is_no_answer_and_a_reason() -> None:
+    decision = choose(make_baseline().failed("EngineOOM"), ended_early(INT8))
+    assert decision.verdict is Verdict.NOTHING_FEASIBLE
+    assert decision.reason == "No trial was measured to its end: a short look gave throughput 80."

@@ -67,3 +67,14 @@ def test_a_miss_of_the_gate_counts_even_where_the_limit_in_the_spec_is_kept_by_a
 def test_unfinished_trials_are_left_out_and_the_order_stays() -> None:
     trials = [make_trial(3).throughput(1).obj(), make_trial(2).pending().obj(), make_trial(1).throughput(2).obj()]
     assert [o.trial.number for o in observations_of(trials, THROUGHPUT, ())] == [3, 1]
+
+
+def test_a_trial_that_ended_early_is_worth_what_was_measured() -> None:
+    status = make_trial(1).throughput(50).obj().status.model_copy(update={"ended_early": "too slow"})
+    trial = make_trial(1).obj().model_copy(update={"status": status})
+    baseline = make_baseline().throughput(100).metric("ttft", 5).obj()
+    limits = [Constraint(metric="ttft", max=10)]
+    seen = observations_of([baseline, trial], [Objective()], limits)[1]
+    assert (seen.score, seen.violation, seen.broken) == (50, 0, ())
+    unscored = observations_of([baseline, trial], [Objective(metric="e2e")], limits)[1]
+    assert (unscored.score, unscored.violation, unscored.broken) == (None, 1, ("too slow",))

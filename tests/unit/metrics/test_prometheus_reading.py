@@ -150,3 +150,22 @@ def test_the_query_covers_the_windows_with_scrapes_on_both_sides() -> None:
 def test_names_of_other_labels_are_used() -> None:
     query = samples_query(ScrapedPod("a", "b"), Labels("kubernetes_namespace", "kubernetes_pod_name"), 0, 10)
     assert 'kubernetes_namespace="a",kubernetes_pod_name="b"' in query
+
+
+def test_a_short_look_fits_between_two_scrapes_and_stays_the_runner_s() -> None:
+    look = window(6.5, 6.9, client=50, look=True)
+    full = TrialReport(trial="t", load=LoadReport(windows=(look, window(7, 17))))
+    result, _, _ = reading(ALL, report=full)
+    assert result.report.load is not None
+    assert [w.source for w in result.report.load.windows] == ["engine-metrics", "prometheus"]
+    early = TrialReport(trial="t", load=LoadReport(windows=(look,), ended_early="too slow"))
+    result, asked, _ = reading(ALL, report=early)
+    assert (result.report, result.note, result.source, asked) == (early, None, "engine-metrics", 0)
+
+
+def test_why_a_load_test_ended_early_is_kept() -> None:
+    report = TrialReport(trial="t", load=LoadReport(windows=(window(7, 17),), ended_early="too slow"))
+    result, _, _ = reading(ALL, report=report)
+    assert result.source == "prometheus"
+    assert result.report.load is not None
+    assert result.report.load.ended_early == "too slow"

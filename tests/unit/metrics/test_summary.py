@@ -124,3 +124,11 @@ def test_an_empty_report_has_no_metrics() -> None:
 def test_over_levels_ignores_figures_without_a_level() -> None:
     samples = {MetricKey("perplexity"): (10.0,), MetricKey("ttft", 95, 1): (5.0,), MetricKey("ttft", 95, 8): (7.0,)}
     assert over_levels(samples) == {MetricKey("ttft", 95): (7.0,)}
+
+
+def test_a_short_look_counts_where_there_is_nothing_better() -> None:
+    looks = (window(1, 0, 10, look=True), window(8, 0, 1000, look=True))
+    assert summary(*looks).metrics["throughput"].value == pytest.approx(100)
+    assert summary(*looks).samples["throughput@8"] == (1000,)
+    assert summary(*looks, *TWO_LEVELS) == summary(*TWO_LEVELS)
+    assert summary(*looks, window(8, 0, 200)).samples["throughput@8"] == (200,)

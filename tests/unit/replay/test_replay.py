@@ -57,7 +57,7 @@ def tried(table: Table, *configurations: Configuration, executor: TableExecutor 
         proposer = Proposer.RANDOM if number else Proposer.BASELINE
         proposal = Proposal(configuration=configuration, proposer=proposer, reasoning="because")
         trial = Trial(name=f"t-{number}", tuning="t", pool="p", number=number, proposal=proposal)
-        status = executor.execute(trial, trials[0] if trials else None, silent)
+        status = executor.execute(trial, trials, silent)
         trials.append(trial.model_copy(update={"status": status}))
     return trials
 
@@ -82,7 +82,7 @@ def test_an_answer_takes_no_time(table: Table) -> None:
     trial = tried(table)[0]
     started = time.perf_counter()
     for _ in range(100):
-        executor.execute(trial, None, silent)
+        executor.execute(trial, (), silent)
     assert (time.perf_counter() - started) / 100 < 0.005
 
 

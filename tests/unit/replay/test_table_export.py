@@ -49,6 +49,12 @@ def test_a_finished_tuning_reads_back_without_options(tmp_path: Path) -> None:
     assert table.rows[table.baseline].machine_hours == 0.25
 
 
+def test_rough_figures_of_a_trial_that_ended_early_are_left_out(tmp_path: Path) -> None:
+    rough = CANDIDATE.obj()
+    early = rough.model_copy(update={"status": rough.status.model_copy(update={"ended_early": "too slow"})})
+    assert list(loaded(tmp_path, [BASELINE.obj(), early]).rows) == [BASELINE.obj().configuration]
+
+
 def test_failures_read_back_with_reason_and_sentence(tmp_path: Path) -> None:
     table = loaded(tmp_path, [t.obj() for t in (BASELINE, GATED, DEAD)])
     gated = table.rows[GATED.configuration].failure

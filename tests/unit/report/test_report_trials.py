@@ -33,6 +33,17 @@ def test_every_trial_has_a_row_with_how_it_ended() -> None:
     assert rows[7].reason == ""
 
 
+def test_a_trial_that_ended_early_says_so() -> None:
+    report = sample_results.winner()
+    (result,) = report.pools
+    slow = result.trials[1]
+    early = slow.model_copy(update={"status": slow.status.model_copy(update={"ended_early": "out of reach"})})
+    trials = tuple(early if trial is slow else trial for trial in result.trials)
+    pools = (result.model_copy(update={"trials": trials}),)
+    _, rows = rows_of(report.model_copy(update={"pools": pools}))
+    assert rows[1].outcome is Outcome.ENDED_EARLY
+
+
 def test_baseline_is_on_the_front_without_losing_its_name() -> None:
     _, rows = rows_of(sample_results.winner())
     assert [row.number for row in rows if row.on_front] == [0, 5, 7]

@@ -51,3 +51,9 @@ def test_the_final_status_keeps_what_earlier_attempts_cost_and_why_they_ended() 
     status = with_earlier_attempts(final, before)
     assert (status.phase, status.attempts, status.machine_hours) == (TrialPhase.SUCCEEDED, 2, 1.5)
     assert status.warnings == ("attempt 1: Evicted: drained", "slow disk")
+
+
+def test_why_a_load_test_ended_early_is_in_the_status() -> None:
+    report = TrialReport(trial="t", load=LoadReport(windows=(window(0, 5, look=True),), ended_early="out of reach"))
+    status = trial_status(report, Workload(), cost_per_hour=None, accelerators=1, started=0, finished=1, attempts=1)
+    assert (status.phase, status.ended_early) == (TrialPhase.SUCCEEDED, "out of reach")

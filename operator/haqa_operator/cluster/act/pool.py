@@ -155,7 +155,7 @@ class PoolReconciler:
             case Propose(trial):
                 return self._create(state, trial)
             case StartJob(trial, number):
-                self._trials.start(self._manifests(setup, state), state.measured_baseline, trial, number)
+                self._trials.start(self._manifests(setup, state), state.finished_trials, trial, number)
             case TryAgain(trial, seen, number):
                 self._trials.note_attempt(trial, seen, number)
                 self._trials.remove_job(trial, number)

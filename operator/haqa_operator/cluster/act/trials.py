@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from haqa_contract import TrialReport
 from haqa_operator.api import Trial, TrialPhase, TrialStatus
@@ -59,7 +59,7 @@ class TrialWriter:
             self._created[trial.name] = created
             telemetry.proposed(trial.proposal)
 
-    def start(self, pods: PoolManifests, baseline: Trial | None, trial: Trial, attempt: int) -> None:
+    def start(self, pods: PoolManifests, earlier: Sequence[Trial], trial: Trial, attempt: int) -> None:
         """Raises NameTaken."""
         resource = self._resource_of(trial)
         if resource is None:
@@ -69,7 +69,7 @@ class TrialWriter:
         by = trial.proposal.proposer.value
         what = f"trial {trial.number} on pool {trial.pool}: {trial.configuration.describe()}, chosen by {by}{again}"
         self._record_event(resource, Event("TrialStarted", what))
-        create_owned(self._api, pods.trial_job(trial, baseline, attempt, owner_reference(resource)))
+        create_owned(self._api, pods.trial_job(trial, earlier, attempt, owner_reference(resource)))
 
     def remove_job(self, trial: Trial, attempt: int) -> None:
         self._api.delete(JOB, job_name(trial.name, attempt), self._snapshot.namespace)
@@ -152,4 +152,5 @@ def _ended(trial: Trial, status: TrialStatus) -> Event:
         return Event("TrialFailed", f"{what}: {failure.reason.value}: {failure.message}", warning=True)
     throughput = status.metrics.get("throughput")
     measured = f"{throughput.value:.4g} output tokens/s" if throughput else "measured"
-    return Event("TrialSucceeded", f"{what}: {measured}")
+    early = f"; ended early: {status.ended_early}" if status.ended_early else ""
+    return Event("TrialSucceeded", f"{what}: {measured}{early}")

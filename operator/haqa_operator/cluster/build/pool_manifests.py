@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from haqa_contract import EngineLaunch
@@ -68,11 +69,11 @@ class PoolManifests:
         engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.uri))
         return build_model_job(self._pod(engine, owner, attempt))
 
-    def trial_job(self, trial: Trial, baseline: Trial | None, attempt: int, owner: Manifest) -> Manifest:
+    def trial_job(self, trial: Trial, earlier: Sequence[Trial], attempt: int, owner: Manifest) -> Manifest:
         """Raises ValueError: the tuning names no store that a pod can reach."""
         launch = self._launch(trial)
         places = self._places()
-        request = trial_request(self.spec, trial, baseline, launch, places).model_copy(
+        request = trial_request(self.spec, trial, earlier, launch, places, self.pool.cost_per_hour).model_copy(
             update={
                 "report": f"{places.reports}/{trial.name}/{attempt}.json",
                 "scrape_grace_s": 2 * self.installation.scrape_interval_s if self.installation.prometheus else 0.0,

@@ -89,7 +89,7 @@ def run(
     proposal: Proposal | Stop = Proposal(configuration=problem.baseline, proposer=Proposer.BASELINE)
     while not isinstance(proposal, Stop):
         trial = Trial(name=f"{SOURCE}-{len(done):03d}", tuning=SOURCE, pool=SOURCE, number=len(done), proposal=proposal)
-        status = executor.execute(trial, done[0] if done else None, _nobody)
+        status = executor.execute(trial, done, _nobody)
         done.append(trial.model_copy(update={"status": status}))
         steps.append(_step(problem, done[-1], steps[-1] if steps else None, thought))
         if len(done) > trials:

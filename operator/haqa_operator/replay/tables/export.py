@@ -26,9 +26,9 @@ def export_table(trials: Sequence[Trial]) -> str:
     """CSV with one line for each repeat of each finished trial; `Table.load` describes the columns.
 
     What was measured once in a trial (perplexity, the artifact's size) stands on the trial's first line, with the
-    interval it was measured with.
+    interval it was measured with. A trial whose load test ended early is left out: its figures are rough.
     """
-    finished = [trial for trial in trials if trial.status.phase.finished]
+    finished = [trial for trial in trials if trial.status.phase.finished and not trial.status.ended_early]
     rows = [row for trial in finished for row in _rows(trial)]
     header = list(dict.fromkeys([TRIAL + "name", TRIAL + BASELINE, "scheme", "algorithm", "group-size"]))
     settings = sorted({name for row in rows for name in row if name.startswith(SETTING)})

@@ -25,6 +25,7 @@ _BROKEN_BASELINE = "baseline, breaks a limit"
 _MARKS: dict[str, tuple[str, str, int]] = {
     Outcome.FAILED: ("x-thin-open", VERMILION, 9),
     Outcome.BREAKS_LIMIT: ("x-thin-open", VERMILION, 9),
+    Outcome.ENDED_EARLY: ("circle-open", GREY, 8),
     Outcome.KEEPS_LIMITS: ("circle-open", BLUE, 9),
     Outcome.FRONT: ("circle", BLUE, 10),
     Outcome.BASELINE: ("diamond", GREY, 12),

@@ -18,7 +18,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel
 
 from haqa_contract import Configuration
-from haqa_operator.api.metrics import MetricKey
+from haqa_operator.api.metrics import MetricKey, is_accuracy
 from haqa_operator.api.trial import Trial
 from haqa_operator.decision.constraints import find_baseline, measured
 from haqa_operator.search.space import SearchSpace
@@ -36,6 +36,8 @@ _CALIBRATED_FROM = 6
 _SCALE_BOUNDS = (0.1, 10.0)
 _LEAST_NOISE = 0.02
 """Standard deviation: what restarting an engine changes, whatever the windows of one run say."""
+_LOOK_NOISE = 0.06
+"""Where the load test ended after one short look."""
 
 _SHIFTS = {"klDivergence": 1e-3}
 """Added before the logarithm, for a metric whose baseline is 0 by definition."""
@@ -89,7 +91,7 @@ def _noise(trial: Trial, key: MetricKey) -> float:
     """Standard deviation of the logarithm, from the 95 % interval of the mean."""
     estimate = trial.status.metrics.get(str(key))
     if estimate is None or estimate.value <= 0 or not estimate.high > estimate.low:
-        return _LEAST_NOISE
+        return _LOOK_NOISE if trial.status.ended_early and not is_accuracy(key.metric) else _LEAST_NOISE
     return max(_LEAST_NOISE, min(1.0, (estimate.high - estimate.low) / 3.92 / estimate.value))
 
 

@@ -55,7 +55,7 @@ def test_every_attempt_at_a_trial_has_a_place_for_its_report() -> None:
     spec = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "cpu"}], "artifacts": {"pvc": "artifacts"}}
     pods = PoolManifests("team", "demo", TuningSpec.model_validate(spec), POOL, CPU, INSTALLATION)
     trial = quantized()
-    job = pods.trial_job(trial, None, 2, {})
+    job = pods.trial_job(trial, (), 2, {})
     request = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])
     assert request["report"] == f"/store/reports/team/demo/{trial.name}/2.json"
 
@@ -64,7 +64,7 @@ def test_every_attempt_at_a_trial_has_a_place_for_its_report() -> None:
 def test_a_winner_takes_the_requests_that_its_trial_took(length: MaxModelLen, written: list[str]) -> None:
     spec = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "cpu"}], "artifacts": {"pvc": "artifacts"}}
     pods = PoolManifests("team", "demo", TuningSpec.model_validate(spec), POOL, CPU, INSTALLATION, length)
-    job, (deployment, _) = pods.trial_job(quantized(), None, 1, {}), pods.winner(quantized(), hub())
+    job, (deployment, _) = pods.trial_job(quantized(), (), 1, {}), pods.winner(quantized(), hub())
     (served,) = deployment["spec"]["template"]["spec"]["containers"]
     measured = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])["engine"]["args"]
     assert lengths(measured) == lengths(served["args"]) == written

@@ -1,0 +1,82 @@
+"""When a load test ends before its last window: what the trial cannot do without is out of reach.
+
+A configuration that turns out a third slower than the best so far need not be measured to the last digit. Whether it
+is out of reach is asked after a short look (one round of requests at each level that matters) and after each round of
+full windows, and is answered so that noise alone all but never ends a trial that would have won: what was measured has
+to miss the limit by `_DEVIATIONS` times its own uncertainty. That is the noise of a window, by what earlier trials of
+the pool showed, and what restarting an engine changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from haqa_contract import LoadGate, Window
+from haqa_contract.figures import RATES, figure
+
+LOOK_ROUNDS = 1
+"""Requests of each stream in a short look."""
+LEAST_ROUNDS = 6
+"""Rounds of a full load test, ramps included, from which on a look is worth its time."""
+
+_DEVIATIONS = 3.0
+"""One-sided 99.9 %."""
+_RESTART = 0.02
+"""Standard deviation that restarting an engine adds, whatever the windows of one run say."""
+_LOOK = 2.0
+"""Times the deviation of a full window: a look has about a quarter of its requests."""
+
+
+def levels_to_look_at(gates: Sequence[LoadGate], levels: Sequence[int]) -> tuple[int, ...]:
+    """The levels that decide about the gates, in the workload's order."""
+    if any(gate.concurrency is None for gate in gates):
+        return tuple(levels)
+    named = {gate.concurrency for gate in gates}
+    return tuple(level for level in levels if level in named)
+
+
+def out_of_reach(gates: Sequence[LoadGate], windows: Sequence[Window], levels: Sequence[int]) -> str | None:
+    """Why nothing more need be measured, as a sentence; None while the gates may still be passed.
+
+    Args:
+        windows: What was measured so far. Looks count at levels without a full window.
+        levels: Of the workload; a gate over all of them waits until each has a window.
+    """
+    return next((why for gate in gates if (why := _missed(gate, windows, levels)) is not None), None)
+
+
+def _missed(gate: LoadGate, windows: Sequence[Window], levels: Sequence[int]) -> str | None:
+    wanted = levels if gate.concurrency is None else (gate.concurrency,)
+    found = [counted(windows, level) for level in wanted]
+    if not all(found):
+        return None
+    measured = _over_levels(gate, found)
+    if not (math.isfinite(measured) and measured > 0):
+        return None
+    fewest = min(len(at_level) for at_level in found)
+    looked = any(window.look for at_level in found for window in at_level)
+    window_deviation = gate.deviation * (_LOOK if looked else 1.0)
+    margin = math.exp(_DEVIATIONS * math.hypot(_RESTART, window_deviation / math.sqrt(fewest)))
+    short = gate.min is not None and measured * margin < gate.min
+    beyond = gate.max is not None and measured / margin > gate.max
+    if not (short or beyond):
+        return None
+    at = "" if gate.concurrency is None else f" at concurrency {gate.concurrency}"
+    kind = gate.metric if gate.percentile is None else f"{gate.metric} p{gate.percentile}"
+    after = "a short look" if looked else f"{fewest} of the windows"
+    return f"{after} gave {kind} {measured:.4g}{at}, out of reach: {gate.because}"
+
+
+def counted(windows: Sequence[Window], level: int) -> list[Window]:
+    """The level's valid full windows; its valid looks where there are none."""
+    valid = [window for window in windows if window.concurrency == level and window.invalid is None]
+    return [window for window in valid if not window.look] or valid
+
+
+def _over_levels(gate: LoadGate, found: Sequence[Sequence[Window]]) -> float:
+    means = [fmean(figure(window, gate.metric, gate.percentile) for window in at_level) for at_level in found]
+    if gate.metric not in RATES:
+        return max(means)
+    return math.exp(fmean(math.log(mean) if mean > 0 else -math.inf for mean in means))
