@@ -96,4 +96,12 @@ class Configuration(Contract):
         head = self.scheme.value if not self.quantized else f"{self.scheme.value}/{self.algorithm.value}"
         if self.group_size is not None:
             head += f" g{self.group_size}"
-        return ", ".join([head, *(f"{name}={value}" for name, value in self.engine)])
+        return ", ".join([head, *(f"{name}={_short(value)}" for name, value in self.engine)])
+
+
+def _short(value: Scalar) -> Scalar:
+    """Without folders, for a value that is absolute paths."""
+    paths = value.split(":") if isinstance(value, str) else []
+    if not paths or not all(path.startswith("/") for path in paths):
+        return value
+    return ":".join(path.rsplit("/", 1)[-1] for path in paths)

@@ -11,7 +11,13 @@ from pathlib import Path
 
 from haqa_operator.api import SpecError
 from haqa_operator.hardware.this_machine import detect
-from haqa_operator.local.environments import Environment, engine_version, runner_environment, serving_environment
+from haqa_operator.local.environments import (
+    Environment,
+    engine_version,
+    preloads,
+    runner_environment,
+    serving_environment,
+)
 
 TESTED_ENGINE = "0.32"
 """vLLM minor version that settings, feasibility rules and log reading were checked with."""
@@ -121,9 +127,9 @@ def _disk(directory: Path) -> Iterator[Finding]:
 
 def _allocator() -> Iterator[Finding]:
     """vLLM's CPU guide recommends tcmalloc by LD_PRELOAD."""
-    found = sorted(Path("/usr/lib").glob("*/libtcmalloc_minimal.so.4"))
+    found = [path for path in preloads(serving_environment(), {}) if "tcmalloc" in path]
     if found:
-        yield Finding("tcmalloc", Level.OK, f"{found[0]}; try it with search.engine: {{LD_PRELOAD: [{found[0]}]}}")
+        yield Finding("tcmalloc", Level.OK, f"{found[0]}; a search tries it by itself")
     else:
         yield Finding(
             "tcmalloc",

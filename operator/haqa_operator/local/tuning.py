@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SpecError,
 from haqa_operator.decision.results import PoolResult
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.hardware.this_machine import detect
-from haqa_operator.local.environments import engine_version, serving_environment
+from haqa_operator.local.environments import engine_version, preloads, serving_environment
 from haqa_operator.local.executor import LocalExecutor, LocalPool, free_port, step_environment
 from haqa_operator.local.journal import Journal, JournalBusyError, read_journal
 from haqa_operator.local.launchers import launchers
@@ -113,7 +113,10 @@ class LocalTuning:
     def _pool(self, pool: NodePool) -> Pool:
         try:
             env = {**os.environ, **pool.env}
-            return Pool(pool, detect(env, pool.hardware, gpus_per_replica=pool.gpus_per_replica))
+            found = detect(env, pool.hardware, gpus_per_replica=pool.gpus_per_replica)
+            if found.is_cpu:
+                found = replace(found, preloads=preloads(serving_environment(), env))
+            return Pool(pool, found)
         except ValueError as error:
             raise SpecError([f'nodePools "{pool.name}": {error}']) from None
 

@@ -102,9 +102,13 @@ def argument(name: str, value: Scalar) -> tuple[str, ...]:
 
 
 def relocated(launch: EngineLaunch, model_path: str, port: int = ENGINE_PORT) -> EngineLaunch:
-    """The same command for a model that lies elsewhere: measured in a folder here, served from a volume there."""
+    """The same command for a model that lies elsewhere: measured in a folder here, served from a volume there.
+
+    Libraries that were preloaded here are left out: the image preloads its own, at other paths.
+    """
+    env = {name: value for name, value in launch.env.items() if name != "LD_PRELOAD"}
     args = tuple(f"--model={model_path}" if text.startswith("--model=") else text for text in launch.args)
-    return launch.model_copy(update={"args": args, "port": port})
+    return launch.model_copy(update={"args": args, "env": env, "port": port})
 
 
 def drain_s(launch: EngineLaunch) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -90,10 +91,12 @@ MODELS: dict[str, ModelProfile | None] = {
     "hybrid": HYBRID,
     "unknown": None,
 }
+TCMALLOC, OPENMP = "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4", "/venv/lib/libiomp5.so"
 MACHINES: dict[str, Accelerator] = {
     "two cores with AVX2": Accelerator(Vendor.CPU, "EPYC", memory_gib=32, isa="avx2", cores=2),
     "AVX512": cpu("avx512"),
     "AMX": cpu("amx", memory_gib=256),
+    "AMX here": replace(cpu("amx", memory_gib=256), preloads=(TCMALLOC, OPENMP)),
     "Arm": cpu("neon"),
     "unknown CPU": cpu(None, memory_gib=None),
     "T4": nvidia("Tesla-T4"),
@@ -344,11 +347,22 @@ RESERVED, BIND = "VLLM_CPU_NUM_OF_RESERVED_CPU", "VLLM_CPU_OMP_THREADS_BIND"
         ("two cores with AVX2", "small", "little", "kv-cache-dtype", False),
         ("AMX", "small", "little", "VLLM_CPU_INT4_W4A8", True),
         ("AVX512", "small", "little", "VLLM_CPU_INT4_W4A8", False),
+        ("AMX", "small", "little", "LD_PRELOAD", False),
+        ("AMX here", "small", "little", "LD_PRELOAD", True),
         ("Gaudi3", "llama", "little", "VLLM_GRAPH_RESERVED_MEM", True),
     ],
 )
 def test_a_setting_is_there_where_it_means_something(machine: str, of: str, load: str, name: str, there: bool) -> None:
     assert (name in settings_of(found(machine, of, load))) is there
+
+
+def test_libraries_that_lie_on_the_machine_are_preloaded_together_and_alone() -> None:
+    values = {c.settings.get("LD_PRELOAD") for c in found("AMX here", "small").candidates}
+    assert values == {None, f"{TCMALLOC}:{OPENMP}", TCMALLOC, OPENMP}
+    first = next(iter(found("AMX here", "small").candidates))
+    assert first.settings["LD_PRELOAD"] == f"{TCMALLOC}:{OPENMP}"
+    alone = space(replace(cpu("amx"), preloads=(OPENMP,)))
+    assert {c.settings.get("LD_PRELOAD") for c in alone.candidates} == {None, OPENMP}
 
 
 def test_prediction_heads_are_used_by_the_model_that_has_them_alone() -> None:

@@ -170,6 +170,8 @@ def test_no_value_can_become_an_option(settings: dict[str, Scalar]) -> None:
 @given(settings=SETTINGS)
 def test_moving_the_model_changes_nothing_else(settings: dict[str, Scalar]) -> None:
     made = launch(configured(settings))
-    moved = relocated(made, "/elsewhere", port=9000)
+    moved = relocated(
+        made.model_copy(update={"env": {**made.env, "LD_PRELOAD": "/here/x.so"}}), "/elsewhere", port=9000
+    )
     assert moved.args == tuple(a if a != "--model=/model" else "--model=/elsewhere" for a in made.args)
     assert (moved.env, moved.port) == (made.env, 9000)
