@@ -21,7 +21,7 @@ from haqa_operator.local.manifests import winner_manifest
 from haqa_operator.local.tuning import LocalTuning
 from haqa_operator.local.unfinished import unfinished_results
 from haqa_operator.local.workspace import Workspace
-from haqa_operator.replay.tables.export import export_table
+from haqa_operator.replay.tables.export import export_table, notes_of
 from haqa_operator.report.html import render_html
 from haqa_operator.report.model import TuningReport
 from haqa_operator.report.table import summary, trial_details
@@ -147,7 +147,8 @@ def _write(
     workspace.report.write_text(render_html(report), encoding="utf-8")
     workspace.report_json.write_text(report.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
     for result in results:
-        workspace.table(result.pool).write_text(export_table(result.trials), encoding="utf-8")
+        table = export_table(result.trials, notes_of(tuning, result, command))
+        workspace.table(result.pool).write_text(table, encoding="utf-8")
     for pool, manifest in report.manifests.items():
         workspace.deployment(pool).write_text(manifest, encoding="utf-8")
 

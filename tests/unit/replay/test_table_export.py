@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import TrialBuilder, make_baseline, make_trial
+from tests.builders import TrialBuilder, make_baseline, make_trial, make_tuning
 
 from haqa_contract import Configuration, Estimate, FailureReason, Scalar
-from haqa_operator.api import Trial
+from haqa_operator.api import Objective, Trial
 from haqa_operator.api.metrics import MetricKey
+from haqa_operator.decision.results import Decision, PoolResult, Verdict
 from haqa_operator.metrics.intervals import interval
 from haqa_operator.replay.tables.cells import read_scalar, write_scalar
-from haqa_operator.replay.tables.export import export_table
+from haqa_operator.replay.tables.export import export_table, notes_of
+from haqa_operator.replay.tables.notes import TableNotes, read_notes, write_notes
 from haqa_operator.replay.tables.table import Table
 
 
@@ -108,6 +111,56 @@ def test_every_configuration_reads_back_as_it_was(
     trials = [make_baseline().throughput(1).obj(), make_trial(1).of(configuration).throughput(2).obj()]
     table = loaded(tmp_path_factory.mktemp("export"), trials)
     assert configuration in table.rows
+
+
+def test_the_table_says_what_was_measured_and_where(tmp_path: Path) -> None:
+    spec = {"inputTokens": 32, "outputTokens": 16, "durationSeconds": 2, "repeats": 3}
+    tuning = make_tuning().workload(**spec).objective("throughput").obj()
+    status = CANDIDATE.between(1795900000, 1795990000).obj().status
+    machine = {"kernel": "6.1", "cpu": "Xeon"}
+    known = status.model_copy(update={"engine_version": "0.32.0", "machine": machine})
+    trials = (BASELINE.obj(), CANDIDATE.obj().model_copy(update={"status": known}))
+    decision = Decision(verdict=Verdict.NO_MEASUREMENT, reason="")
+    result = PoolResult(pool="here", hardware="Xeon, 2 cores", trials=trials, decision=decision)
+    path = tmp_path / "table.csv"
+    path.write_text(export_table(trials, notes_of(tuning, result, "haqa tune a.yaml")))
+    table = Table.load(path)
+    assert table.notes == TableNotes(
+        source="haqa tune a.yaml, pool here, 2026-11-29",
+        engine="vLLM 0.32.0",
+        model="demo",
+        accelerator="Xeon, 2 cores, Linux 6.1",
+        objective=Objective(metric="throughput"),
+        notes=(
+            "Prompts of 32 and answers of 16 tokens; each line is one of 3 windows of 2 s at each level of requests in "
+            "flight (@1 = one).",
+        ),
+    )
+    assert list(table.rows) == [trial.configuration for trial in trials]
+
+
+SENTENCE = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=60)
+WORDS = SENTENCE.map(lambda text: " ".join(text.split())).filter(lambda text: text and text[0] not in "-[")
+
+
+@given(
+    source=st.none() | WORDS,
+    model=st.none() | WORDS,
+    notes=st.lists(WORDS, max_size=3),
+    hours=st.none() | st.floats(0.001, 1000),
+    metrics=st.dictionaries(WORDS, st.sampled_from(["throughput", "e2e"]), max_size=2),
+    baseline=st.none() | st.just("typical") | st.fixed_dictionaries({"scheme": st.sampled_from(["FP16", "8", "no"])}),
+)
+def test_notes_read_back_as_they_were(**given: Any) -> None:
+    notes = TableNotes(
+        source=given["source"],
+        model=given["model"],
+        notes=tuple(given["notes"]),
+        machine_hours=given["hours"],
+        metrics=given["metrics"],
+        baseline=given["baseline"],
+    )
+    assert read_notes(write_notes(notes).splitlines(), "t.csv") == notes
 
 
 def test_the_empty_cell_is_no_value() -> None:

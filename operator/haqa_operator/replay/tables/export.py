@@ -1,13 +1,16 @@
-"""A finished tuning as a table that `haqa replay` reads back without options."""
+"""A tuning as a table that `haqa replay` and `haqa bench search` read back without options."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
+from haqa_operator.api import QuantizationTuning
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial
+from haqa_operator.decision.results import PoolResult
 from haqa_operator.metrics.intervals import interval
 from haqa_operator.replay.tables.cells import write_scalar
 from haqa_operator.replay.tables.columns import (
@@ -20,9 +23,40 @@ from haqa_operator.replay.tables.columns import (
     SETTING,
     TRIAL,
 )
+from haqa_operator.replay.tables.notes import TableNotes, write_notes
 
 
-def export_table(trials: Sequence[Trial]) -> str:
+def notes_of(tuning: QuantizationTuning, result: PoolResult, command: str) -> TableNotes:
+    """What somebody else has to know to use the figures of a pool, and to measure them again.
+
+    Args:
+        command: That made them.
+    """
+    measured = [trial.status for trial in result.trials if trial.status.engine_version]
+    versions = sorted({status.engine_version for status in measured if status.engine_version})
+    kernels = sorted({f"Linux {status.machine['kernel']}" for status in measured if "kernel" in status.machine})
+    workload, days = tuning.spec.workload, sorted({_day(s.finished) for s in measured if s.finished is not None})
+    count = f"{workload.requests_per_level} requests" if workload.requests_per_level else "4 requests a stream"
+    window = f"{workload.duration_s:g} s" if workload.duration_s else count
+    when = "".join(f", {day}" for day in dict.fromkeys([*days[:1], *days[-1:]]))
+    return TableNotes(
+        source=f"{command}, pool {result.pool}{when}",
+        engine=f"vLLM {', '.join(versions)}" if versions else None,
+        model=tuning.spec.model.uri.rsplit("/", 1)[-1],
+        accelerator=", ".join([result.hardware, *kernels]),
+        objective=tuning.spec.objectives[0],
+        notes=(
+            f"Prompts of {workload.input_tokens} and answers of {workload.output_tokens} tokens; each line is one of "
+            f"{workload.repeats} windows of {window} at each level of requests in flight (@1 = one).",
+        ),
+    )
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+
+
+def export_table(trials: Sequence[Trial], notes: TableNotes | None = None) -> str:
     """CSV with one line for each repeat of each finished trial; `Table.load` describes the columns.
 
     What was measured once in a trial (perplexity, the artifact's size) stands on the trial's first line, with the
@@ -35,6 +69,7 @@ def export_table(trials: Sequence[Trial]) -> str:
     metrics = dict.fromkeys(name for row in rows for name in row if name.startswith(METRIC))
     about = [TRIAL + name for name in (FAILURE, MESSAGE, MACHINE_HOURS)]
     text = io.StringIO()
+    text.write(write_notes(notes) if notes else "")
     writer = csv.DictWriter(text, [*header, *settings, *metrics, *about], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

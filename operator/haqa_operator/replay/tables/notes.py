@@ -168,6 +168,21 @@ def read_notes(comments: Sequence[str], source: str) -> TableNotes:
         raise TableError(f"{source}, the # lines above the header: {problems}") from None
 
 
+def write_notes(notes: TableNotes) -> str:
+    """The lines that `read_notes` reads these notes from; empty for none."""
+    given = notes.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    lines: list[str] = []
+    for key, value in given.items():
+        if key in _SENTENCES:
+            lines.append(f"{key}: {' '.join(str(value).split())}")
+        elif key == "notes":
+            lines += ["notes:", *(f"- {' '.join(note.split())}" for note in value)]
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+            lines.append(f"{key}: {text.removesuffix('...').strip().removesuffix('...').strip()}")
+    return "".join(f"# {line}\n" for line in lines)
+
+
 def _entries(comments: Sequence[str], source: str) -> list[tuple[int, str, list[str]]]:
     """Line number and key of each note, with its text on that line and on those that belong to it."""
     entries: list[tuple[int, str, list[str]]] = []
