@@ -8,7 +8,7 @@ export LITELLM_LOCAL_MODEL_COST_MAP := True
 # Images of containers like to set it. Without bytecode every engine compiles what it imports: 36 s instead of 14.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help envs demo demo-pools test test-all unit integration engines engines-more timed generate docs lint format lock clean \
+.PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more timed generate docs lint format lock clean \
 	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-real
 
 help:  ## what there is
@@ -49,6 +49,10 @@ demo: envs  ## make the demo model and tune it on this machine
 demo-pools: envs  ## the same model on two node types: this machine, and its instruction set capped
 	$(AS_CPU) $(VENV)/haqa model demo
 	$(AS_CPU) $(VENV)/haqa tune examples/demo-two-pools.yaml
+
+sweep: envs  ## every combination of benchmarks/sweep/cpu.yaml: about an hour on a quiet machine
+	$(AS_CPU) $(VENV)/haqa model demo
+	$(AS_CPU) $(VENV)/haqa tune benchmarks/sweep/cpu.yaml
 
 unit: .venv/.ready  ## fast tests, no engine
 	$(VENV)/python -m pytest -n 2 tests/unit

@@ -8,10 +8,13 @@ each trial.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from random import Random
+from statistics import fmean
 
-from haqa_contract import Configuration, Estimate, Failure, FailureReason
+from haqa_contract import Configuration, Estimate, Failure, FailureReason, LoadGate
+from haqa_contract.early_stop import missed
 from haqa_contract.statistics import paired_ratio
 from haqa_operator.api.metrics import SIZES, MetricKey, higher_is_better, is_accuracy
 from haqa_operator.api.trial import Trial, TrialPhase, TrialStatus
@@ -21,8 +24,12 @@ from haqa_operator.metrics.intervals import interval
 from haqa_operator.replay.tables.rows import TableRow
 from haqa_operator.replay.tables.table import Table
 from haqa_operator.tuning.executor import Executor, OnProgress, TrialProgress
+from haqa_operator.tuning.load_gates import load_gates
 
 SOURCE = "table"
+
+_LOOK = 0.4
+"""What a short look takes, as a share of one repeat: a round of ramp and one of requests, where a repeat has five."""
 
 
 class TableExecutor(Executor):
@@ -50,9 +57,31 @@ class TableExecutor(Executor):
             row = _absent(trial.configuration, message)
         elif self._noise:
             row = self._noisy(row)
-        status = status_of(row, trial.status.started)
+        status = self._ended_early(row, trial, earlier) or status_of(row, trial.status.started)
         on_progress(TrialProgress(status.phase, done=1.0))
         return status
+
+    def _ended_early(self, row: TableRow, trial: Trial, earlier: Sequence[Trial]) -> TrialStatus | None:
+        """What a load test shows and saves that ends early; None for one that goes on to its end.
+
+        The first repeat stands for the short look too: a table has none. Where the table does not say what the load
+        tests took, nothing is saved by ending one.
+        """
+        gates = load_gates(self._spec, trial, earlier, None) if row.load_hours and row.failure is None else ()
+        repeats = max((len(values) for values in row.samples.values()), default=0)
+        for whole in range(repeats):
+            shown = {name: values[: whole or 1] for name, values in row.samples.items()}
+            why = next((why for gate in gates if (why := _missed(gate, shown, whole))), None)
+            if why is not None:
+                spent = row.machine_hours - row.load_hours * (1 - (whole + _LOOK) / repeats)
+                metrics = {
+                    name: interval(MetricKey.parse(name), values)
+                    for name, values in shown.items()
+                    if len(row.samples[name]) > 1
+                }
+                cut = replace(row, metrics={**row.metrics, **metrics}, samples=shown, machine_hours=spent)
+                return status_of(cut, trial.status.started).model_copy(update={"ended_early": why})
+        return None
 
     def confirm(self, winner: Trial, baseline: Trial, on_progress: OnProgress) -> Confirmation | None:
         """New repeats of both, round by round; None without noise, where the table has no more to say."""
@@ -85,13 +114,16 @@ class TableExecutor(Executor):
             if not (is_accuracy(key.metric) or key.metric in SIZES)
         }
         metrics = {name: interval(keys[name], values) for name, values in samples.items()}
-        return TableRow(
-            row.configuration, {**row.metrics, **metrics}, {**row.samples, **samples}, row.failure, row.machine_hours
-        )
+        return replace(row, metrics={**row.metrics, **metrics}, samples={**row.samples, **samples})
 
     def _factors(self, configuration: Configuration, purpose: str, count: int) -> list[float]:
         random = Random(f"{self._seed} {purpose} {sorted(configuration.parameters.items())!r}")  # noqa: S311, not a secret
         return [math.exp(random.gauss(0, self._noise)) for _ in range(count)]
+
+
+def _missed(gate: LoadGate, shown: Mapping[str, Sequence[float]], windows: int) -> str | None:
+    values = shown.get(str(MetricKey(gate.metric, gate.percentile, gate.concurrency)))
+    return missed(gate, fmean(values), max(1, windows), look=not windows) if values else None
 
 
 def status_of(row: TableRow, started: float | None = None) -> TrialStatus:

@@ -1,10 +1,7 @@
 """When a load test ends before its last window: what the trial cannot do without is out of reach.
 
-A configuration that turns out a third slower than the best so far need not be measured to the last digit. Whether it
-is out of reach is asked after a short look (one round of requests at each level that matters) and after each round of
-full windows, and is answered so that noise alone all but never ends a trial that would have won: what was measured has
-to miss the limit by `_DEVIATIONS` times its own uncertainty. That is the noise of a window, by what earlier trials of
-the pool showed, and what restarting an engine changes.
+It is asked after a short look (one round of requests at each level that matters) and after each round of full windows;
+`haqa_contract.early_stop` has the arithmetic.
 """
 
 from __future__ import annotations
@@ -14,19 +11,13 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from haqa_contract import LoadGate, Window
+from haqa_contract.early_stop import missed
 from haqa_contract.figures import RATES, figure
 
 LOOK_ROUNDS = 1
 """Requests of each stream in a short look."""
 LEAST_ROUNDS = 6
 """Rounds of a full load test, ramps included, from which on a look is worth its time."""
-
-_DEVIATIONS = 3.0
-"""One-sided 99.9 %."""
-_RESTART = 0.02
-"""Standard deviation that restarting an engine adds, whatever the windows of one run say."""
-_LOOK = 2.0
-"""Times the deviation of a full window: a look has about a quarter of its requests."""
 
 
 def levels_to_look_at(gates: Sequence[LoadGate], levels: Sequence[int]) -> tuple[int, ...]:
@@ -52,21 +43,8 @@ def _missed(gate: LoadGate, windows: Sequence[Window], levels: Sequence[int]) ->
     found = [counted(windows, level) for level in wanted]
     if not all(found):
         return None
-    measured = _over_levels(gate, found)
-    if not (math.isfinite(measured) and measured > 0):
-        return None
-    fewest = min(len(at_level) for at_level in found)
-    looked = any(window.look for at_level in found for window in at_level)
-    window_deviation = gate.deviation * (_LOOK if looked else 1.0)
-    margin = math.exp(_DEVIATIONS * math.hypot(_RESTART, window_deviation / math.sqrt(fewest)))
-    short = gate.min is not None and measured * margin < gate.min
-    beyond = gate.max is not None and measured / margin > gate.max
-    if not (short or beyond):
-        return None
-    at = "" if gate.concurrency is None else f" at concurrency {gate.concurrency}"
-    kind = gate.metric if gate.percentile is None else f"{gate.metric} p{gate.percentile}"
-    after = "a short look" if looked else f"{fewest} of the windows"
-    return f"{after} gave {kind} {measured:.4g}{at}, out of reach: {gate.because}"
+    look = any(window.look for at_level in found for window in at_level)
+    return missed(gate, _over_levels(gate, found), min(len(at_level) for at_level in found), look=look)
 
 
 def counted(windows: Sequence[Window], level: int) -> list[Window]:

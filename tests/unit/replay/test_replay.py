@@ -242,3 +242,35 @@ def test_the_search_learns_from_a_broken_limit_and_not_from_a_failure(table: Tab
     seen = observations_of(trials, SPEC.objectives, SPEC.constraints)
     assert seen[1].violation == pytest.approx((14 - 10.5) / 10.5)
     assert seen[2].violation == math.inf
+
+
+TIMED = """scheme,algorithm,throughput,trial:machineHours,trial:loadHours
+BF16,none,100,0.5,0.3
+BF16,none,101,,
+BF16,none,99,,
+W8A8-INT8,rtn,200,0.5,0.3
+W8A8-INT8,rtn,201,,
+W8A8-INT8,rtn,199,,
+W4A16,rtn,50,0.5,0.3
+W4A16,rtn,50,,
+W4A16,rtn,50,,
+FP8-DYNAMIC,rtn,170,0.5,0.3
+FP8-DYNAMIC,rtn,170,,
+FP8-DYNAMIC,rtn,170,,
+"""
+
+
+def test_a_load_test_that_ends_early_spares_the_table_s_hours(tmp_path: Path) -> None:
+    path = tmp_path / "timed.csv"
+    path.write_text(TIMED, encoding="utf-8")
+    table, tuning = Table.load(path), make_tuning().objective("throughput")
+    tries = [Configuration.of(name, "rtn") for name in ("W8A8-INT8", "W4A16", "FP8-DYNAMIC")]
+    ended = tried(table, *tries, executor=TableExecutor(table, tuning.obj().spec))
+    looked, halved = "a short look gave throughput 50", "1 of the windows gave throughput 170"
+    reach = "out of reach: trial 1 has 200 tokens/s"
+    assert [t.status.ended_early for t in ended] == [None, None, f"{looked}, {reach}", f"{halved}, {reach}"]
+    assert [t.status.machine_hours for t in ended] == pytest.approx([0.5, 0.5, 0.2 + 0.04, 0.2 + 0.14])
+    assert [t.status.metrics["throughput"].n for t in ended] == [3, 3, 1, 1]
+    full = tried(table, *tries, executor=TableExecutor(table, tuning.search(earlyStopping=False).obj().spec))
+    assert [t.status.machine_hours for t in full] == [0.5] * 4
+    assert not any(t.status.ended_early for t in full)

@@ -38,6 +38,9 @@ UNTAUGHT = "-untaught"
 WARM = "-warm"
 """Behind the name of one of HAQA's own: starting from other tunings (`histories`)."""
 
+FULL = "-full"
+"""Behind the name of one of HAQA's own: every load test is carried to its end (where the table says what one takes)."""
+
 EXTRA = {
     "optuna-gp": ("rival_optuna", "OptunaGP", "torch"),
     "botorch": ("rival_botorch", "BoTorch", "botorch"),
@@ -53,13 +56,13 @@ class RivalError(Exception):
 
 
 def names() -> tuple[str, ...]:
-    own = (name + suffix for name in OWN for suffix in (UNTAUGHT, WARM))
+    own = (name + suffix for name in OWN for suffix in (UNTAUGHT, WARM, FULL))
     return (*(strategy.value for strategy in SearchStrategy), *own, EXPERT, *EXTRA)
 
 
 def plain(name: str) -> str:
     """The strategy's name without what it is ablated by."""
-    return name.removesuffix(UNTAUGHT).removesuffix(WARM)
+    return name.removesuffix(UNTAUGHT).removesuffix(WARM).removesuffix(FULL)
 
 
 def check(name: str, agent: str | None) -> None:
@@ -111,9 +114,14 @@ def make(
 
 def closing(name: str, problem: Problem) -> Closing | None:
     """What trials rule out for a strategy; None for rivals, which learn for themselves."""
-    if name.removesuffix(WARM) not in OWN:
+    if name.removesuffix(WARM).removesuffix(FULL) not in OWN:
         return None
     return lambda space, trials: taught(space, trials, problem.constraints)
+
+
+def ends_early(name: str) -> bool:
+    """Whether load tests of trials that clearly cannot win are ended early; those of rivals never are."""
+    return plain(name) in OWN and not name.endswith(FULL)
 
 
 def _model(agent: str, problem: Problem, seed: int) -> LanguageModel:

@@ -73,6 +73,7 @@ def run(
     name: str = "",
     noise_percent: float = 0.0,
     closing: Closing | None = None,
+    early_stopping: bool = False,
 ) -> Trace:
     """The baseline, then up to `trials` trials of the strategy's own.
 
@@ -81,8 +82,11 @@ def run(
     Args:
         seed: Of the noise; the strategy brings its own.
         noise_percent: Of one repeat, as in `haqa replay`; what was reached is judged without it.
+        early_stopping: Whether load tests may end early, where the table says what they took.
     """
-    executor = TableExecutor(problem.table, problem.spec, noise_percent=noise_percent, seed=seed)
+    search = problem.spec.search.model_copy(update={"early_stopping": early_stopping})
+    spec = problem.spec.model_copy(update={"search": search})
+    executor = TableExecutor(problem.table, spec, noise_percent=noise_percent, seed=seed)
     done: list[Trial] = []
     steps: list[Step] = []
     stopped, thought = None, 0.0

@@ -122,4 +122,5 @@ def _run(task: Task, problem: Problem) -> Trace:
         name=task.strategy,
         noise_percent=task.noise_percent,
         closing=rivals.closing(task.strategy, problem),
+        early_stopping=rivals.ends_early(task.strategy),
     )

@@ -15,6 +15,8 @@ METRIC, SETTING, TRIAL = "metric:", "setting:", "trial:"
 
 BASELINE, FAILURE, MESSAGE, MACHINE_HOURS = "baseline", "failure", "message", "machineHours"
 """Columns about a trial as a whole, after `trial:`."""
+LOAD_HOURS = "loadHours"
+"""Of the machine-hours, those of the load test, which a trial that ends early saves."""
 
 Bound = Literal["low", "high", "n"]
 BOUNDS: tuple[Bound, ...] = ("low", "high", "n")

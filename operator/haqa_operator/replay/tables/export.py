@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from haqa_operator.api import QuantizationTuning
 from haqa_operator.api.metrics import MetricKey
-from haqa_operator.api.trial import Trial
+from haqa_operator.api.trial import Trial, TrialStatus
 from haqa_operator.decision.results import PoolResult
 from haqa_operator.metrics.intervals import interval
 from haqa_operator.replay.tables.cells import write_scalar
@@ -17,6 +17,7 @@ from haqa_operator.replay.tables.columns import (
     BASELINE,
     BOUNDS,
     FAILURE,
+    LOAD_HOURS,
     MACHINE_HOURS,
     MESSAGE,
     METRIC,
@@ -24,6 +25,9 @@ from haqa_operator.replay.tables.columns import (
     TRIAL,
 )
 from haqa_operator.replay.tables.notes import TableNotes, write_notes
+
+_LOAD = ("warmup", "load_test")
+"""Phases of a load test."""
 
 
 def notes_of(tuning: QuantizationTuning, result: PoolResult, command: str) -> TableNotes:
@@ -67,7 +71,7 @@ def export_table(trials: Sequence[Trial], notes: TableNotes | None = None) -> st
     header = list(dict.fromkeys([TRIAL + "name", TRIAL + BASELINE, "scheme", "algorithm", "group-size"]))
     settings = sorted({name for row in rows for name in row if name.startswith(SETTING)})
     metrics = dict.fromkeys(name for row in rows for name in row if name.startswith(METRIC))
-    about = [TRIAL + name for name in (FAILURE, MESSAGE, MACHINE_HOURS)]
+    about = [TRIAL + name for name in (FAILURE, MESSAGE, MACHINE_HOURS, LOAD_HOURS)]
     text = io.StringIO()
     text.write(write_notes(notes) if notes else "")
     writer = csv.DictWriter(text, [*header, *settings, *metrics, *about], restval="", lineterminator="\n")
@@ -96,10 +100,19 @@ def _rows(trial: Trial) -> list[dict[str, str]]:
             row[METRIC + name] = repr(value)
     rows[0] |= _measured_once(trial, repeats)
     rows[0][TRIAL + MACHINE_HOURS] = repr(status.machine_hours)
+    if (load := _load_hours(status)) is not None:
+        rows[0][TRIAL + LOAD_HOURS] = repr(load)
     if status.failure is not None:
         rows[0][TRIAL + FAILURE] = status.failure.reason.value
         rows[0][TRIAL + MESSAGE] = " ".join(status.failure.message.split())
     return rows
+
+
+def _load_hours(status: TrialStatus) -> float | None:
+    """Of the trial's machine-hours, those of its load test; None where the phases are not known."""
+    seconds = status.phase_seconds
+    total = sum(seconds.values())
+    return status.machine_hours * sum(seconds.get(name, 0.0) for name in _LOAD) / total if total > 0 else None
 
 
 def _explained(trial: Trial, name: str) -> bool:

@@ -11,7 +11,7 @@ from haqa_operator.api.metrics import LATENCIES, MetricKey
 from haqa_operator.metrics.intervals import interval
 from haqa_operator.metrics.summary import over_levels
 from haqa_operator.replay.tables.cells import TableError, read_measurement, read_scalar
-from haqa_operator.replay.tables.columns import FAILURE, MACHINE_HOURS, MESSAGE, Columns, metric_key
+from haqa_operator.replay.tables.columns import FAILURE, LOAD_HOURS, MACHINE_HOURS, MESSAGE, Columns, metric_key
 from haqa_operator.replay.tables.lines import Line
 from haqa_operator.replay.tables.notes import MILLISECONDS, TableNotes, unit_in
 
@@ -26,6 +26,7 @@ class TableRow:
     Attributes:
         samples: Metric key -> the repeats in the order of the file.
         failure: Why there is no result, where the table says so or has no number at all.
+        load_hours: Of the machine-hours, those of the load test; 0 where the table does not say.
     """
 
     configuration: Configuration
@@ -33,6 +34,7 @@ class TableRow:
     samples: Mapping[str, tuple[float, ...]]
     failure: Failure | None = None
     machine_hours: float = 0.0
+    load_hours: float = 0.0
 
 
 def configuration_of(line: Line, columns: Columns, settings: Mapping[str, str]) -> Configuration:
@@ -98,6 +100,7 @@ class RowReader:
             samples={str(key): tuple(values) for key, values in samples.items()},
             failure=self._stated_failure(lines) or self._failure(samples, failed),
             machine_hours=self._machine_hours(lines),
+            load_hours=sum(self._number(line, self.columns.trial.get(LOAD_HOURS)) or 0.0 for line in lines),
         )
 
     def _values(self, line: Line) -> Iterator[tuple[MetricKey, float | FailureReason | None]]:

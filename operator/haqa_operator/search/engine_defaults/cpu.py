@@ -63,7 +63,7 @@ def _preloads(case: Case) -> Values:
 
 
 def _preload_factor(paths: str) -> float:
-    return (1.25 if "libiomp" in paths else 1.0) * (1.03 if "tcmalloc" in paths else 1.0)
+    return (1.25 if "libiomp" in paths else 1.0) * (1.01 if "tcmalloc" in paths else 1.0)
 
 
 def _cache_space(case: Case) -> Values:
