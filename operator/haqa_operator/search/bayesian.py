@@ -17,6 +17,7 @@ from haqa_operator.search.patience import ended
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy
 from haqa_operator.search.surrogate.outlook import Outlook, outlook
+from haqa_operator.search.surrogate.priors import Expectation, expected
 from haqa_operator.search.surrogate.rows import rows_of
 from haqa_operator.search.surrogate.screening import screened
 
@@ -28,11 +29,13 @@ class Bayesian(Strategy):
     Attributes:
         history: Trials of other tunings, each with its baseline: like models, or the same one on other hardware.
         patience: When it stops; None = never.
+        expects: What there is to expect before anything is measured.
     """
 
     goals: Goals
     history: tuple[tuple[Trial, ...], ...] = ()
     patience: Patience | None = None
+    expects: Expectation = expected
 
     def propose(self, space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:
         seen = self.outlook(space, observations)
@@ -50,7 +53,7 @@ class Bayesian(Strategy):
         if not candidates:
             return None
         with threadpool_limits(1):  # matrices of a few hundred rows: threads would only wait for each other
-            return outlook(space, rows_of(space), observations, self.goals, candidates, self.history)
+            return outlook(space, rows_of(space), observations, self.goals, candidates, self.history, self.expects)
 
     @staticmethod
     def _first(space: SearchSpace, observations: Sequence[Observation]) -> Proposal | Stop:

@@ -15,6 +15,7 @@ from haqa_operator.agent.messages import LanguageModel
 from haqa_operator.agent.strategy import AgentStrategy
 from haqa_operator.api.search_spec import AgentSpec, Patience, SearchStrategy
 from haqa_operator.decision.goals import Goals
+from haqa_operator.replay.bench.ablations import OneModel, nothing_expected
 from haqa_operator.replay.bench.expert import ExpertRule
 from haqa_operator.replay.bench.problems import Problem
 from haqa_operator.replay.bench.runs import Closing
@@ -41,6 +42,12 @@ WARM = "-warm"
 FULL = "-full"
 """Behind the name of one of HAQA's own: every load test is carried to its end (where the table says what one takes)."""
 
+UNPRIMED = "-unprimed"
+"""Behind the name of one of HAQA's own: nothing is expected before it is measured."""
+
+SINGLE = "-single"
+"""Behind `bayesian`: one model of the objective alone, in which breaking a limit is the worst value seen."""
+
 EXTRA = {
     "optuna-gp": ("rival_optuna", "OptunaGP", "torch"),
     "botorch": ("rival_botorch", "BoTorch", "botorch"),
@@ -50,19 +57,22 @@ EXTRA = {
 
 EXPERT = "expert"
 
+_SUFFIXES = (UNTAUGHT, WARM, FULL, UNPRIMED, SINGLE)
+
 
 class RivalError(Exception):
     """A strategy that is not known or not installed; the message says what to do."""
 
 
 def names() -> tuple[str, ...]:
-    own = (name + suffix for name in OWN for suffix in (UNTAUGHT, WARM, FULL))
-    return (*(strategy.value for strategy in SearchStrategy), *own, EXPERT, *EXTRA)
+    own = [name + suffix for name in OWN for suffix in (UNTAUGHT, WARM, FULL)]
+    bayesian = [SearchStrategy.BAYESIAN.value + suffix for suffix in (UNPRIMED, SINGLE)]
+    return (*(strategy.value for strategy in SearchStrategy), *own, *bayesian, EXPERT, *EXTRA)
 
 
 def plain(name: str) -> str:
     """The strategy's name without what it is ablated by."""
-    return name.removesuffix(UNTAUGHT).removesuffix(WARM).removesuffix(FULL)
+    return next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
 
 
 def check(name: str, agent: str | None) -> None:
@@ -92,6 +102,11 @@ def make(
         agent: `scripted:right` and the like, or litellm's name of a model; for strategies that ask one.
         patience: Of HAQA's own; unlimited = they stop when nothing is left.
     """
+    goals = Goals(problem.objective, problem.constraints)
+    if name.endswith(UNPRIMED):
+        return Bayesian(goals, expects=nothing_expected)
+    if name.endswith(SINGLE):
+        return OneModel(goals)
     history = problem.history if name.endswith(WARM) else ()
     name = plain(name)
     if name == EXPERT:
@@ -101,7 +116,6 @@ def make(
         made: Callable[[int], Strategy] = getattr(import_module(f"haqa_operator.replay.bench.{module}"), kind)
         return made(seed)
     waits = None if patience is Patience.UNLIMITED else patience
-    goals = Goals(problem.objective, problem.constraints)
     without = make_strategy(SearchStrategy(name), seed, goals, history, waits)
     if agent is None or name not in WITH_AGENT:
         return without
@@ -114,7 +128,7 @@ def make(
 
 def closing(name: str, problem: Problem) -> Closing | None:
     """What trials rule out for a strategy; None for rivals, which learn for themselves."""
-    if name.removesuffix(WARM).removesuffix(FULL) not in OWN:
+    if plain(name) not in OWN or name.endswith(UNTAUGHT):
         return None
     return lambda space, trials: taught(space, trials, problem.constraints)
 

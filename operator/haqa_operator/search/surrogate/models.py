@@ -23,7 +23,7 @@ from haqa_operator.api.trial import Trial
 from haqa_operator.decision.constraints import find_baseline, measured
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.surrogate.kernel import TrialKernel
-from haqa_operator.search.surrogate.priors import expected, scales_of
+from haqa_operator.search.surrogate.priors import Expectation, expected, scales_of
 from haqa_operator.search.surrogate.rows import Rows
 
 Vector = npt.NDArray[np.float64]
@@ -108,6 +108,7 @@ class MetricModel:
     rows: Rows
     reference: float
     _anchor: Configuration
+    _expects: Expectation
     _process: GaussianProcessRegressor
 
     @classmethod
@@ -118,18 +119,25 @@ class MetricModel:
         rows: Rows,
         trials: Sequence[Trial],
         history: Sequence[Sequence[Trial]] = (),
+        expects: Expectation = expected,
     ) -> MetricModel | None:
         """None where no trial has the metric.
 
         Args:
             history: Trials of other tunings, each with its baseline: like models, or the same on other hardware.
+            expects: The mean, before anything is measured.
         """
         own = measurements(key, trials)
         if own is None:
             return None
         tasks = [own, *(found for run in history if (found := measurements(key, run)) is not None)]
         table = np.vstack([_rows(rows, number, task) for number, task in enumerate(tasks)])
-        surprises = np.concatenate([_surprise(key, space, rows, task) for task in tasks])
+        surprises = np.concatenate(
+            [
+                np.array(task.values) - _relative_to(task.anchor, expects, key, space, rows, task.configurations)
+                for task in tasks
+            ]
+        )
         noise = np.concatenate([task.noise for task in tasks])
         kept = _kept(len(own.values), len(surprises))
         scale = ConstantKernel(1.0, _SCALE_BOUNDS if len(own.values) >= _CALIBRATED_FROM else "fixed")
@@ -141,13 +149,14 @@ class MetricModel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is what the bound is for
             process.fit(table[kept], surprises[kept])
-        return cls(key, space, rows, own.reference, own.anchor, process)
+        return cls(key, space, rows, own.reference, own.anchor, expects, process)
 
     def predict(self, configurations: Sequence[Configuration]) -> tuple[Vector, Vector]:
         """Mean and standard deviation of the logarithm over the reference, for each configuration."""
         table = _with_task(self.rows.of(configurations), 0)
         mean, deviation = self._process.predict(table, return_std=True)
-        return mean + _expected(self.key, self.space, self.rows, configurations, self._anchor), deviation
+        before = _relative_to(self._anchor, self._expects, self.key, self.space, self.rows, configurations)
+        return mean + before, deviation
 
 
 def _kept(own: int, total: int) -> npt.NDArray[np.int64]:
@@ -165,17 +174,14 @@ def _with_task(rows: npt.NDArray[np.float64], task: int) -> npt.NDArray[np.float
     return np.column_stack([np.full(len(rows), float(task)), rows])
 
 
-def _surprise(key: MetricKey, space: SearchSpace, rows: Rows, found: Measurements) -> Vector:
-    """How far the measurements are from what was expected."""
-    return np.array(found.values) - _expected(key, space, rows, found.configurations, found.anchor)
-
-
-def _expected(
+def _relative_to(
+    anchor: Configuration,
+    expects: Expectation,
     key: MetricKey,
     space: SearchSpace,
     rows: Rows,
     configurations: Sequence[Configuration],
-    anchor: Configuration,
 ) -> Vector:
-    values = expected(key, space, rows, [*configurations, anchor])
+    """What is expected of configurations, over what is expected of the anchor."""
+    values = expects(key, space, rows, [*configurations, anchor])
     return np.asarray(values[:-1] - values[-1])

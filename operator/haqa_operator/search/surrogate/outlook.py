@@ -24,6 +24,7 @@ from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.surrogate.costs import hours_of
 from haqa_operator.search.surrogate.models import MetricModel, relative
+from haqa_operator.search.surrogate.priors import Expectation, expected
 from haqa_operator.search.surrogate.rows import Rows
 from haqa_operator.search.surrogate.running import chances_to_run
 
@@ -82,21 +83,27 @@ def outlook(
     goals: Goals,
     candidates: Sequence[Configuration],
     history: Sequence[Sequence[Trial]] = (),
+    expects: Expectation = expected,
 ) -> Outlook | None:
     """What is expected of candidates; None while no trial has the objective.
 
     Args:
         history: Trials of other tunings, each with its baseline.
+        expects: What there is to expect before anything is measured.
     """
+
+    def model(key: MetricKey) -> MetricModel | None:
+        return MetricModel.fit(key, space, rows, trials, history, expects)
+
     trials = [observation.trial for observation in observations]
-    objective = MetricModel.fit(goals.objective.key, space, rows, trials, history)
+    objective = model(goals.objective.key)
     if objective is None:
         return None
     sign = 1.0 if goals.objective.maximize else -1.0
     mean, deviation = objective.predict(candidates)
     chance = chances_to_run(trials, candidates)
     for limit in absolute_limits(goals.constraints, find_baseline(trials)):
-        chance = chance * _chance_to_keep(limit, space, rows, trials, candidates, history)
+        chance = chance * _chance_to_keep(limit, model(limit.key), candidates)
     scores = [o.score for o in observations if o.score is not None and not o.violation]
     values = [relative(goals.objective.key, abs(score), objective.reference) * sign for score in scores]
     return Outlook(
@@ -114,16 +121,8 @@ _UNMEASURED = 0.5
 """Chance to keep a limit on what no trial has measured yet."""
 
 
-def _chance_to_keep(
-    limit: Limit,
-    space: SearchSpace,
-    rows: Rows,
-    trials: Sequence[Trial],
-    candidates: Sequence[Configuration],
-    history: Sequence[Sequence[Trial]],
-) -> Vector:
+def _chance_to_keep(limit: Limit, model: MetricModel | None, candidates: Sequence[Configuration]) -> Vector:
     key: MetricKey = limit.key
-    model = MetricModel.fit(key, space, rows, trials, history)
     if model is None or (limit.minimum is None and limit.maximum is None):
         return np.full(len(candidates), _UNMEASURED)
     mean, deviation = model.predict(candidates)

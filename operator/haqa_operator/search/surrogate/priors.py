@@ -8,7 +8,9 @@ eight bits, a few percent of perplexity with four.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,26 +31,47 @@ _RATE_BY_LOAD, _RATE_BY_ACCELERATORS = 0.55 * _LOG2, -0.45 * _LOG2
 _LATENCY_BY_LOAD, _LATENCY_BY_ACCELERATORS = 0.45 * _LOG2, -0.5 * _LOG2
 """Of a doubling; the rate of one accelerator."""
 
+_ENGINES = {"vllm": (0.0, 0.0), "tensorrtllm": (0.1, -0.15), "deepspeedmii": (-0.35, 0.3), "llamacpp": (-3.0, 0.3)}
+"""Serving systems by the letters of their names: rate and latency against vLLM's."""
+
 _LOSS_BY_BITS = {16: 0.0, 8: 0.004, 4: 0.03}
 _CALIBRATED = 0.6
 _CACHED_IN_8_BITS = 0.002
 """Perplexity in 8 and 4 bits with plain rounding; what calibration leaves of it."""
 
 
+class Expectation(Protocol):
+    """Logarithm of a metric over the baseline's for each configuration, before any is measured."""
+
+    def __call__(
+        self, key: MetricKey, space: SearchSpace, rows: Rows, configurations: Sequence[Configuration]
+    ) -> npt.NDArray[np.float64]: ...
+
+
 def expected(
     key: MetricKey, space: SearchSpace, rows: Rows, configurations: Sequence[Configuration]
 ) -> npt.NDArray[np.float64]:
-    """Logarithm of the metric over the baseline's, for each configuration."""
+    """What HAQA expects: an `Expectation`."""
     if is_accuracy(key.metric):
         losses = np.array([_loss(c) - _loss(space.baseline) for c in configurations])
         return losses if key.metric == "perplexity" else -losses
     speeds = np.log([space.speeds.get(c, 1.0) for c in configurations])
     rate = key.metric in RATES or key.metric.lower().startswith(("throughput", "tokens", "requests"))
     table = rows.of(configurations)
-    total = speeds if rate else -speeds
+    total = (speeds if rate else -speeds) + np.array([_engine(c, rate) for c in configurations])
     for column, name in enumerate(rows.features.numbers):
         total = total + _slope(name, space, rate) * table[:, column]
     return np.asarray(total)
+
+
+def _engine(configuration: Configuration, rate: bool) -> float:
+    """What the name of a serving system says, where a table has several."""
+    named = (
+        _ENGINES.get(re.sub(r"[^a-z]", "", value.lower()))
+        for name, value in configuration.settings.items()
+        if isinstance(value, str) and not _known(name)
+    )
+    return sum(found[0 if rate else 1] for found in named if found is not None)
 
 
 def _slope(name: str, space: SearchSpace, rate: bool) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tests.unit.replay.bench.tables import small_problem
 
+from haqa_operator.api.trial import Proposal
 from haqa_operator.replay.bench import rivals
 from haqa_operator.replay.bench.figures import page
 from haqa_operator.replay.bench.measures import summarize
@@ -37,6 +38,24 @@ def test_what_draws_no_lots_is_run_once(tmp_path: Path) -> None:
     assert tasks == [("random", 0), ("grid", 0), ("expert", 0), ("random", 1)]
     noisy = [(task.strategy, task.seed) for task, _ in plan(tmp_path, "grid", noise=3).tasks()]
     assert noisy == [("grid", 0), ("grid", 1)]
+
+
+@pytest.mark.parametrize("suffix", ["-untaught", "-warm", "-full", "-unprimed", "-single"])
+def test_an_ablation_is_a_search_of_its_own(suffix: str, tmp_path: Path) -> None:
+    found, made = searched(plan(tmp_path, "bayesian", f"bayesian{suffix}"), tmp_path / "runs.jsonl")
+    assert (made, [o.error for o in found]) == (2, [None, None])
+    assert all(len(o.shares) == 5 for o in found)
+    assert rivals.plain(f"bayesian{suffix}") == "bayesian"
+
+
+def test_without_limits_what_breaks_them_is_only_bad(tmp_path: Path) -> None:
+    problem = small_problem(tmp_path)
+    single = rivals.make("bayesian-single", problem, 0)
+    primed, bare = rivals.make("bayesian", problem, 0), rivals.make("bayesian-unprimed", problem, 0)
+    seen = [problem.truth[problem.baseline], *list(problem.truth.values())[1:3]]
+    proposals = [strategy.propose(problem.space, seen) for strategy in (single, primed, bare)]
+    assert all(isinstance(proposal, Proposal) for proposal in proposals)
+    assert len({p.feasible_chance for p in proposals if isinstance(p, Proposal)}) > 1
 
 
 def test_a_second_run_makes_only_what_is_missing(tmp_path: Path) -> None:
