@@ -14,7 +14,7 @@ import httpx
 import pytest
 from tests.builders import make_baseline, make_tuning
 
-from haqa_contract import Configuration, EngineLaunch, Evaluation, ModelSource, TrialReport, TrialRequest
+from haqa_contract import Configuration, EngineLaunch, Evaluation, LoadGate, ModelSource, TrialReport, TrialRequest
 from haqa_operator.api import QuantizationTuning
 from haqa_operator.api.status import ModelFacts
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
@@ -33,6 +33,7 @@ SERVING_PYTHON = Path(os.environ.get("HAQA_SERVING_PYTHON", ROOT / ".venvs" / "s
 POSITIONS = 2048
 """Longest sequence of the model."""
 CUT = "documents were cut from the left"
+TO_BEAT = LoadGate(metric="throughput", min=1e9, deviation=0.03, because="trial 3 has 1e+09 tokens/s")
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -53,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tuning(**serving: int) -> QuantizationTuning:
     """A benchmark of short requests."""
-    made = make_tuning("long").on_pool("here").workload(inputTokens=32, outputTokens=16, concurrency=[1], repeats=1)
+    made = make_tuning("long").on_pool("here").workload(inputTokens=32, outputTokens=16, concurrency=[1], repeats=2)
     made = made.workload(requestsPerLevel=4).search(fixedEngine={"enforce-eager": True})
     return made.having(serving=serving, evaluation={"samples": 2, "sequenceLength": 64}, artifacts={"pvc": "x"}).obj()
 
@@ -102,7 +103,9 @@ def asked_for(engine: EngineProcess, tokens: int, answer: int) -> httpx.Response
     return httpx.post(f"{engine.base_url}/v1/completions", json=body, timeout=120, trust_env=False)
 
 
-def measured(asked: QuantizationTuning, engine: EngineProcess, model: Path, folder: Path) -> TrialReport:
+def measured(
+    asked: QuantizationTuning, engine: EngineProcess, model: Path, folder: Path, *gates: LoadGate
+) -> TrialReport:
     """The engine measured as in a trial, an lm-eval task included."""
     folder.mkdir()
     (folder / "model").symlink_to(model)
@@ -116,6 +119,7 @@ def measured(asked: QuantizationTuning, engine: EngineProcess, model: Path, fold
         evaluation=evaluation,
         workload=asked.spec.workload,
         engine=engine.launch,
+        load_gates=gates,
         store=str(folder),
         directory=str(folder),
         cache=str(folder),
@@ -151,7 +155,7 @@ def test_a_length_in_the_spec_is_what_is_served_and_what_a_task_loses_by_it_is_s
         assert usage(asked_for(engine, 92, 8))["total_tokens"] == 100
         refused = asked_for(engine, 101, 8)
         assert refused.status_code == httpx.codes.BAD_REQUEST
-        report = measured(asked, engine, model, tmp_path / "trial")
+        report = measured(asked, engine, model, tmp_path / "trial", TO_BEAT)
     assert report.max_model_len == 100
     assert report.accuracy is not None
     assert report.accuracy.metrics["accuracy.stdlib_cloze"].n == 8
@@ -159,3 +163,7 @@ def test_a_length_in_the_spec_is_what_is_served_and_what_a_task_loses_by_it_is_s
     assert warning.startswith("evaluation.tasks stdlib_cloze: prompts of ")
     assert f" of 8 {CUT}" in warning
     assert "the engine's max-model-len is 100" in warning
+    # An engine that cannot win is looked at and no more.
+    assert report.load is not None
+    assert [(window.look, window.completed) for window in report.load.windows] == [(True, 1)]
+    assert str(report.load.ended_early).endswith("out of reach: trial 3 has 1e+09 tokens/s")
