@@ -9,6 +9,7 @@ one coefficient (Bonilla, Chai and Williams, "Multi-task Gaussian process predic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,18 +76,29 @@ class TrialKernel(Kernel):  # type: ignore[misc]
 
     def _own(self, X: Matrix, Y: Matrix) -> Matrix:
         scales, count = self.scales, len(self.scales.slopes)
-        total = np.zeros((len(X), len(Y)))
-        products = np.zeros_like(total)
-        apart = np.zeros_like(total)
-        for column, slope in enumerate(scales.slopes, start=1):
-            mine, theirs = X[:, column][:, None], Y[:, column][None, :]
-            product = mine * theirs
-            total += slope**2 * product
-            products += product
-            apart += ((mine - theirs) / scales.reach) ** 2
-        for column, offset in enumerate(scales.offsets, start=1 + count):
-            mine, theirs = X[:, column][:, None], Y[:, column][None, :]
-            same = mine == theirs
-            total += offset**2 * same + scales.interplay**2 * same * products
-            apart += 2.0 * min(1.0, offset / _WHOLE) * ~same
+        mine, theirs = X[:, 1 : 1 + count], Y[:, 1 : 1 + count]
+        products = mine @ theirs.T
+        lengths = (mine**2).sum(axis=1)[:, None] + (theirs**2).sum(axis=1)[None, :]
+        apart = np.maximum(lengths - 2 * products, 0.0) / scales.reach**2
+        total = (mine * np.square(scales.slopes)) @ theirs.T
+        if scales.offsets:
+            columns = range(1 + count, 1 + count + len(scales.offsets))
+            codes = [_codes(X, Y, column) for column in columns]
+            sizes = [len(each) for each in codes]
+            ours, others = (_one_hot(side, columns, codes) for side in (X, Y))
+            offsets = np.repeat(scales.offsets, sizes)
+            whole = np.minimum(1.0, np.array(scales.offsets) / _WHOLE)
+            total += (ours * offsets**2) @ others.T + scales.interplay**2 * products * (ours @ others.T)
+            apart += 2.0 * (whole.sum() - (ours * np.repeat(whole, sizes)) @ others.T)
         return np.asarray(total + scales.rest**2 * np.exp(-0.5 * apart))
+
+
+def _one_hot(rows: Matrix, columns: Sequence[int], codes: Sequence[Matrix]) -> Matrix:
+    """A column for each code of each category: 1 where a row has it."""
+    flags = [rows[:, column, None] == each for column, each in zip(columns, codes, strict=True)]
+    return np.concatenate(flags, axis=1).astype(float)
+
+
+def _codes(X: Matrix, Y: Matrix, column: int) -> Matrix:
+    """The values that a category has in either."""
+    return np.unique(np.concatenate([X[:, column], Y[:, column]]))

@@ -60,12 +60,14 @@ class Measurements:
 
 
 def measurements(key: MetricKey, trials: Sequence[Trial]) -> Measurements | None:
-    """What the trials say of a metric; None where none has it."""
+    """What the reference and the newest trials say of a metric; None where none has it."""
     found = [(trial, value) for trial in trials if (value := _value(trial, key)) is not None]
     if not found:
         return None
     baseline = find_baseline(trials)
-    reference, value = next((pair for pair in found if pair[0] is baseline), found[0])
+    reference, value = anchor = next((pair for pair in found if pair[0] is baseline), found[0])
+    if len(found) > MOST_TRIALS:
+        found = [anchor, *(pair for pair in found[1 - MOST_TRIALS :] if pair is not anchor)]
     return Measurements(
         configurations=tuple(trial.configuration for trial, _ in found),
         values=tuple(log(one / value) for _, one in found),
@@ -139,7 +141,7 @@ class MetricModel:
             ]
         )
         noise = np.concatenate([task.noise for task in tasks])
-        kept = _kept(len(own.values), len(surprises))
+        kept = slice(MOST_TRIALS)  # all of this tuning before any of others
         scale = ConstantKernel(1.0, _SCALE_BOUNDS if len(own.values) >= _CALIBRATED_FROM else "fixed")
         process = GaussianProcessRegressor(
             scale * TrialKernel(scales_of(key, space, rows.features)),
@@ -159,13 +161,6 @@ class MetricModel:
         return mean + before, deviation
 
 
-def _kept(own: int, total: int) -> npt.NDArray[np.int64]:
-    """Positions of the measurements that count: all of this tuning before any of others, the newest of too many."""
-    if own >= MOST_TRIALS:
-        return np.concatenate(([0], np.arange(own - MOST_TRIALS + 1, own)))
-    return np.arange(min(total, MOST_TRIALS))
-
-
 def _rows(rows: Rows, task: int, found: Measurements) -> npt.NDArray[np.float64]:
     return _with_task(rows.of(found.configurations), task)
 
@@ -183,5 +178,5 @@ def _relative_to(
     configurations: Sequence[Configuration],
 ) -> Vector:
     """What is expected of configurations, over what is expected of the anchor."""
-    values = expects(key, space, rows, [*configurations, anchor])
-    return np.asarray(values[:-1] - values[-1])
+    values = expects(key, space, rows, configurations)
+    return np.asarray(values - expects(key, space, rows, [anchor]))

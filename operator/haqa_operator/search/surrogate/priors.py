@@ -19,7 +19,7 @@ from haqa_contract import Algorithm, Configuration
 from haqa_operator.api.metrics import RATES, MetricKey, is_accuracy
 from haqa_operator.search.number_formats import FORMATS
 from haqa_operator.search.space import SearchSpace
-from haqa_operator.search.surrogate.features import ACTIVATION_BITS, WEIGHT_BITS, Features
+from haqa_operator.search.surrogate.features import ACTIVATION_BITS, WEIGHT_BITS, Features, Matrix
 from haqa_operator.search.surrogate.kernel import Scales
 from haqa_operator.search.surrogate.rows import Rows
 from haqa_operator.serving.environment import is_variable
@@ -55,23 +55,23 @@ def expected(
     if is_accuracy(key.metric):
         losses = np.array([_loss(c) - _loss(space.baseline) for c in configurations])
         return losses if key.metric == "perplexity" else -losses
-    speeds = np.log([space.speeds.get(c, 1.0) for c in configurations])
     rate = key.metric in RATES or key.metric.lower().startswith(("throughput", "tokens", "requests"))
-    table = rows.of(configurations)
-    total = (speeds if rate else -speeds) + np.array([_engine(c, rate) for c in configurations])
+    table, speeds = rows.of(configurations), rows.logarithms(space.speeds, configurations)
+    total = (speeds if rate else -speeds) + _of_systems(rows.features, table, rate)
     for column, name in enumerate(rows.features.numbers):
         total = total + _slope(name, space, rate) * table[:, column]
     return np.asarray(total)
 
 
-def _engine(configuration: Configuration, rate: bool) -> float:
-    """What the name of a serving system says, where a table has several."""
-    named = (
-        _ENGINES.get(re.sub(r"[^a-z]", "", value.lower()))
-        for name, value in configuration.settings.items()
-        if isinstance(value, str) and not _known(name)
-    )
-    return sum(found[0 if rate else 1] for found in named if found is not None)
+def _of_systems(features: Features, table: Matrix, rate: bool) -> npt.NDArray[np.float64]:
+    """What the names of serving systems say, where a table has several."""
+    total = np.zeros(len(table))
+    for column, (name, codes) in enumerate(features.categories.items(), start=len(features.numbers)):
+        named = {code: _ENGINES.get(re.sub(r"[^a-z]", "", text.lower())) for text, code in codes.items()}
+        if not _known(name) and any(named.values()):
+            for code, factors in named.items():
+                total[table[:, column] == code] += factors[0 if rate else 1] if factors else 0.0
+    return total
 
 
 def _slope(name: str, space: SearchSpace, rate: bool) -> float:
