@@ -60,10 +60,10 @@ def test_an_operator_that_crashes_after_every_single_write_comes_to_the_same_end
     written = [line.rsplit(" ", 1)[0] for line in crashes.read_text().splitlines()]
     for write in (
         "create QuantizationTrial",
-        "server_side_apply Job",
+        "create Job",
         "server_side_apply QuantizationTrial/status",
         "server_side_apply QuantizationTuning/status",
-        "create Deployment",
+        "server_side_apply Deployment",
         "server_side_apply Service",
     ):
         assert write in written, f"no crash after {write}: {written}"
