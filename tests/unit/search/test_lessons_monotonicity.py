@@ -59,6 +59,14 @@ def test_a_limit_that_is_kept_or_broken_within_noise_or_not_measured_closes_noth
     assert not after(LOADS, trial, limits=(LATENCY,)).closed
 
 
+@pytest.mark.parametrize(("latency", "count"), [(58, 0), (80, 1)])
+def test_a_load_test_that_ended_early_teaches_what_is_beyond_its_rough_figures(latency: float, count: int) -> None:
+    trial = make_trial(1).tried("W4A16", batch_size=32, tp=1).throughput(9).metric("itl.p95", latency)
+    rough = replace(trial, status=trial.status.model_copy(update={"ended_early": "too slow"}))
+    assert len(after(LOADS, trial, limits=(LATENCY,)).lessons) == 1
+    assert len(after(LOADS, rough, limits=(LATENCY,)).lessons) == count
+
+
 def test_without_a_parameter_that_is_declared_as_load_nothing_is_concluded_from_a_latency() -> None:
     trial = make_trial(1).tried("W4A16", batch_size=32, tp=1).throughput(9).metric("itl.p95", 80)
     assert not after(replace(LOADS, load_parameters=frozenset()), trial, limits=(LATENCY,)).closed

@@ -27,6 +27,8 @@ _ARTIFACT = ("scheme", "algorithm", "group-size")
 _ONCE = 0.03
 """A latency this little above its limit, relative to it, might keep it in another trial: what starting an engine anew
 changes (`search.minImprovementPercent`), which the interval of one trial does not know."""
+_ROUGHLY = 0.2
+"""The same for a trial whose load test ended early, perhaps after a short look."""
 _OTHERS_MEMORY = "stop what else runs on it"
 """Of an EngineOOM that is another process's doing."""
 
@@ -58,7 +60,8 @@ class Implications:
         if trial.succeeded and self._evidence.space.load_parameters and self._of_latency:
             closes = self._load.no_less(trial, self._news)
             broken = self._broken(self._of_latency, trial, closes)
-            clearly = next((f for f in broken if not f.marginal and f.excess > _ONCE), None)
+            noise = _ROUGHLY if trial.status.ended_early else _ONCE
+            clearly = next((f for f in broken if not f.marginal and f.excess > noise), None)
             if clearly is not None:
                 yield self._more_load(trial, closes, clearly.sentence)
 
