@@ -87,7 +87,9 @@ def place(
     with workplace(cluster, tmp_path_factory.mktemp("failures")) as found:
         found.behaviour.told(misbehaviours={f"max-num-seqs={case.setting}": case.misbehaviour for case in CASES})
         found.api.apply(DISK_LIMIT)
-        found.api.apply(searching("filled", "full", "W8A8-INT8"), searching("broken", "full", "W8A8-INT8"))
+        without = {"approval": "Manual"}  # a Deployment of theirs would take the place of the others' on the node
+        found.api.apply(searching("filled", "full", "W8A8-INT8", output=without))
+        found.api.apply(searching("broken", "avx2", "W8A8-INT8", output=without))
         found.api.apply(searching("loading", "full", "W8A8-INT8"), searching("serving", "avx2", "W4A16"))
         yield found
 
