@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.fakes.simulated_engine import SimulatedEngine, run_in_virtual_time
 from tests.unit.metrics.windows import window
-from tests.unit.runner.test_load_test import load_test
+from tests.unit.runner.load_tests import load_test
 
 from haqa_contract import LoadGate, LoadReport, Window
 from haqa_runner.measure.early_stop import levels_to_look_at, out_of_reach

@@ -4,36 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
-from typing import Any
 
 import pytest
-from tests.fakes.simulated_engine import SimulatedEngine, run_in_virtual_time, virtual_clock
+from tests.fakes.simulated_engine import SimulatedEngine, run_in_virtual_time
 from tests.fakes.vllm_server import Behaviour, fake_vllm
+from tests.unit.runner.load_tests import load_test, prompts
 
-from haqa_contract import FailureReason, LoadReport, Workload
+from haqa_contract import FailureReason, LoadReport
 from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.load import LoadTest
-from haqa_runner.measure.prompts import PromptSource
-
-NOWHERE = Endpoint("http://127.0.0.1:9", "tiny")
-
-
-def prompts(**changes: Any) -> PromptSource:
-    given: dict[str, Any] = {"dataset": (), "prefix": (0,), "length": 16, "seed": 0, **changes}
-    return PromptSource(pool=tuple(range(500)), ordinary=tuple(range(3, 500)), **given)
-
-
-def load_test(engine: SimulatedEngine, endpoint: Endpoint = NOWHERE, **workload: Any) -> LoadTest:
-    wanted = Workload(**{"input_tokens": 16, "output_tokens": 20, "concurrency": (1, 4), "repeats": 2, **workload})
-    return LoadTest(
-        endpoint,
-        wanted,
-        prompts(),
-        open_traffic=engine.open_traffic,
-        open_metrics=engine.open_metrics,
-        clock=virtual_clock,
-    )
 
 
 def run(test: LoadTest) -> LoadReport:
