@@ -124,6 +124,7 @@ def test_the_table_says_what_was_measured_and_where(tmp_path: Path) -> None:
     result = PoolResult(pool="here", hardware="Xeon, 2 cores", trials=trials, decision=decision)
     path = tmp_path / "table.csv"
     path.write_text(export_table(trials, notes_of(tuning, result, "haqa tune a.yaml")))
+    assert "# objective: {metric: throughput}\n" in path.read_text()
     table = Table.load(path)
     assert table.notes == TableNotes(
         source="haqa tune a.yaml, pool here, 2026-11-29",

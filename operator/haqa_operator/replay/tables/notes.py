@@ -170,7 +170,9 @@ def read_notes(comments: Sequence[str], source: str) -> TableNotes:
 
 def write_notes(notes: TableNotes) -> str:
     """The lines that `read_notes` reads these notes from; empty for none."""
-    given = notes.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    told = notes.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    full = notes.model_dump(mode="json", by_alias=True, exclude_none=True)
+    given = {key: full[key] for key in told}
     lines: list[str] = []
     for key, value in given.items():
         if key in _SENTENCES:
