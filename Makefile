@@ -68,7 +68,7 @@ TIMED := tests/integration/test_measure_vllm.py tests/integration/test_measure_g
 
 ENGINES := $(filter-out $(INTEGRATION) $(TIMED),$(wildcard tests/integration/test_*.py))
 
-engines: envs  ## against real llm-compressor and real vLLM engines: about 11 minutes on 2 cores
+engines: envs  ## against real llm-compressor and real vLLM engines: about 8 minutes on 2 cores
 	$(AS_CPU) $(VENV)/python -m pytest -m "not nightly and not real" $(ENGINES)
 
 engines-more: envs  ## a tuning with real engines that is killed at every stage: about 7 minutes
