@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from haqa_contract.reports import Latency, Window
 
-RATES: Final = ("throughput", "totalThroughput", "requestRate")
+_RATE_FIELDS = {
+    "throughput": "output_tokens_per_s",
+    "totalThroughput": "total_tokens_per_s",
+    "requestRate": "requests_per_s",
+}
+_LATENCY_FIELDS = {"ttft": "ttft_ms", "itl": "itl_ms", "tpot": "tpot_ms", "e2e": "e2e_ms"}
+
+RATES: Final = tuple(_RATE_FIELDS)
 """Output tokens/s, all tokens/s, requests/s."""
-LATENCIES: Final = ("ttft", "itl", "tpot", "e2e")
+LATENCIES: Final = tuple(_LATENCY_FIELDS)
 """Time to first token, inter-token latency, time per output token, end to end; all in milliseconds."""
 PERCENTILES: Final = (50, 90, 95, 99)
+
+
+def counted(windows: Sequence[Window]) -> list[Window]:
+    """Valid full windows; valid short looks only at levels without any."""
+    full = {window.concurrency for window in windows if window.counts}
+    return [w for w in windows if w.counts or (w.invalid is None and w.concurrency not in full)]
 
 
 def figure(window: Window, metric: str, percentile: int | None = None) -> float:
@@ -19,18 +33,10 @@ def figure(window: Window, metric: str, percentile: int | None = None) -> float:
     Raises:
         KeyError: no window has such a figure.
     """
-    if metric in RATES:
-        return {
-            "throughput": window.output_tokens_per_s,
-            "totalThroughput": window.total_tokens_per_s,
-            "requestRate": window.requests_per_s,
-        }[metric]
-    latency: Latency = {
-        "ttft": window.ttft_ms,
-        "itl": window.itl_ms,
-        "tpot": window.tpot_ms,
-        "e2e": window.e2e_ms,
-    }[metric]
+    if metric in _RATE_FIELDS:
+        rate: float = getattr(window, _RATE_FIELDS[metric])
+        return rate
+    latency: Latency = getattr(window, _LATENCY_FIELDS[metric])
     if percentile is None:
         return latency.mean
     return {50: latency.p50, 90: latency.p90, 95: latency.p95, 99: latency.p99}[percentile]

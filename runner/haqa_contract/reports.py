@@ -116,6 +116,11 @@ class Window(Contract):
     look: bool = False
     """A short one, to see whether full ones are worth their time; counts where there is none of those"""
 
+    @property
+    def counts(self) -> bool:
+        """Valid and full."""
+        return self.invalid is None and not self.look
+
 
 class LoadReport(Contract):
     windows: tuple[Window, ...]

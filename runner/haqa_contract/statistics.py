@@ -46,6 +46,15 @@ def geometric_estimate(values: Sequence[float]) -> Estimate:
     return exponential(estimate([math.log(value) for value in values]))
 
 
+def geometric_mean(values: Sequence[float]) -> float:
+    """Of one value or more; 0 where one of them is 0 or below."""
+    if min(values) <= 0:
+        return 0.0
+    if len(values) == 1:
+        return values[0]
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
+
+
 def exponential(logarithms: Estimate) -> Estimate:
     """The estimate of e**x from that of x."""
     value, low, high = (

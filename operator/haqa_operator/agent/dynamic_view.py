@@ -13,7 +13,7 @@ from haqa_operator.agent.history import best_sentence, budget_lines, columns, he
 from haqa_operator.agent.limits import candidate_bounds, demand, rate_bounds
 from haqa_operator.agent.quoting import ABSENT, quoted
 from haqa_operator.agent.static_view import bound_cell, bound_heading
-from haqa_operator.decision.constraints import find_baseline
+from haqa_operator.decision.constraints import measured_baseline
 from haqa_operator.decision.limits import absolute_limits
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
@@ -40,8 +40,7 @@ def dynamic_view(context: AgentContext, space: SearchSpace, catalogue: Catalogue
     """The template's variables."""
     observations = progress.observations
     trials = [observation.trial for observation in observations]
-    found = find_baseline(trials)
-    baseline = found if found and found.succeeded else None
+    baseline = measured_baseline(trials)
     limits = absolute_limits(context.constraints, baseline)
     keys = columns(observations, context.objectives, limits, context.workload)
     rows = trial_rows(observations, catalogue, keys, limits, baseline)

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from haqa_operator.api import Trial, TrialPhase, TuningSpec
 from haqa_operator.api.metrics import MetricKey
+from haqa_operator.decision.constraints import measured_baseline
 from haqa_operator.tuning.executor import TrialProgress
 
 
@@ -100,7 +101,7 @@ _COLUMNS: tuple[tuple[str, JustifyMethod], ...] = (
 
 
 def _cells(trial: Trial, trials: tuple[Trial, ...], spec: TuningSpec) -> tuple[str, ...]:
-    baseline = next((t for t in trials if t.is_baseline and t.succeeded), None)
+    baseline = measured_baseline(trials)
     failure = trial.status.failure
     phase = failure.reason.value if failure else trial.status.phase.value
     if trial.status.ended_early:

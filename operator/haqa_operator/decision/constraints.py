@@ -58,6 +58,12 @@ def find_baseline(trials: Sequence[Trial]) -> Trial | None:
     return min(finished, key=lambda trial: (not trial.succeeded, trial.number, trial.name), default=None)
 
 
+def measured_baseline(trials: Sequence[Trial]) -> Trial | None:
+    """The baseline that succeeded; None while there is none."""
+    found = find_baseline(trials)
+    return found if found is not None and found.succeeded else None
+
+
 def measured(trial: Trial, key: MetricKey) -> float | None:
     """A trial's value for a metric; None when it has none or one that is not finite."""
     estimate = trial.status.metrics.get(str(key))

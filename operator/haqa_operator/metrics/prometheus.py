@@ -86,12 +86,12 @@ class PrometheusSource:
 
 def read_once(source: Source, pod: ScrapedPod, report: TrialReport) -> PrometheusReading:
     """Asks once. A reconciler that must not wait comes back while `retry` is set, up to its own deadline."""
-    windows = report.load.windows if report.load else ()
-    counted = [window for window in windows if window.invalid is None and not window.look]
-    if not counted and report.load is not None and report.load.ended_early:
-        return PrometheusReading(report, _source(windows))
+    load = report.load or LoadReport(windows=())
+    windows = load.windows
+    counted = [window for window in windows if window.counts]
     if not counted:
-        return PrometheusReading(report, _source(windows), "the report has no valid window to read from Prometheus")
+        why = None if load.ended_early else "the report has no valid window to read from Prometheus"
+        return PrometheusReading(report, _source(windows), why)
     margin_s = max(_MARGIN_S, 3 * (source.scrape_interval_s or 0))
     promql = source.query(
         pod, min(window.started for window in counted) - margin_s, max(window.ended for window in counted) + margin_s
@@ -110,7 +110,7 @@ def read_once(source: Source, pod: ScrapedPod, report: TrialReport) -> Prometheu
             retry=not error.lasting,
             answered=not isinstance(error, Unreachable),
         )
-    return PrometheusReading(_with_windows(report, read), "prometheus", None, (promql,))
+    return PrometheusReading(_with_windows(report, load, read), "prometheus", None, (promql,))
 
 
 def _check_levels(counted: Sequence[Window], read: Sequence[Window]) -> None:
@@ -126,16 +126,15 @@ def _check_levels(counted: Sequence[Window], read: Sequence[Window]) -> None:
             raise Unreadable(f"no window at concurrency {window.concurrency} holds: {next(objections)}")
 
 
-def _with_windows(report: TrialReport, read: tuple[Window, ...]) -> TrialReport:
+def _with_windows(report: TrialReport, load: LoadReport, read: tuple[Window, ...]) -> TrialReport:
     """The report with these windows, and a warning for each that holds no longer."""
-    before = report.load.windows if report.load else ()
     marked = tuple(
         f"window {now.repeat + 1} at concurrency {now.concurrency} does not count: {now.invalid}"
-        for was, now in zip(before, read, strict=True)
+        for was, now in zip(load.windows, read, strict=True)
         if was.invalid is None and now.invalid is not None
     )
-    load = (report.load or LoadReport(windows=())).model_copy(update={"windows": read})
-    return report.model_copy(update={"load": load, "warnings": (*report.warnings, *marked)})
+    changes = {"load": load.model_copy(update={"windows": read}), "warnings": (*report.warnings, *marked)}
+    return report.model_copy(update=changes)
 
 
 def read_serving_metrics(

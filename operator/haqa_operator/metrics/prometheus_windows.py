@@ -101,10 +101,7 @@ def windows_from_prometheus(
         Unreadable: series are missing, or the scrapes lie too far apart for these windows.
     """
     targets = targets_of(samples, model)
-    return tuple(
-        window if window.invalid is not None or window.look else _read(window, targets, scrape_interval_s)
-        for window in report_windows
-    )
+    return tuple(_read(window, targets, scrape_interval_s) if window.counts else window for window in report_windows)
 
 
 def change_between(target: Target, name: str, started: Edge, ended: Edge) -> Change:

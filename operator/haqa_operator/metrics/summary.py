@@ -8,7 +8,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 from haqa_contract import Estimate, LoadReport, TrialReport, Window, Workload, figures
-from haqa_contract.figures import figure
+from haqa_contract.figures import counted, figure
+from haqa_contract.statistics import geometric_mean
 from haqa_operator.api.metrics import RATES, MetricKey
 from haqa_operator.metrics.intervals import interval
 
@@ -63,37 +64,22 @@ def over_levels(samples: Samples) -> dict[MetricKey, tuple[float, ...]]:
 
 
 def _rounds(levels: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    return tuple(_geometric_mean(values) for values in zip(*levels, strict=False))
+    return tuple(geometric_mean(values) for values in zip(*levels, strict=False))
 
 
 def _worst(levels: Sequence[Sequence[float]]) -> tuple[float, ...]:
     return tuple(max(levels, key=fmean))
 
 
-def _geometric_mean(values: Sequence[float]) -> float:
-    if min(values) <= 0:
-        return 0.0
-    if len(values) == 1:
-        return values[0]
-    return math.exp(math.fsum(map(math.log, values)) / len(values))
-
-
 def _load_samples(load: LoadReport, cost_per_hour: float | None) -> dict[MetricKey, tuple[float, ...]]:
     """Metric key with its level -> one value for each valid window, in order of repeat."""
-    valid = sorted(_counted(load.windows), key=lambda w: (w.repeat, w.started))
+    valid = sorted(counted(load.windows), key=lambda w: (w.repeat, w.started))
     samples: dict[MetricKey, list[float]] = {}
     for window in sorted(valid, key=lambda w: w.concurrency):
         for key, value in _window_values(window, cost_per_hour):
             samples.setdefault(key.at(window.concurrency), []).append(value)
     # One output token has no inter-token latency: such a figure is absent, not zero and not NaN.
     return {key: tuple(values) for key, values in samples.items() if all(map(math.isfinite, values))}
-
-
-def _counted(windows: Sequence[Window]) -> Iterator[Window]:
-    """Valid full windows; short looks only at levels without any."""
-    valid = [window for window in windows if window.invalid is None]
-    full = {window.concurrency for window in valid if not window.look}
-    return (window for window in valid if not (window.look and window.concurrency in full))
 
 
 def _window_values(window: Window, cost_per_hour: float | None) -> Iterator[tuple[MetricKey, float]]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import exp, log
 
 from haqa_contract import Workload
+from haqa_contract.figures import RATES
+from haqa_contract.statistics import geometric_mean
 from haqa_operator.api.goals import Objective
 from haqa_operator.search.cases import Case
 from haqa_operator.search.roofline import Roofline, roofline_of
@@ -20,7 +21,6 @@ from haqa_operator.search.roofline import Roofline, roofline_of
 _CACHED_BYTES = 2e9
 """More than ten times the largest cache of any device in the catalogue (MI300X: 256 MB, B200: 126 MB)."""
 
-_OF_THROUGHPUT = ("throughput", "totalThroughput", "requestRate")
 _OF_STEPS = ("itl", "tpot", "e2e")
 
 
@@ -36,7 +36,7 @@ def best_possible(objective: Objective, case: Case) -> float | None:
     if case.workload.dataset is not None:
         # Prompts of a data set may share a beginning, which attention then reads once for all of them.
         roofline = replace(roofline, cache_bytes=0.0)
-    if objective.metric in _OF_THROUGHPUT and objective.maximize:
+    if objective.metric in RATES and objective.maximize:
         levels = [objective.concurrency] if objective.concurrency else case.workload.concurrency
         return _output_tokens_per_s(roofline, levels) * _per_output_token(objective.metric, case.workload)
     if objective.metric in _OF_STEPS and not objective.maximize:
@@ -51,7 +51,7 @@ def _skips_steps(case: Case) -> bool:
 
 def _output_tokens_per_s(roofline: Roofline, levels: Sequence[int]) -> float:
     rates = [level / roofline.least_step_s(level) for level in levels]
-    return exp(sum(map(log, rates)) / len(rates))
+    return geometric_mean(rates)
 
 
 def _per_output_token(metric: str, workload: Workload) -> float:

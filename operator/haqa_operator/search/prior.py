@@ -8,9 +8,8 @@ them.
 
 from __future__ import annotations
 
-from math import exp, log
-
 from haqa_contract import Algorithm, Configuration, Scheme
+from haqa_contract.statistics import geometric_mean
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.hardware.instruction_sets import WIDENING, at_least, onednn_isa
 from haqa_operator.search.cases import Case
@@ -79,10 +78,10 @@ def by_roofline(case: Case) -> float:
     roofline = roofline_of(case)
     if roofline is not None:
         factor = _EAGER if case.setting("enforce-eager") is True else 1.0
-        return factor * _geometric_mean([output_tokens_per_s(roofline, case, n) for n in running])
+        return factor * geometric_mean([output_tokens_per_s(roofline, case, n) for n in running])
     table = _cpu_table(case.accelerator)
     shares = [n / level for n, level in zip(running, case.workload.concurrency, strict=True)]
-    return table.get(case.configuration.scheme, _UNKNOWN_ON_CPU) * _geometric_mean(shares)
+    return table.get(case.configuration.scheme, _UNKNOWN_ON_CPU) * geometric_mean(shares)
 
 
 def _cpu_table(accelerator: Accelerator) -> dict[Scheme, float]:
@@ -105,10 +104,6 @@ def _running(case: Case) -> list[float]:
     held = max(1.0, memory.sequences(case.request_tokens)) if memory else float("inf")
     limit = min(held, case.number("max-num-seqs") or held)
     return [min(level, limit) for level in case.workload.concurrency]
-
-
-def _geometric_mean(values: list[float]) -> float:
-    return exp(sum(map(log, values)) / len(values))
 
 
 def promise(configuration: Configuration, estimated: float) -> tuple[float, int, int]:

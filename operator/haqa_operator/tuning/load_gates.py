@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean, variance
+from typing import NamedTuple
 
 from haqa_contract import LoadGate
 from haqa_contract.figures import LATENCIES, RATES
-from haqa_operator.api.goals import Objective
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import TuningSpec
@@ -37,21 +37,28 @@ def load_gates(
     """
     if trial.is_baseline or not spec.search.early_stopping:
         return ()
-    found = [*_of_limits(spec, earlier), *_of_objective(spec, earlier)]
-    gates = (_gate(key, low, high, because, earlier, cost_per_hour) for key, low, high, because in found)
+    bars = (*_of_limits(spec, earlier), *_of_objective(spec, earlier))
+    gates = (_gate(bar, _deviation(bar.key, earlier), cost_per_hour) for bar in bars)
     return tuple(gate for gate in gates if gate is not None)
 
 
-_Bounds = tuple[MetricKey, float | None, float | None, str]
+class _Bar(NamedTuple):
+    """What a figure has to reach, and what sets that."""
+
+    key: MetricKey
+    low: float | None
+    high: float | None
+    because: str
 
 
-def _of_limits(spec: TuningSpec, earlier: Sequence[Trial]) -> Iterator[_Bounds]:
+def _of_limits(spec: TuningSpec, earlier: Sequence[Trial]) -> Iterator[_Bar]:
     for limit in absolute_limits(spec.constraints, find_baseline(earlier)):
         if limit.minimum is not None or limit.maximum is not None:
-            yield limit.key, limit.minimum, limit.maximum, f"a configuration has to have {limit.describe()}"
+            because = f"a configuration has to have {limit.describe()}"
+            yield _Bar(limit.key, limit.minimum, limit.maximum, because)
 
 
-def _of_objective(spec: TuningSpec, earlier: Sequence[Trial]) -> Iterator[_Bounds]:
+def _of_objective(spec: TuningSpec, earlier: Sequence[Trial]) -> Iterator[_Bar]:
     if len(spec.objectives) > 1:
         return
     objective = spec.objectives[0]
@@ -59,16 +66,9 @@ def _of_objective(spec: TuningSpec, earlier: Sequence[Trial]) -> Iterator[_Bound
     if best is None or best.score is None:
         return
     value = abs(best.score)
-    because = f"{_named(best.trial)} has {quantity(objective.key, value)}"
-    yield (objective.key, *_beyond(objective, value), because)
-
-
-def _beyond(objective: Objective, value: float) -> tuple[float | None, float | None]:
-    return (value, None) if objective.maximize else (None, value)
-
-
-def _named(trial: Trial) -> str:
-    return "the baseline" if trial.is_baseline else f"trial {trial.number}"
+    named = "the baseline" if best.trial.is_baseline else f"trial {best.trial.number}"
+    low, high = (value, None) if objective.maximize else (None, value)
+    yield _Bar(objective.key, low, high, f"{named} has {quantity(objective.key, value)}")
 
 
 def _best(observations: Sequence[Observation]) -> Observation | None:
@@ -77,16 +77,9 @@ def _best(observations: Sequence[Observation]) -> Observation | None:
     return max(good, key=lambda o: o.score or 0.0, default=None)
 
 
-def _gate(
-    key: MetricKey,
-    low: float | None,
-    high: float | None,
-    because: str,
-    earlier: Sequence[Trial],
-    cost_per_hour: float | None,
-) -> LoadGate | None:
-    """None for what is not measured under load, or only later."""
-    deviation = _deviation(key, earlier)
+def _gate(bar: _Bar, deviation: float, cost_per_hour: float | None) -> LoadGate | None:
+    """None for what is not measured under load."""
+    key, low, high, because = bar
     if key.metric == "throughputPerCost" and cost_per_hour:
         share = cost_per_hour / 3600
         low, high = (None if bound is None else bound * share for bound in (low, high))

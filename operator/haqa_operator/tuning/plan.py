@@ -13,6 +13,7 @@ from functools import cached_property
 from haqa_contract import FailureReason
 from haqa_operator.api import Proposal, Proposer, Trial, TuningSpec
 from haqa_operator.decision.choose import decide
+from haqa_operator.decision.constraints import measured_baseline
 from haqa_operator.decision.results import Confirmation, Decision, Verdict
 from haqa_operator.search.lessons.teaching import taught
 from haqa_operator.search.space import SearchSpace
@@ -96,7 +97,7 @@ class PoolState:
     @property
     def measured_baseline(self) -> Trial | None:
         """None until there is one, and where it failed."""
-        return next((trial for trial in self.finished_trials if trial.is_baseline and trial.succeeded), None)
+        return measured_baseline(self.trials)
 
     @property
     def finished_trials(self) -> tuple[Trial, ...]:

@@ -10,7 +10,7 @@ from haqa_contract import AccuracyGate, EngineLaunch, ModelSource, TrialRequest
 from haqa_operator.api import Constraint, Trial, TuningSpec
 from haqa_operator.api.metrics import higher_is_better, is_accuracy
 from haqa_operator.api.pools import ModelSpec
-from haqa_operator.decision.constraints import find_baseline
+from haqa_operator.decision.constraints import measured_baseline
 from haqa_operator.tuning.load_gates import load_gates
 
 
@@ -72,7 +72,7 @@ def trial_request(
         evaluation=spec.evaluation,
         workload=spec.workload,
         engine=launch,
-        gates=() if trial.is_baseline else accuracy_gates(spec.constraints, _measured_baseline(earlier)),
+        gates=() if trial.is_baseline else accuracy_gates(spec.constraints, measured_baseline(earlier)),
         load_gates=load_gates(spec, trial, earlier, cost_per_hour),
         baseline=trial.is_baseline,
         reference=places.reference,
@@ -82,11 +82,6 @@ def trial_request(
         quantize_timeout_s=limit_s,
         measure_timeout_s=limit_s,
     )
-
-
-def _measured_baseline(trials: Sequence[Trial]) -> Trial | None:
-    baseline = find_baseline(trials)
-    return baseline if baseline is not None and baseline.succeeded else None
 
 
 def accuracy_gates(constraints: tuple[Constraint, ...], baseline: Trial | None) -> tuple[AccuracyGate, ...]:

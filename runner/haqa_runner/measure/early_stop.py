@@ -6,13 +6,13 @@ It is asked after a short look (one round of requests at each level that matters
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 
 from haqa_contract import LoadGate, Window
 from haqa_contract.early_stop import missed
-from haqa_contract.figures import RATES, figure
+from haqa_contract.figures import RATES, counted, figure
+from haqa_contract.statistics import geometric_mean
 
 LOOK_ROUNDS = 1
 """Requests of each stream in a short look."""
@@ -40,21 +40,14 @@ def out_of_reach(gates: Sequence[LoadGate], windows: Sequence[Window], levels: S
 
 def _missed(gate: LoadGate, windows: Sequence[Window], levels: Sequence[int]) -> str | None:
     wanted = levels if gate.concurrency is None else (gate.concurrency,)
-    found = [counted(windows, level) for level in wanted]
+    valid = counted(windows)
+    found = [[window for window in valid if window.concurrency == level] for level in wanted]
     if not all(found):
         return None
     look = any(window.look for at_level in found for window in at_level)
     return missed(gate, _over_levels(gate, found), min(len(at_level) for at_level in found), look=look)
 
 
-def counted(windows: Sequence[Window], level: int) -> list[Window]:
-    """The level's valid full windows; its valid looks where there are none."""
-    valid = [window for window in windows if window.concurrency == level and window.invalid is None]
-    return [window for window in valid if not window.look] or valid
-
-
 def _over_levels(gate: LoadGate, found: Sequence[Sequence[Window]]) -> float:
     means = [fmean(figure(window, gate.metric, gate.percentile) for window in at_level) for at_level in found]
-    if gate.metric not in RATES:
-        return max(means)
-    return math.exp(fmean(math.log(mean) if mean > 0 else -math.inf for mean in means))
+    return geometric_mean(means) if gate.metric in RATES else max(means)

@@ -43,7 +43,7 @@ FULL = "-full"
 """Behind the name of one of HAQA's own: every load test is carried to its end (where the table says what one takes)."""
 
 UNPRIMED = "-unprimed"
-"""Behind the name of one of HAQA's own: nothing is expected before it is measured."""
+"""Behind `bayesian`: nothing is expected before it is measured."""
 
 SINGLE = "-single"
 """Behind `bayesian`: one model of the objective alone, in which breaking a limit is the worst value seen."""

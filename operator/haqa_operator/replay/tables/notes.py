@@ -181,7 +181,7 @@ def write_notes(notes: TableNotes) -> str:
             lines += ["notes:", *(f"- {' '.join(note.split())}" for note in value)]
         else:
             text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
-            lines.append(f"{key}: {text.removesuffix('...').strip().removesuffix('...').strip()}")
+            lines.append(f"{key}: {text.strip().removesuffix('...').strip()}")
     return "".join(f"# {line}\n" for line in lines)
 
 

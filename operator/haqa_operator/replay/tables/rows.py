@@ -7,16 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from haqa_contract import Algorithm, Configuration, Estimate, Failure, FailureReason, Scalar, Scheme
-from haqa_operator.api.metrics import LATENCIES, MetricKey
+from haqa_contract.figures import LATENCIES, RATES
+from haqa_operator.api.metrics import MetricKey
 from haqa_operator.metrics.intervals import interval
 from haqa_operator.metrics.summary import over_levels
 from haqa_operator.replay.tables.cells import TableError, read_measurement, read_scalar
 from haqa_operator.replay.tables.columns import FAILURE, LOAD_HOURS, MACHINE_HOURS, MESSAGE, Columns, metric_key
 from haqa_operator.replay.tables.lines import Line
 from haqa_operator.replay.tables.notes import MILLISECONDS, TableNotes, unit_in
-
-_DIVISIBLE = ("throughput", "totalThroughput", "requestRate")
-"""Rates that a replica has the more of, the more accelerators it has."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class RowReader:
             return value
         if key.metric in LATENCIES:
             return value * MILLISECONDS[unit_in(unit_of or column, self.notes)]
-        if key.metric in _DIVISIBLE and self.notes.per == "replica":
+        if key.metric in RATES and self.notes.per == "replica":
             return value / (self._accelerators(line) or 1)
         return value
 

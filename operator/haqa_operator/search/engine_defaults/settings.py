@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import exp, log
 
 from haqa_contract import Scalar
+from haqa_contract.statistics import geometric_mean
 from haqa_operator.hardware.accelerators import Platform
 from haqa_operator.search.cases import Case
 from haqa_operator.search.requirements import Version
@@ -126,7 +126,7 @@ def most(case: Case) -> int:
 def usual(case: Case) -> float:
     """The geometric mean of the measured levels."""
     levels = case.workload.concurrency
-    return exp(sum(map(log, levels)) / len(levels))
+    return geometric_mean(levels)
 
 
 def capability(case: Case) -> tuple[int, int]:

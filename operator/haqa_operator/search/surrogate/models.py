@@ -7,8 +7,9 @@ mean. Every trial that has the metric counts, feasible or not, also one that was
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import log
 
 import numpy as np
@@ -105,12 +106,9 @@ class MetricModel:
         reference: What the predictions are relative to, in the metric's unit.
     """
 
-    key: MetricKey
-    space: SearchSpace
     rows: Rows
     reference: float
-    _anchor: Configuration
-    _expects: Expectation
+    _expected: Callable[[Sequence[Configuration]], Vector]
     _process: GaussianProcessRegressor
 
     @classmethod
@@ -134,12 +132,8 @@ class MetricModel:
             return None
         tasks = [own, *(found for run in history if (found := measurements(key, run)) is not None)]
         table = np.vstack([_rows(rows, number, task) for number, task in enumerate(tasks)])
-        surprises = np.concatenate(
-            [
-                np.array(task.values) - _relative_to(task.anchor, expects, key, space, rows, task.configurations)
-                for task in tasks
-            ]
-        )
+        before = partial(expects, key, space, rows)
+        surprises = np.concatenate([np.array(t.values) - _over(t.anchor, before, t.configurations) for t in tasks])
         noise = np.concatenate([task.noise for task in tasks])
         kept = slice(MOST_TRIALS)  # all of this tuning before any of others
         scale = ConstantKernel(1.0, _SCALE_BOUNDS if len(own.values) >= _CALIBRATED_FROM else "fixed")
@@ -151,14 +145,13 @@ class MetricModel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is what the bound is for
             process.fit(table[kept], surprises[kept])
-        return cls(key, space, rows, own.reference, own.anchor, expects, process)
+        return cls(rows, own.reference, partial(_over, own.anchor, before), process)
 
     def predict(self, configurations: Sequence[Configuration]) -> tuple[Vector, Vector]:
         """Mean and standard deviation of the logarithm over the reference, for each configuration."""
         table = _with_task(self.rows.of(configurations), 0)
         mean, deviation = self._process.predict(table, return_std=True)
-        before = _relative_to(self._anchor, self._expects, self.key, self.space, self.rows, configurations)
-        return mean + before, deviation
+        return mean + self._expected(configurations), deviation
 
 
 def _rows(rows: Rows, task: int, found: Measurements) -> npt.NDArray[np.float64]:
@@ -169,14 +162,10 @@ def _with_task(rows: npt.NDArray[np.float64], task: int) -> npt.NDArray[np.float
     return np.column_stack([np.full(len(rows), float(task)), rows])
 
 
-def _relative_to(
+def _over(
     anchor: Configuration,
-    expects: Expectation,
-    key: MetricKey,
-    space: SearchSpace,
-    rows: Rows,
+    before: Callable[[Sequence[Configuration]], Vector],
     configurations: Sequence[Configuration],
 ) -> Vector:
     """What is expected of configurations, over what is expected of the anchor."""
-    values = expects(key, space, rows, configurations)
-    return np.asarray(values - expects(key, space, rows, [anchor]))
+    return np.asarray(before(configurations) - before([anchor]))

@@ -67,10 +67,12 @@ def _of_systems(features: Features, table: Matrix, rate: bool) -> npt.NDArray[np
     """What the names of serving systems say, where a table has several."""
     total = np.zeros(len(table))
     for column, (name, codes) in enumerate(features.categories.items(), start=len(features.numbers)):
-        named = {code: _ENGINES.get(re.sub(r"[^a-z]", "", text.lower())) for text, code in codes.items()}
-        if not _known(name) and any(named.values()):
-            for code, factors in named.items():
-                total[table[:, column] == code] += factors[0 if rate else 1] if factors else 0.0
+        if _known(name):
+            continue
+        for text, code in codes.items():
+            factors = _ENGINES.get(re.sub(r"[^a-z]", "", text.lower()))
+            if factors is not None:
+                total[table[:, column] == code] += factors[0 if rate else 1]
     return total
 
 
