@@ -32,7 +32,7 @@ def make_tiny_llama(
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tokenizer(vocab)
+    tokenizer = tokenizer_of(vocab)
     torch.manual_seed(seed)
     config = LlamaConfig(
         hidden_size=hidden,
@@ -56,7 +56,7 @@ def make_tiny_llama(
     return path
 
 
-def _tokenizer(vocab: int) -> Any:
+def tokenizer_of(vocab: int) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from haqa_contract.base import CONTRACT_VERSION, Contract
 from haqa_contract.failures import Failure
+from haqa_contract.model_facts import ModelFacts
 
 
 class Estimate(Contract):
@@ -46,10 +47,8 @@ class ArtifactReport(Contract):
     tool_versions: dict[str, str] = Field(default_factory=dict)
     peak_rss_bytes: int | None = None
     """Largest resident memory while quantizing"""
-    config: str | None = None
-    """Of a fetched model: what the search reads of its config.json, as JSON"""
-    weight_bytes: int | None = None
-    """Of a fetched model: size of its tensors"""
+    facts: ModelFacts | None = None
+    """Of a fetched model: what it is made of"""
 
 
 class EngineReport(Contract):

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.fakes.api_server import InMemoryApiServer
 from tests.fakes.kinds import DEPLOYMENT
+from tests.model_headers import facts
 from tests.unit.cluster.observe.pods import T0, PodBuilder, at
 
 from haqa_contract import (
@@ -38,11 +39,18 @@ SPEED = {
 }
 """Output tokens/s of one stream, by pool and scheme."""
 
-_CONFIG = (
-    '{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 1536, "intermediate_size": 4608, '
-    '"num_hidden_layers": 4, "num_attention_heads": 24, "num_key_value_heads": 24, "vocab_size": 2048, '
-    '"max_position_embeddings": 4096, "dtype": "bfloat16"}'
-)
+_CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 1536,
+    "intermediate_size": 4608,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 24,
+    "num_key_value_heads": 24,
+    "vocab_size": 2048,
+    "max_position_embeddings": 4096,
+    "dtype": "bfloat16",
+}
 _TRIAL_S = 30.0
 
 Ending = Callable[[PodBuilder], PodBuilder]
@@ -165,8 +173,7 @@ def _fetched() -> TrialReport:
         size_bytes=258_000_000,
         reused=False,
         model_digest="sha256-model",
-        config=_CONFIG,
-        weight_bytes=258_000_000,
+        facts=facts(_CONFIG),
     )
     return TrialReport(trial=FETCH_TRIAL, artifact=artifact)
 

@@ -16,14 +16,14 @@ from tests.builders import make_baseline, make_tuning
 
 from haqa_contract import Configuration, EngineLaunch, Evaluation, LoadGate, ModelSource, TrialReport, TrialRequest
 from haqa_operator.api import QuantizationTuning
-from haqa_operator.api.status import ModelFacts
+from haqa_operator.api.status import FetchedModel
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
 from haqa_operator.cluster.installation import Installation
 from haqa_operator.hardware.this_machine import detect
-from haqa_operator.local.preflight import read_config
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.serving.settings import catalogue
 from haqa_operator.tuning.pool_setup import PoolSetup
+from haqa_runner.models.facts import model_facts
 from haqa_runner.serve.engine import EngineProcess
 from haqa_runner.serve.launching import guarded
 
@@ -63,14 +63,16 @@ def deployed_arguments(asked: QuantizationTuning, model: Path) -> list[str]:
     """Of the Deployment that would serve the baseline as the winner."""
     spec, pool = asked.spec, asked.spec.node_pools[0]
     accelerator = detect(dict(os.environ), pool.hardware)
-    setup = PoolSetup(spec, pool, accelerator, ModelProfile.from_config(read_config(model)), catalogue().version)
+    setup = PoolSetup(
+        spec, pool, accelerator, ModelProfile.of(model_facts(model, "file:///model")), catalogue().version
+    )
     space = setup.space()
     assert space.baseline_problem is None
     manifests = PoolManifests(
         "team", asked.metadata.name, spec, pool, accelerator, Installation(runner_image="runner"), setup.max_model_len
     )
     deployment, _ = manifests.winner(
-        make_baseline().of(space.baseline).obj(), ModelFacts(digest="files-1", path="/store/models/tiny")
+        make_baseline().of(space.baseline).obj(), FetchedModel(digest="files-1", path="/store/models/tiny")
     )
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     return [text for text in container["args"] if not text.startswith(("--model=", "--host=", "--port="))]

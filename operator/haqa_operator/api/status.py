@@ -75,15 +75,13 @@ class BudgetUsed(StatusModel):
     """Tokens the agent used, prompts and replies"""
 
 
-class ModelFacts(StatusModel):
+class FetchedModel(StatusModel):
     """What was found out about the model when it was fetched."""
 
     digest: str
     """Which model this is: hub commit, or hash of the files"""
-    config: str | None = None
-    """What the search reads of the model's config.json, as JSON text"""
-    weight_bytes: Annotated[int | None, Field(ge=0)] = None
-    """Size of the model's tensors"""
+    facts: str | None = None
+    """What it is made of: matrices by what they are for, KV cache, limits; as JSON text"""
     path: str | None = None
     """Where it lies, as a trial's pod sees it"""
 
@@ -171,7 +169,7 @@ class TuningStatus(StatusModel):
     """Ready: every pool has a winner that serves; Progressing: work is going on; Degraded: something needs a person"""
     budget_used: BudgetUsed = BudgetUsed()
     """What all pools together have spent"""
-    model: ModelFacts | None = None
+    model: FetchedModel | None = None
     """What was found out about the model when it was fetched"""
     pools: tuple[PoolStatus, ...] = Field(default=(), json_schema_extra=keyed_by("name"))
     """How far each node pool is and what was found for it"""

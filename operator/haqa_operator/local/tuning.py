@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from haqa_contract import Configuration, TrialReport, TrialRequest
+from haqa_contract.model_facts import ModelFacts
 from haqa_operator.agent.credentials import EnvironmentCredentials
 from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SpecError, Trial, TuningSpec
 from haqa_operator.decision.results import PoolResult
@@ -20,7 +20,7 @@ from haqa_operator.local.environments import engine_version, preloads, serving_e
 from haqa_operator.local.executor import LocalExecutor, LocalPool, free_port, step_environment
 from haqa_operator.local.journal import Journal, JournalBusyError, read_journal
 from haqa_operator.local.launchers import launchers
-from haqa_operator.local.preflight import local_problems, read_config
+from haqa_operator.local.preflight import local_problems
 from haqa_operator.local.processes import Launcher, run_step
 from haqa_operator.local.workspace import Workspace
 from haqa_operator.search.build import SpaceError
@@ -45,12 +45,12 @@ class FetchedModel:
     Attributes:
         path: Its folder.
         digest: Which model it is: hub commit, or hash of the files.
-        config: Its config.json.
+        facts: What it is made of.
     """
 
     path: Path
     digest: str
-    config: dict[str, Any]
+    facts: ModelFacts
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class LocalTuning:
 
     def _profile(self, model: FetchedModel) -> ModelProfile:
         try:
-            return ModelProfile.from_config(model.config, weight_bytes(model.path))
+            return ModelProfile.of(model.facts)
         except ModelProfileError as error:
             raise SpecError([f"spec.model.uri: {self.spec.model.uri}: {error}"]) from None
 
@@ -226,10 +226,12 @@ class LocalTuning:
             lambda progress: self._observer.on_note("model", progress.message),
         )
         report = TrialReport.model_validate_json((folder / "quantize.json").read_bytes())
-        if report.failure is not None or report.artifact is None:
+        if report.failure is not None or report.artifact is None or report.artifact.facts is None:
             raise SpecError([model_unread(self.spec.model.uri, report.failure)])
-        path = Path(report.artifact.path)
-        return FetchedModel(path, report.artifact.model_digest, read_config(path))
+        facts = report.artifact.facts
+        for note in facts.notes:
+            self._observer.on_note("model", note)
+        return FetchedModel(Path(report.artifact.path), report.artifact.model_digest, facts)
 
 
 @dataclass
@@ -243,8 +245,3 @@ class _Exchanges:
         number = len(list(self.folder.glob("*.json")))
         body = {"prompt": prompt, "reply": reply, "exchange": exchange.model_dump(mode="json", by_alias=True)}
         (self.folder / f"{number:04d}-{exchange.prompt_hash[:12]}.json").write_text(json.dumps(body, indent=1))
-
-
-def weight_bytes(path: Path) -> int | None:
-    """Size of a checkpoint's tensors; None where it has no safetensors files."""
-    return sum(file.stat().st_size for file in path.glob("*.safetensors")) or None

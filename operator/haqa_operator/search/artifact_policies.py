@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from haqa_contract import Algorithm, Scheme
+from haqa_contract.model_facts import Matrix
 from haqa_operator.hardware.accelerators import Platform
 from haqa_operator.search.algorithms import APPLICABLE, NEEDS_ACCELERATOR
 from haqa_operator.search.cases import Case, Policy, Violation
-from haqa_operator.search.layers import LinearShape
 from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL, group_size
 from haqa_operator.search.requirements import unmet
 
@@ -22,7 +22,7 @@ _KERNEL_GROUPS: dict[Platform, frozenset[int]] = {
 _BLOCK = 128
 """Rows and columns of FP8-BLOCK's blocks."""
 
-_MERGED = frozenset({"q_proj", "k_proj", "gate_proj", "experts.gate_proj", "shared_expert.gate_proj"})
+_MERGED = frozenset({"q_proj", "k_proj", "gate_proj"})
 """Matrices that vLLM stacks on top of another one (qkv_proj, gate_up_proj): their last block must be whole."""
 
 _CPU_PACKED = frozenset({Scheme.W4A16, Scheme.W4A16_ASYM})
@@ -116,11 +116,11 @@ def rows_suit_kernel(case: Case) -> Violation | None:
     return None
 
 
-def _tile_problem(case: Case, linear: LinearShape) -> str | None:
+def _tile_problem(case: Case, linear: Matrix) -> str | None:
     scheme, shape = case.configuration.scheme, f"{linear.name} has {linear.rows} x {linear.columns}"
     if case.accelerator.is_cpu and scheme in _CPU_PACKED and (linear.rows % _CPU_TILE or linear.columns % _CPU_TILE):
         return f"vLLM's 4-bit kernel for CPUs takes multiples of {_CPU_TILE}; {shape}; use W8A8-INT8"
-    if scheme is Scheme.FP8_BLOCK and linear.name in _MERGED and linear.rows % _BLOCK:
+    if scheme is Scheme.FP8_BLOCK and linear.short_name in _MERGED and linear.rows % _BLOCK:
         return f"vLLM takes whole blocks of {_BLOCK} rows in stacked matrices; {shape}; use FP8-DYNAMIC"
     if scheme is Scheme.W4AFP8 and (linear.rows % _BLOCK or linear.columns % _BLOCK):
         return f"vLLM's kernel takes multiples of {_BLOCK}; {shape}; use W4A16"

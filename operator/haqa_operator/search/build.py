@@ -19,13 +19,13 @@ from haqa_operator.api.search_spec import Search
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.hardware.accelerators import Accelerator, Platform
 from haqa_operator.search.algorithms import DEFAULT
-from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES
+from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES, groups_divide_columns
 from haqa_operator.search.cases import Case, Violation, first_violation
 from haqa_operator.search.engine_defaults import Expectations
 from haqa_operator.search.engine_defaults.joining import Deviations, Items, offers, plan
-from haqa_operator.search.engine_policies import ENGINE_POLICIES
+from haqa_operator.search.engine_policies import ENGINE_POLICIES, groups_divide_shards, parallel_sizes_fit_replica
 from haqa_operator.search.model_profile import ModelProfile
-from haqa_operator.search.number_formats import FORMATS
+from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL
 from haqa_operator.search.prior import estimate, promise
 from haqa_operator.search.requirements import note, parse_version, unmet
 from haqa_operator.search.space import SearchSpace
@@ -44,6 +44,10 @@ DEFAULT_SCHEMES: dict[Platform, tuple[Scheme, ...]] = {
 }
 """Considered where `search.schemes` is not given, as far as the device computes in them: on accelerators one scheme for
 each kind of arithmetic, on CPU all, since there are few that load."""
+
+_SMALLER_GROUPS = (64, 32, PER_CHANNEL)
+"""Where 128, the scheme's own, does not divide a layer: what kernels on every platform take; last a scale a channel."""
+_GROUPS_FIT = (parallel_sizes_fit_replica, groups_divide_columns, groups_divide_shards)
 
 ENGINE_DEFAULT = "default"
 """As a value of a setting in `search.engine`: whatever vLLM does by itself."""
@@ -116,7 +120,7 @@ def build_space(
     Raises:
         SpaceError: more than `MAX_CANDIDATES` candidates.
     """
-    omitted = _DEFAULTS | (_ATTENTION_DEFAULTS if model is not None and model.attention is not None else {})
+    omitted = _DEFAULTS | (_ATTENTION_DEFAULTS if model is not None and model.is_all_attention else {})
     fixed = _written(search.fixed_engine, omitted)
     baseline = _Artifact(Scheme.BF16, Algorithm.NONE, None).with_engine(_items(fixed))
     base_case = Case(
@@ -229,9 +233,22 @@ def _artifacts(search: Search, case: Case) -> list[_Artifact]:
         algorithms: Sequence[Algorithm] = (Algorithm.NONE,)
         if scheme is not Scheme.BF16:
             algorithms = search.algorithms or DEFAULT[scheme]
-        sizes = search.group_sizes if FORMATS[scheme].groups_chosen else ()
-        found += [_Artifact(scheme, a, size) for a, size in product(algorithms, sizes or (None,))]
+        sizes = _group_sizes(search, scheme, case)
+        found += [_Artifact(scheme, a, size) for a, size in product(algorithms, sizes)]
     return list(dict.fromkeys(found))
+
+
+def _group_sizes(search: Search, scheme: Scheme, case: Case) -> Sequence[int | None]:
+    """Those that the search names; where it names none, the scheme's own or the largest smaller one that fits."""
+    if not FORMATS[scheme].groups_chosen:
+        return (None,)
+    if search.group_sizes:
+        return search.group_sizes
+    for size in (None, *_SMALLER_GROUPS):
+        configuration = Configuration(scheme=scheme, group_size=size, engine=case.configuration.engine)
+        if first_violation(replace(case, configuration=configuration), _GROUPS_FIT) is None:
+            return (size,)
+    return (None,)
 
 
 def _default_schemes(case: Case) -> tuple[Scheme, ...]:

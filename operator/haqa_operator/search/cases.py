@@ -86,7 +86,7 @@ class Case:
         length = self.model_len
         if isinstance(length, int):
             return length
-        return (self.model.max_positions if self.model else None) or self.request_tokens
+        return (self.model.facts.max_positions if self.model else None) or self.request_tokens
 
     @cached_property
     def tensor_parallel(self) -> int:

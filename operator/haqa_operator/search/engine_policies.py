@@ -9,11 +9,11 @@ from __future__ import annotations
 from math import ceil
 
 from haqa_contract import Scheme
+from haqa_contract.model_facts import Matrix, Role, Split
 from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Platform
 from haqa_operator.hardware.instruction_sets import at_least
 from haqa_operator.search.cases import Case, Policy, Violation
-from haqa_operator.search.layers import Split
 from haqa_operator.search.memory import BATCH_SETTINGS, Memory, memory_of
 from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL, group_size
 from haqa_operator.serving.launch import LaunchError
@@ -33,6 +33,7 @@ _CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 
 
 _BACKEND = "attention-backend"
+_KEYS_VALUES = frozenset({"k_proj", "v_proj"})
 
 _FLOAT32 = frozenset({"float32", "float"})
 _FLOAT16 = frozenset({"float16", "half"})
@@ -47,9 +48,9 @@ def parallel_sizes_fit_replica(case: Case) -> Violation | None:
         size = case.tensor_parallel
     except LaunchError as error:
         return Violation(str(error), tuple(name for name in _PARALLEL if case.setting(name) is not None))
-    if case.model is None or case.model.attention is None:
+    if case.model is None or not case.model.has_cache:
         return None
-    heads, kv_heads = case.model.attention.heads, case.model.attention.kv_heads
+    heads, kv_heads = case.model.facts.heads, case.model.facts.kv_heads
     given = tuple(name for name in _PARALLEL if case.setting(name) is not None)
     if heads % size:
         reason = f"tensor parallelism over {size} does not divide the model's {heads} attention heads"
@@ -72,7 +73,7 @@ def groups_divide_shards(case: Case) -> Violation | None:
         return None
     block_rows = FORMATS[case.configuration.scheme].block_rows
     for linear in case.model.linears:
-        parallel = experts if linear.routed else tensor
+        parallel = experts if linear.routed else _cut_into(linear, tensor, case.model.facts.kv_heads)
         if linear.split is Split.COLUMNS and linear.columns % (parallel * size):
             cut = f"group size {size} does not divide the {linear.columns}/{parallel} columns"
         elif linear.split is Split.ROWS and linear.rows % (parallel * block_rows) and block_rows > 1:
@@ -87,12 +88,18 @@ def groups_divide_shards(case: Case) -> Violation | None:
     return None
 
 
+def _cut_into(linear: Matrix, tensor: int, kv_heads: int) -> int:
+    """Parts of a matrix; heads of keys and values that are fewer than accelerators are copied and not cut."""
+    is_keys = linear.role is Role.ATTENTION and linear.short_name in _KEYS_VALUES
+    return min(tensor, kv_heads) if is_keys and kv_heads else tensor
+
+
 def head_size_has_kernel(case: Case) -> Violation | None:
     """vLLM's attention for CPUs is compiled for some head sizes."""
-    if case.model is None or case.model.attention is None or not case.accelerator.is_cpu:
+    if case.model is None or not case.model.has_cache or not case.accelerator.is_cpu:
         return None
-    size = case.model.attention.head_dim
-    if case.model.attention.kv_heads == 1 or size in _CPU_HEAD_SIZES:
+    size = case.model.facts.head_dim
+    if case.model.facts.latent or size in _CPU_HEAD_SIZES:
         return None
     return Violation(
         f"vLLM's attention for CPUs takes head sizes {', '.join(map(str, _CPU_HEAD_SIZES))}, the model's is {size}", ()
@@ -126,7 +133,7 @@ def prompts_fit_batch(case: Case) -> Violation | None:
 def sequences_are_long_enough(case: Case) -> Violation | None:
     """A request of the workload fits a sequence, and a sequence fits the model."""
     length = case.model_len
-    limit = case.model.max_positions if case.model else None
+    limit = case.model.facts.max_positions if case.model else None
     needed = f"{case.request_tokens} tokens of one request (input {case.workload.input_tokens} + output "
     needed += f"{case.workload.output_tokens})"
     if limit is not None and case.request_tokens > limit:
@@ -154,7 +161,7 @@ def cache_type_has_kernel(case: Case) -> Violation | None:
     if platform is Platform.CPU and dtype.startswith("fp8") and isa is not None and not at_least(isa, "avx512"):
         reason = f"kv-cache-dtype {dtype} needs AVX512 on a CPU; {case.accelerator.product} has {isa}; use auto"
         return Violation(reason, ("kv-cache-dtype",))
-    head_size = case.model.attention.head_dim if case.model and case.model.attention else 32
+    head_size = case.model.facts.head_dim if case.model and case.model.has_cache else 32
     if platform is Platform.CPU and dtype.startswith("fp8") and head_size % 32:
         reason = f"kv-cache-dtype {dtype} needs a head size that is a multiple of 32 on a CPU, not {head_size}"
         return Violation(f"{reason}; use auto", ("kv-cache-dtype",))

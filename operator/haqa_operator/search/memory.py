@@ -87,14 +87,14 @@ def memory_of(case: Case) -> Memory | None:
 
 def _memory_of(case: Case) -> Memory | None:
     model, size_gib = case.model, case.accelerator.memory_gib
-    if model is None or size_gib is None:
+    if model is None or not model.is_known or size_gib is None:
         return None
     tensor, pipeline = case.tensor_parallel, int(case.number("pipeline-parallel-size") or 1)
     weights_gib = _weight_bytes(case, model, tensor) / pipeline / GIB
     reserve_gib = _reserve_gib(case, model, tensor)
     usable_gib, usable_from, fixed_gib = _usable(case, size_gib)
     left_gib = usable_gib - weights_gib - reserve_gib
-    kv_heads = model.attention.kv_heads if model.attention else 1
+    kv_heads = max(1, model.facts.kv_heads)
     return Memory(
         usable_gib=usable_gib,
         usable_from=usable_from,
@@ -116,10 +116,7 @@ def _weight_bytes(case: Case, model: ModelProfile, tensor: int) -> float:
     """Of one accelerator's share of all layers: experts are spread over the replicas of data parallelism too."""
     whole = model.configured_weight_bytes(case.configuration)
     data = int(case.number("data-parallel-size") or 1)
-    if data == 1 or not model.experts:
-        return whole / tensor
-    idle = 1 - model.experts_per_token / model.experts
-    routed = (whole - model.configured_weight_bytes(case.configuration, active=True)) / idle if idle else 0.0
+    routed = model.routed_bytes(case.configuration)
     return (whole - routed + routed / data) / tensor
 
 
@@ -139,7 +136,7 @@ def _reserve_gib(case: Case, model: ModelProfile, tensor: int) -> float:
     sequences = case.number("max-num-seqs") or _DEFAULT_SEQUENCES
     tokens = case.number("max-num-batched-tokens") or max(_DEFAULT_BATCHED_TOKENS, sequences, _whole_prompt(case))
     widest = max((linear.rows for linear in model.linears if not linear.routed), default=0) / tensor
-    step = tokens * (2 * model.hidden_size + 2 * widest) * compute + sequences * model.vocab_size * 4
+    step = tokens * (2 * model.facts.hidden_size + 2 * widest) * compute + sequences * model.facts.vocab_size * 4
     return _RUNTIME_GIB + step / GIB
 
 

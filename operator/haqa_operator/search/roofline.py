@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from haqa_contract import Scheme
 from haqa_operator.hardware.catalogue import Product, find
 from haqa_operator.search.cases import Case
-from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.search.number_formats import FORMATS
 from haqa_operator.search.requirements import requirement
 
@@ -58,24 +57,20 @@ def roofline_of(case: Case) -> Roofline | None:
     """The roofline of a case, or None where the model or the device's rates are not known."""
     accelerator, model = case.accelerator, case.model
     product = find(accelerator.product, accelerator.memory_gib)
-    if model is None or product is None or not accelerator.bandwidth_gb_s:
+    if model is None or not model.is_known or product is None or not accelerator.bandwidth_gb_s:
         return None
     compute_bytes = model.compute_bytes(case.configuration)
-    looked_up = _looked_up_bytes(model, compute_bytes)
+    active = model.configured_weight_bytes(case.configuration, active=True)
+    routed = model.routed_bytes(case.configuration)
+    share = model.facts.experts_per_token / model.facts.experts if model.facts.experts else 1.0
     return Roofline(
-        weight_bytes=model.configured_weight_bytes(case.configuration, active=True) - looked_up,
-        all_weight_bytes=model.configured_weight_bytes(case.configuration) - looked_up,
+        weight_bytes=active,
+        all_weight_bytes=active + routed * (1 - share),
         cache_bytes=model.kv_bytes(case.workload.input_tokens, case.kv_cache_dtype, compute_bytes),
         flops_per_token=2.0 * model.active_matrix_parameters,
         bandwidth=accelerator.bandwidth_gb_s * 1e9 * accelerator.count,
         flops=_peak_teraops(product, case) * 1e12 * accelerator.count,
     )
-
-
-def _looked_up_bytes(model: ModelProfile, compute_bytes: int) -> int:
-    """The input embedding, of which a step reads a row; 0 where the same matrix is the output layer and read whole."""
-    embedding = model.vocab_size * model.hidden_size
-    return embedding * compute_bytes if model.other_parameters >= 2 * embedding else 0
 
 
 def _peak_teraops(product: Product, case: Case) -> float:

@@ -19,7 +19,7 @@ def output_tokens_per_s(roofline: Roofline, case: Case, running: float) -> float
         case: Its model and its workload.
         running: Sequences at once.
     """
-    layers = case.model.layers if case.model else 0
+    layers = case.model.facts.layers if case.model else 0
     step_s = roofline.usual_step_s(running) / _BANDWIDTH_REACHED + layers * _LAYER_S
     steps_s = case.workload.output_tokens * step_s
     prompts_s = running * roofline.prompt_s(case.workload.input_tokens) / _PEAK_REACHED

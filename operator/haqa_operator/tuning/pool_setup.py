@@ -60,12 +60,12 @@ class PoolSetup:
     @cached_property
     def max_model_len(self) -> MaxModelLen:
         """What every engine of the pool gets, in trials and in the Deployment."""
-        return served_length(self.spec.serving, self._version, self.profile.max_positions, self.measured)
+        return served_length(self.spec.serving, self._version, self.profile.facts.max_positions, self.measured)
 
     @property
     def note(self) -> str | None:
         """What somebody should know who goes on with an earlier run; None where there is nothing."""
-        default = served_length(self.spec.serving, self._version, self.profile.max_positions)
+        default = served_length(self.spec.serving, self._version, self.profile.facts.max_positions)
         return None if self.max_model_len == default else outdated_length(self.max_model_len)
 
     @property

@@ -21,21 +21,20 @@ def prompt_model(spec: TuningSpec, profile: ModelProfile, space: SearchSpace) ->
     caches: dict[str, int] = {}
     for one in (space.baseline, *space.candidates):
         weights_in, cache_in = _weight_format(one), _cache_format(one)
-        if weights_in not in weights and len(weights) < _MOST:
+        if profile.is_known and weights_in not in weights and len(weights) < _MOST:
             weights[weights_in] = round(profile.configured_weight_bytes(one))
-            used = round(profile.configured_weight_bytes(one, active=True))
-            if used < weights[weights_in]:
-                active[weights_in] = used
-        if profile.attention is not None and cache_in not in caches and len(caches) < _MOST:
+            if profile.facts.experts:
+                active[weights_in] = round(profile.configured_weight_bytes(one, active=True))
+        if profile.has_cache and cache_in not in caches and len(caches) < _MOST:
             kind = str(one.settings.get(_CACHE, _AUTO))
             caches[cache_in] = round(profile.kv_bytes_per_token(kind, profile.compute_bytes(one)))
     return PromptModel(
         name=model_name(spec.model.uri),
-        architecture=profile.architecture,
+        architecture=profile.facts.architecture,
         parameters=profile.parameters,
-        layers=profile.layers,
-        hidden_size=profile.hidden_size,
-        dtype=profile.dtype,
+        layers=profile.facts.layers,
+        hidden_size=profile.facts.hidden_size,
+        dtype=profile.facts.dtype,
         weight_bytes=weights,
         active_bytes=active,
         kv_bytes_per_token=caches,

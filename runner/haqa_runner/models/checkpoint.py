@@ -6,7 +6,6 @@ A folder that lacks something is refused here, in a second and with a sentence, 
 from __future__ import annotations
 
 import json
-import math
 import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ IGNORED_PATTERNS = ("*/*", "consolidated*.safetensors")
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "*.tiktoken", "tekken.json")
 _INDEX = "model.safetensors.index.json"
-_NOT_QUANTIZED = ("embed", "lm_head", "wte", "wpe")
-_ROUTERS = (".gate.weight", ".router.weight", ".shared_expert_gate.weight")
 _LARGEST_HEADER_BYTES = 100 * 2**20
 """The format's own limit."""
 
@@ -39,34 +36,6 @@ class TensorHeader:
     dtype: str
     shape: tuple[int, ...]
     size_bytes: int
-
-
-@dataclass(frozen=True)
-class LinearShape:
-    """A weight matrix that quantization rounds: `rows` outputs, `columns` inputs."""
-
-    name: str
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True)
-class CheckpointFacts:
-    """What quantization needs to know of a model before loading it."""
-
-    architecture: str
-    model_type: str
-    linears: tuple[LinearShape, ...]
-    weight_bytes: int
-    layers: int
-    hidden_size: int
-    mixture_of_experts: bool = False
-    quantized_by: str | None = None
-    """The method that a checkpoint was quantized with already."""
-
-    @property
-    def linear_parameters(self) -> int:
-        return sum(linear.rows * linear.columns for linear in self.linears)
 
 
 def model_files(folder: Path, *, code: bool = False) -> list[Path]:
@@ -169,38 +138,6 @@ def read_header(path: Path, uri: str) -> tuple[TensorHeader, ...]:
     if size < expected:
         raise _refused(uri, f"{path} is cut short ({size} of {expected} bytes); fetch or copy it again")
     return tensors
-
-
-def model_facts(folder: Path, uri: str) -> CheckpointFacts:
-    """Reads the facts from config.json and the weight headers. Raises TrialFailure as `check_model` does."""
-    config = read_config(folder, uri)
-    text = config.get("text_config") or config
-    tensors = [tensor for path in weight_files(folder, uri) for tensor in read_header(path, uri)]
-    quantization = config.get("quantization_config") or config.get("compression_config")
-    experts = any(".experts." in tensor.name for tensor in tensors)
-    return CheckpointFacts(
-        architecture=str((config.get("architectures") or ["unknown"])[0]),
-        model_type=str(config.get("model_type", "unknown")),
-        linears=tuple(_linears(tensors)),
-        weight_bytes=sum(tensor.size_bytes for tensor in tensors),
-        layers=int(text.get("num_hidden_layers") or text.get("n_layer") or 0),
-        hidden_size=int(text.get("hidden_size") or text.get("n_embd") or 0),
-        mixture_of_experts=experts
-        or any(key in text for key in ("num_experts", "num_local_experts", "n_routed_experts")),
-        quantized_by=str(quantization.get("quant_method", "unknown")) if isinstance(quantization, dict) else None,
-    )
-
-
-def _linears(tensors: list[TensorHeader]) -> list[LinearShape]:
-    return [
-        LinearShape(tensor.name.removesuffix(".weight"), *tensor.shape)
-        for tensor in tensors
-        if len(tensor.shape) == 2
-        and tensor.name.endswith(".weight")
-        and math.prod(tensor.shape) > 0
-        and not any(part in tensor.name for part in _NOT_QUANTIZED)
-        and not tensor.name.endswith(_ROUTERS)
-    ]
 
 
 def _transformers_knows(model_type: str) -> bool:

@@ -32,11 +32,12 @@ from llmcompressor.modifiers.transform.awq import AWQModifier
 from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 from loguru import logger as loguru_logger
 from torch.utils.data import DataLoader
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from haqa_contract import Calibration
 from haqa_runner.bars import Bar, heard_bars
 from haqa_runner.datasets import token_windows
+from haqa_runner.models.architecture.building import loading_class
 from haqa_runner.models.checkpoint import model_files
 from haqa_runner.progress import ProgressSink
 from haqa_runner.quantize.machine import multiplies_bfloat16, usable_cores
@@ -81,7 +82,7 @@ def compress(job: Job, target: Path, progress: ProgressSink) -> None:
     with heard_bars(_Stages(passes, progress)), _fast_products():
         options = {"trust_remote_code": job.trust_remote_code, "local_files_only": True}
         tokenizer = AutoTokenizer.from_pretrained(job.source, **options)
-        model = AutoModelForCausalLM.from_pretrained(job.source, dtype="auto", **options)
+        model = loading_class(job.source, job.trust_remote_code).from_pretrained(job.source, dtype="auto", **options)
         try:
             oneshot(
                 model=model,

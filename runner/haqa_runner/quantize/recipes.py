@@ -5,6 +5,7 @@ Everything that can be known to fail is refused here, before a weight is loaded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +13,7 @@ from typing import Any
 
 from haqa_contract import Algorithm, Configuration, FailureReason, Scheme
 from haqa_contract.failures import TrialFailure
-from haqa_runner.models.checkpoint import CheckpointFacts, LinearShape
+from haqa_contract.model_facts import Matrix, ModelFacts
 
 RECIPE_VERSION = 2
 """Part of every artifact's content address: raise it when the same configuration becomes another artifact."""
@@ -116,15 +117,12 @@ _AUTOROUND_STEPS = 200
 """Its authors' default (arXiv 2309.05516, 4)."""
 
 _OUTPUT_HEAD = "lm_head"
-_ROUTERS = (r"re:.*\.gate$", r"re:.*\.router(\..*)?$", r"re:.*shared_expert_gate$")
-"""Tiny and decisive: which expert a token goes to is never rounded."""
-
 _CALIBRATED_KV_CACHES = ("fp8", "fp8_e4m3")
 """vLLM takes scales from a checkpoint for these; it refuses a checkpoint with scales for fp8_e5m2."""
 
 
 def recipe(
-    configuration: Configuration, facts: CheckpointFacts, *, accelerator: bool, compiles: bool = True
+    configuration: Configuration, facts: ModelFacts, *, accelerator: bool, compiles: bool = True
 ) -> tuple[ModifierPlan, ...]:
     """The modifiers for a quantized configuration, in the order in which they are applied.
 
@@ -140,13 +138,13 @@ def recipe(
     check_combination(configuration, facts, accelerator=accelerator)
     check_group_size(configuration, facts)
     preset = _PRESETS[configuration.scheme]
-    ignore = (_OUTPUT_HEAD, *(_ROUTERS if facts.mixture_of_experts else ()))
+    ignore = left_alone(facts)
     kv_cache = calibrated_kv_cache(configuration) is not None
 
     def rounding(modifier: Modifier, **options: Any) -> ModifierPlan:
         return ModifierPlan(modifier, preset, configuration.group_size, kv_cache, ignore, options)
 
-    smoothing = ModifierPlan(Modifier.SMOOTHQUANT, options={"smoothing_strength": _SMOOTHING_STRENGTH})
+    smoothing = ModifierPlan(Modifier.SMOOTHQUANT, ignore=ignore, options={"smoothing_strength": _SMOOTHING_STRENGTH})
     match configuration.algorithm:
         case Algorithm.RTN:
             return (rounding(Modifier.QUANTIZATION),)
@@ -167,6 +165,13 @@ def recipe(
             raise _impossible(configuration, "the algorithm rounds nothing; name rtn, gptq or another one")
 
 
+def left_alone(facts: ModelFacts) -> tuple[str, ...]:
+    """What no modifier touches, as llm-compressor takes it: the output head, and all that `Matrix.rounded` excludes."""
+    kept = [matrix.name for matrix in facts.matrices if not matrix.rounded]
+    patterns = (r"(\.\d+)*\.".join(re.escape(part) for part in name.split(".")) for name in kept)
+    return tuple(dict.fromkeys((_OUTPUT_HEAD, *(rf"re:(.*\.)?{pattern}$" for pattern in patterns))))
+
+
 def reads_calibration(configuration: Configuration) -> bool:
     """Whether the artifact depends on the calibration data."""
     if not configuration.quantized:
@@ -180,7 +185,7 @@ def calibrated_kv_cache(configuration: Configuration) -> str | None:
     return wanted if wanted in _CALIBRATED_KV_CACHES and reads_calibration(configuration) else None
 
 
-def check_combination(configuration: Configuration, facts: CheckpointFacts, *, accelerator: bool) -> None:
+def check_combination(configuration: Configuration, facts: ModelFacts, *, accelerator: bool) -> None:
     """Raises TrialFailure for a scheme and algorithm that do not go together, here or with this model."""
     scheme, algorithm = configuration.scheme, configuration.algorithm
     if scheme not in _PRESETS:
@@ -203,7 +208,7 @@ def check_combination(configuration: Configuration, facts: CheckpointFacts, *, a
         raise _impossible(configuration, f"{facts.architecture} is not a language model that llm-compressor can load")
 
 
-def check_group_size(configuration: Configuration, facts: CheckpointFacts) -> None:
+def check_group_size(configuration: Configuration, facts: ModelFacts) -> None:
     """Raises TrialFailure if the scheme's groups do not fit the model's layers, naming one and the sizes that would."""
     scheme, wanted = configuration.scheme, configuration.group_size
     own = _OWN_GROUP.get(scheme)
@@ -217,14 +222,16 @@ def check_group_size(configuration: Configuration, facts: CheckpointFacts) -> No
         return
     if size < 1:
         raise _impossible(configuration, f"groupSize {size} is not a size; use {CHANNELWISE} for one scale per channel")
-    misfits = [linear for linear in facts.linears if linear.columns % size]
+    linears = [matrix for matrix in facts.matrices if matrix.rounded]
+    misfits = [linear for linear in linears if linear.columns % size]
     if misfits:
-        raise _impossible(configuration, _misfit_sentence(size, misfits, facts.linears, free=scheme in _FREE_GROUP))
+        raise _impossible(configuration, _misfit_sentence(size, misfits, linears, free=scheme in _FREE_GROUP))
 
 
-def _misfit_sentence(size: int, misfits: Sequence[LinearShape], linears: Sequence[LinearShape], *, free: bool) -> str:
+def _misfit_sentence(size: int, misfits: Sequence[Matrix], linears: Sequence[Matrix], *, free: bool) -> str:
     first = misfits[0]
-    others = f" and {len(misfits) - 1} more" if len(misfits) > 1 else ""
+    more = sum(misfit.count for misfit in misfits) - 1
+    others = f" and {more} more" if more else ""
     trouble = f"group size {size} does not divide the {first.columns} columns of {first.name}{others}"
     if not free:
         return f"{trouble}; use a scheme without groups, for example W8A8-INT8 or FP8-DYNAMIC"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from haqa_contract import Calibration, FailureReason, Scheme
 from haqa_contract.failures import TrialFailure
+from haqa_contract.model_facts import ModelFacts
 from haqa_runner.disk import size_text
-from haqa_runner.models.checkpoint import CheckpointFacts
 
 _WEIGHT_BITS = {
     Scheme.BF16: 16.0,
@@ -39,10 +39,10 @@ _ACTIVATION_COPIES = 3
 _BYTES_PER_VALUE = 2
 
 
-def artifact_bytes(facts: CheckpointFacts, scheme: Scheme) -> int:
+def artifact_bytes(facts: ModelFacts, scheme: Scheme) -> int:
     """About how large the artifact will be on disk, with a margin."""
-    rounded = facts.linear_parameters
-    kept = max(0, facts.weight_bytes - rounded * _BYTES_PER_VALUE)
+    rounded = sum(matrix.parameters for matrix in facts.matrices if matrix.rounded)
+    kept = max(0, (facts.weight_bytes or 0) - rounded * _BYTES_PER_VALUE)
     return int((rounded * _WEIGHT_BITS[scheme] / 8 + kept) * _DISK_MARGIN) + _TOKENIZER_BYTES
 
 
@@ -54,7 +54,7 @@ class SamplePlan:
     warning: str | None = None
 
 
-def plan_samples(calibration: Calibration, facts: CheckpointFacts, memory_bytes: int) -> SamplePlan:
+def plan_samples(calibration: Calibration, facts: ModelFacts, memory_bytes: int) -> SamplePlan:
     """Bounds the samples by the memory that their activations take.
 
     llm-compressor's sequential pipeline works layer by layer and keeps every sample's hidden state between layers:
@@ -70,7 +70,7 @@ def plan_samples(calibration: Calibration, facts: CheckpointFacts, memory_bytes:
     Raises:
         TrialFailure: QuantizationOOM, if the weights alone do not fit.
     """
-    weights = int(facts.weight_bytes * _WEIGHT_COPIES)
+    weights = int((facts.weight_bytes or 0) * _WEIGHT_COPIES)
     free = memory_bytes - weights
     if free <= 0:
         raise TrialFailure(

@@ -20,13 +20,13 @@ from haqa_contract import (
     TrialRequest,
 )
 from haqa_contract.failures import TrialFailure, cause_of
+from haqa_contract.model_facts import ModelFacts
 from haqa_runner.datasets import fingerprint, load_texts
 from haqa_runner.disk import is_disk_full, size_text
 from haqa_runner.models import FetchedModel, fetch_model
-from haqa_runner.models.checkpoint import CheckpointFacts, model_facts, read_config
+from haqa_runner.models.facts import model_facts
 from haqa_runner.progress import Phases, ProgressSink
 from haqa_runner.quantize.compiler import EAGER, REMEDY, compiler_problem
-from haqa_runner.quantize.inspection import compact_config
 from haqa_runner.quantize.machine import has_device_file, memory_limit_bytes, peak_rss_bytes, reset_peak_rss
 from haqa_runner.quantize.recipes import (
     RECIPE_VERSION,
@@ -53,7 +53,7 @@ class _Plan:
     """What shall be made of which model."""
 
     model: FetchedModel
-    facts: CheckpointFacts
+    facts: ModelFacts
     modifiers: tuple[ModifierPlan, ...]
     calibration: Calibration
     key: ArtifactKey
@@ -154,7 +154,7 @@ def link_model(directory: Path, target: Path) -> None:
 def _plan(request: TrialRequest, model: FetchedModel) -> _Plan:
     """Everything that can be decided, or refused, without loading a weight."""
     configuration = request.configuration
-    facts = model_facts(model.path, request.model.uri)
+    facts = model_facts(model.path, request.model.uri, trust_remote_code=request.model.trust_remote_code)
     accelerator = _has_accelerator()
     compiles = not accelerator or compiler_problem() is None
     modifiers = recipe(configuration, facts, accelerator=accelerator, compiles=compiles)
@@ -239,10 +239,6 @@ def _unquantized(request: TrialRequest, model: FetchedModel) -> ArtifactReport:
     )
     if request.trial != FETCH_TRIAL:
         return report
-    uri = request.model.uri
-    return report.model_copy(
-        update={
-            "config": compact_config(read_config(model.path, uri)),
-            "weight_bytes": model_facts(model.path, uri).weight_bytes,
-        }
-    )
+    source = request.model
+    facts = model_facts(model.path, source.uri, trust_remote_code=source.trust_remote_code)
+    return report.model_copy(update={"facts": facts})

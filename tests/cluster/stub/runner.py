@@ -21,17 +21,27 @@ SPEED = {
     "avx2": {"BF16": 20.0, "W8A8-INT8": 12.0, "W4A16": 90.0},
 }
 """Output tokens/s by pool and scheme; pools of other names are like `full`."""
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
+_LAYERS, _HIDDEN, _INNER = 4, 1536, 4608
+_SHAPES = {"q_proj": (_HIDDEN, _HIDDEN), "gate_proj": (_INNER, _HIDDEN), "down_proj": (_HIDDEN, _INNER)}
+FACTS = {
+    "architecture": "LlamaForCausalLM",
     "model_type": "llama",
-    "hidden_size": 1536,
-    "intermediate_size": 4608,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 24,
-    "num_key_value_heads": 24,
+    "source": "class",
+    "parameters": 129_000_000,
+    "matrices": [
+        {"name": name, "role": "mlp", "rows": rows, "columns": columns, "count": _LAYERS, "rounded": True}
+        for name, (rows, columns) in _SHAPES.items()
+    ],
+    "layers": _LAYERS,
+    "hidden_size": _HIDDEN,
     "vocab_size": 2048,
-    "max_position_embeddings": 4096,
+    "heads": 24,
+    "kv_heads": 24,
+    "head_dim": 64,
+    "cache": [{"layers": _LAYERS, "numbers": 2 * _HIDDEN}],
+    "max_positions": 4096,
     "dtype": "bfloat16",
+    "weight_bytes": 258_000_000,
 }
 
 EVALUATION_S = 6.0
@@ -66,7 +76,7 @@ def quantize(request: dict[str, Any]) -> dict[str, Any]:
     if scheme != "BF16":
         Path(path).mkdir(parents=True, exist_ok=True)
     if fetching:
-        artifact |= {"config": json.dumps(CONFIG), "weight_bytes": 258_000_000}
+        artifact |= {"facts": FACTS}
     else:
         folder = Path(request["directory"])
         (folder / ENGINE_MISBEHAVIOUR).write_text(behaviour.misbehaviour(configuration, "engine"))

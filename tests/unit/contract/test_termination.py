@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 import random
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as run
 from hypothesis import strategies as st
 from tests.checkpoints import write_checkpoint
+from tests.model_headers import facts
+from tests.optional import present
 from tests.unit.cluster.observe.pods import measured
 from tests.unit.runner.requests import trial_request
 from tests.unit.search.builders import LLAMA_8B
 
-from haqa_contract import FETCH_TRIAL, Failure, FailureReason, ModelSource, Phase, TrialReport, TrialRequest
+from haqa_contract import (
+    FETCH_TRIAL,
+    ArtifactReport,
+    Failure,
+    FailureReason,
+    ModelSource,
+    Phase,
+    TrialReport,
+    TrialRequest,
+)
 from haqa_contract.failures import TrialFailure
 from haqa_contract.termination import (
     LIMIT_BYTES,
@@ -33,9 +44,7 @@ from haqa_contract.termination import (
     leave_report,
     report_from_log,
 )
-from haqa_operator.search.model_profile import ModelProfile
 from haqa_runner.progress import Phases, ProgressSink, no_progress
-from haqa_runner.quantize.inspection import compact_config
 from haqa_runner.quantize.step import run as quantize
 from haqa_runner.steps import Step, perform
 from haqa_runner.supervision import supervise
@@ -157,39 +166,13 @@ def test_unwritable_message_leaves_the_report_in_the_log(tmp_path: Path) -> None
     assert report_from_log(said.getvalue()) == TrialReport(trial="t")
 
 
-MOE = LLAMA_8B | {"num_local_experts": 8, "num_experts_per_tok": 2, "mlp_only_layers": [0, 1], "decoder_sparse_step": 2}
-MLA = LLAMA_8B | {"kv_lora_rank": 512, "q_lora_rank": 1536, "first_k_dense_replace": 3, "n_routed_experts": 64}
-GEMMA = LLAMA_8B | {"architectures": ["Gemma3ForCausalLM"], "sliding_window": 512, "sliding_window_pattern": 6}
-MAMBA = LLAMA_8B | {"ssm_cfg": {"layer": "Mamba2"}}
-LONG = LLAMA_8B | {
-    "original_max_position_embeddings": 4096,
-    "rope_scaling": {"type": "longrope", "long_factor": [1.5] * 500, "short_factor": [1.0] * 500},
-}
-LAYERED = LLAMA_8B | {
-    "seq_length": 65536,
-    "rope_parameters": {
-        "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e6},
-        "sliding_attention": {"rope_type": "default"},
-    },
-}
-NESTED = {
-    "architectures": ["LlavaForConditionalGeneration"],
-    "text_config": LLAMA_8B,
-    "vision_config": {"a": [1] * 900},
-}
-
-
-@pytest.mark.parametrize("config", [LLAMA_8B, MOE, MLA, GEMMA, MAMBA, LONG, LAYERED, NESTED])
-def test_reduced_config_builds_the_same_search_space(config: dict[str, object]) -> None:
-    noisy = {"rope_scaling": {"factor": 8}, **config, "id2label": {str(i): "x" * 50 for i in range(500)}}
-    reduced = json.loads(compact_config(noisy))
-    assert ModelProfile.from_config(reduced, 10**10) == ModelProfile.from_config(noisy, 10**10)
-    assert len(compact_config(noisy)) < 2000
-
-
-def test_quantized_checkpoint_is_still_seen_to_be_one() -> None:
-    reduced = compact_config(LLAMA_8B | {"quantization_config": {"quant_method": "awq", "bits": 4}})
-    assert '"quant_method":"awq"' in reduced
+@pytest.mark.parametrize("config", [LLAMA_8B, LLAMA_8B | {"num_experts": 8, "num_experts_per_tok": 2}])
+def test_what_a_model_is_made_of_fits_a_message(config: dict[str, Any]) -> None:
+    artifact = ArtifactReport(
+        digest="0" * 64, path="/m", size_bytes=1, reused=True, model_digest="d", facts=facts(config)
+    )
+    report = TrialReport(trial=FETCH_TRIAL, artifact=artifact)
+    assert decode_termination(encode_termination(report)) == report
 
 
 @pytest.mark.parametrize("trial", [FETCH_TRIAL, "demo-1"])
@@ -203,10 +186,11 @@ def test_fetched_model_says_what_it_is_and_a_trial_need_not(tmp_path: Path, tria
     assert artifact is not None
     assert (tmp_path / "trial" / "model").resolve() == model
     if trial == FETCH_TRIAL:
-        assert artifact.weight_bytes == (model / "model.safetensors").stat().st_size - header_bytes(model)
-        assert '"model_type":"llama"' in (artifact.config or "")
+        found = present(artifact.facts)
+        assert found.weight_bytes == (model / "model.safetensors").stat().st_size - header_bytes(model)
+        assert found.model_type == "llama"
     else:
-        assert (artifact.config, artifact.weight_bytes) == (None, None)
+        assert artifact.facts is None
 
 
 def header_bytes(model: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.builders import estimate, make_tuning
+from tests.model_headers import facts
 from tests.unit.search.builders import LLAMA_SMALL
 
 from haqa_operator.api import QuantizationTuning, Trial, TrialPhase, TrialStatus
@@ -58,8 +58,7 @@ def no_launchers(*_: Any) -> Iterator[tuple[None, None]]:
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One on which nothing is started, with a model that takes 2048 tokens."""
-    (tmp_path / "config.json").write_text(json.dumps(LLAMA_SMALL))
-    model = local.FetchedModel(tmp_path, "files-1", LLAMA_SMALL)
+    model = local.FetchedModel(tmp_path, "files-1", facts(LLAMA_SMALL))
     monkeypatch.setattr(local, "local_problems", lambda tuning: [])
     monkeypatch.setattr(local, "launchers", no_launchers)
     monkeypatch.setattr(local, "engine_version", lambda environment: "0.32.0")

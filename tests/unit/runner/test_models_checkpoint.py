@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.checkpoints import LLAMA_SHAPES, write_checkpoint, write_safetensors
+from tests.checkpoints import write_checkpoint
 
 from haqa_contract import FailureReason
 from haqa_contract.failures import TrialFailure
-from haqa_runner.models.checkpoint import LinearShape, belongs, check_model, model_facts, model_files
+from haqa_runner.models.checkpoint import belongs, check_model, model_files
 
 URI = "file:///models/x"
 
@@ -96,38 +96,3 @@ def test_files_of_a_model_are_weights_configuration_and_tokenizer(tmp_path: Path
     assert [path.name for path in model_files(tmp_path)] == ["config.json", "model.safetensors", "tokenizer.json"]
     assert "modeling_x.py" in [path.name for path in model_files(tmp_path, code=True)]
     assert not belongs("original/params.json", ("*.json",))
-
-
-def test_facts_come_from_the_headers(tmp_path: Path) -> None:
-    facts = model_facts(write_checkpoint(tmp_path), URI)
-    assert facts.architecture == "LlamaForCausalLM"
-    assert (facts.layers, facts.hidden_size) == (1, 64)
-    assert facts.linears == (
-        LinearShape("model.layers.0.self_attn.q_proj", 64, 64),
-        LinearShape("model.layers.0.mlp.gate_proj", 128, 64),
-        LinearShape("model.layers.0.mlp.down_proj", 64, 128),
-    )
-    assert facts.weight_bytes == 2 * (32 * 64 * 2 + 64 * 64 + 2 * 128 * 64 + 64)
-    assert not facts.mixture_of_experts
-    assert facts.quantized_by is None
-
-
-def test_routers_are_no_linears_to_round(tmp_path: Path) -> None:
-    shapes = {"model.layers.0.mlp.gate.weight": (8, 64), "model.layers.0.mlp.experts.0.up_proj.weight": (64, 64)}
-    facts = model_facts(write_checkpoint(tmp_path, {**LLAMA_SHAPES, **shapes}), URI)
-    assert facts.mixture_of_experts
-    assert "model.layers.0.mlp.gate" not in [linear.name for linear in facts.linears]
-    assert "model.layers.0.mlp.experts.0.up_proj" in [linear.name for linear in facts.linears]
-
-
-def test_quantized_checkpoint_says_by_what(tmp_path: Path) -> None:
-    config = {"quantization_config": {"quant_method": "awq"}}
-    assert model_facts(write_checkpoint(tmp_path, config=config), URI).quantized_by == "awq"
-
-
-def test_facts_of_all_shards_are_put_together(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path)
-    write_safetensors(tmp_path / "second.safetensors", {"model.layers.1.mlp.up_proj.weight": (128, 64)})
-    index = {"weight_map": {"a": "model.safetensors", "b": "second.safetensors"}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "model.layers.1.mlp.up_proj" in [linear.name for linear in model_facts(tmp_path, URI).linears]

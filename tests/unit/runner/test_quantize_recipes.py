@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from haqa_contract import Algorithm, Configuration, FailureReason, Scheme
 from haqa_contract.failures import TrialFailure
-from haqa_runner.models.checkpoint import CheckpointFacts, LinearShape
+from haqa_contract.model_facts import Matrix, ModelFacts, Role
 from haqa_runner.quantize.recipes import (
     Modifier,
     ModifierPlan,
@@ -21,25 +21,32 @@ from haqa_runner.quantize.recipes import (
     recipe,
 )
 
-LLAMA = CheckpointFacts(
+
+def linear(name: str, rows: int, columns: int, role: Role = Role.MLP, *, rounded: bool = True) -> Matrix:
+    return Matrix(name=name, role=role, rows=rows, columns=columns, count=1, rounded=rounded)
+
+
+LLAMA = ModelFacts(
     architecture="LlamaForCausalLM",
     model_type="llama",
-    linears=(LinearShape("layers.0.q_proj", 1024, 1024), LinearShape("layers.0.down_proj", 1024, 2816)),
+    source="class",
+    parameters=5 * 10**7,
+    matrices=(linear("self_attn.q_proj", 1024, 1024), linear("mlp.down_proj", 1024, 2816)),
     weight_bytes=10**8,
     layers=1,
     hidden_size=1024,
 )
 
 
-def facts(**changes: Any) -> CheckpointFacts:
-    return replace(LLAMA, **changes)
+def facts(**changes: Any) -> ModelFacts:
+    return LLAMA.model_copy(update=changes)
 
 
 def made(scheme: Scheme, algorithm: Algorithm, group_size: int | None = None, **engine: str) -> list[ModifierPlan]:
     return list(recipe(Configuration.of(scheme, algorithm, group_size, **engine), LLAMA, accelerator=True))
 
 
-def refusal(configuration: Configuration, model: CheckpointFacts = LLAMA, *, accelerator: bool = True) -> str:
+def refusal(configuration: Configuration, model: ModelFacts = LLAMA, *, accelerator: bool = True) -> str:
     with pytest.raises(TrialFailure) as raised:
         recipe(configuration, model, accelerator=accelerator)
     assert raised.value.reason is FailureReason.QUANTIZATION_FAILED
@@ -125,14 +132,14 @@ def test_combination_that_makes_no_sense_names_the_ones_that_do(scheme: str, alg
 
 
 def test_group_size_that_does_not_divide_names_layer_columns_and_sizes_that_do() -> None:
-    model = facts(linears=(LinearShape("layers.0.q_proj", 64, 256), LinearShape("layers.0.down_proj", 256, 704)))
+    model = facts(matrices=(linear("self_attn.q_proj", 64, 256), linear("mlp.down_proj", 256, 704)))
     said = refusal(Configuration.of("W4A16", "gptq", 128), model)
-    assert "group size 128 does not divide the 704 columns of layers.0.down_proj" in said
+    assert "group size 128 does not divide the 704 columns of mlp.down_proj" in said
     assert "group sizes that fit: 16, 32, 64, -1 (one scale per channel)" in said
 
 
 def test_the_scheme_s_own_group_size_is_checked_too() -> None:
-    model = facts(linears=(LinearShape("layers.0.down_proj", 256, 704),))
+    model = facts(matrices=(linear("mlp.down_proj", 256, 704),))
     assert "group size 128 does not divide" in refusal(Configuration.of("W4A16", "rtn"), model)
     assert recipe(Configuration.of("W4A16", "rtn", 64), model, accelerator=False)
     assert recipe(Configuration.of("W4A16", "rtn", -1), model, accelerator=False)
@@ -140,7 +147,7 @@ def test_the_scheme_s_own_group_size_is_checked_too() -> None:
 
 
 def test_fixed_groups_that_do_not_divide_name_a_scheme_without_groups() -> None:
-    model = facts(linears=(LinearShape("layers.0.down_proj", 256, 720),))
+    model = facts(matrices=(linear("mlp.down_proj", 256, 720),))
     assert "use a scheme without groups" in refusal(Configuration.of("MXFP4", "rtn"), model)
 
 
@@ -158,7 +165,7 @@ def test_group_size_where_there_is_no_choice_is_refused(scheme: str, size: int, 
 
 @given(columns=st.integers(1, 4096), size=st.sampled_from([16, 32, 64, 128, 256]))
 def test_a_group_size_is_accepted_exactly_if_it_divides(columns: int, size: int) -> None:
-    model = facts(linears=(LinearShape("layer", 8, columns),))
+    model = facts(matrices=(linear("layer", 8, columns),))
     configuration = Configuration.of("W4A16", "rtn", size)
     if columns % size == 0:
         assert recipe(configuration, model, accelerator=False)[0].group_size == size
@@ -176,9 +183,25 @@ def test_model_that_is_no_language_model_is_refused() -> None:
     )
 
 
-def test_routers_of_experts_are_left_alone() -> None:
-    (plan,) = recipe(Configuration.of("W4A16", "rtn"), facts(mixture_of_experts=True), accelerator=False)
-    assert r"re:.*\.gate$" in plan.ignore
+def test_what_is_not_to_be_rounded_is_left_alone() -> None:
+    kept = (
+        linear("mlp.gate", 8, 64, Role.ROUTER, rounded=False),
+        linear("model.visual.blocks.attn.qkv", 96, 32, Role.VISION, rounded=False),
+        linear("linear_attn.in_proj_a", 4, 64, Role.LINEAR_ATTENTION, rounded=False),
+    )
+    (plan,) = recipe(Configuration.of("W4A16", "rtn"), facts(matrices=(*LLAMA.matrices, *kept)), accelerator=False)
+    patterns = [re.compile(pattern.removeprefix("re:")) for pattern in plan.ignore if pattern.startswith("re:")]
+
+    def is_left(name: str) -> bool:
+        return any(pattern.match(name) for pattern in patterns)
+
+    assert plan.ignore[0] == "lm_head"
+    assert is_left("model.layers.0.mlp.gate")
+    assert is_left("model.visual.blocks.11.attn.qkv")
+    assert is_left("model.language_model.layers.3.linear_attn.in_proj_a")
+    assert not is_left("model.layers.0.mlp.gate_proj")
+    assert not is_left("model.layers.0.self_attn.q_proj")
+    assert not is_left("model.layers.0.linear_attn.in_proj_ab")
 
 
 @pytest.mark.parametrize(

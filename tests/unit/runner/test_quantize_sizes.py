@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.optional import present
 
 from haqa_contract import Calibration, FailureReason, Scheme
 from haqa_contract.failures import TrialFailure
-from haqa_runner.models.checkpoint import CheckpointFacts, LinearShape
+from haqa_contract.model_facts import Matrix, ModelFacts, Role
 from haqa_runner.quantize.machine import memory_limit_bytes, multiplies_bfloat16, peak_rss_bytes, usable_cores
 from haqa_runner.quantize.sizes import artifact_bytes, plan_samples
 
 GIB = 2**30
-SEVEN_BILLION = CheckpointFacts(
+SEVEN_BILLION = ModelFacts(
     architecture="LlamaForCausalLM",
     model_type="llama",
-    linears=(LinearShape("all", 4096, 1_600_000),),
+    source="class",
+    parameters=4096 * 1_600_000 + 250_000_000,
+    matrices=(Matrix(name="all", role=Role.MLP, rows=4096, columns=1_600_000, count=1, rounded=True),),
     weight_bytes=2 * (4096 * 1_600_000 + 250_000_000),
     layers=32,
     hidden_size=4096,
@@ -42,7 +44,7 @@ def test_artifact_of_a_7b_model_is_estimated_in_its_right_size(scheme: Scheme, g
 def test_every_quantized_scheme_has_an_estimate_below_the_original() -> None:
     for scheme in Scheme:
         if scheme is not Scheme.BF16:
-            assert artifact_bytes(SEVEN_BILLION, scheme) < SEVEN_BILLION.weight_bytes
+            assert artifact_bytes(SEVEN_BILLION, scheme) < present(SEVEN_BILLION.weight_bytes)
 
 
 def test_samples_that_fit_are_all_used() -> None:
@@ -72,7 +74,7 @@ def test_more_memory_never_means_fewer_samples(samples: int, length: int, memory
 
 
 def test_plan_does_not_depend_on_what_else_runs() -> None:
-    small = dataclasses.replace(SEVEN_BILLION, weight_bytes=10**6)
+    small = SEVEN_BILLION.model_copy(update={"weight_bytes": 10**6})
     assert plan_samples(Calibration(), small, memory_limit_bytes()) == plan_samples(
         Calibration(), small, memory_limit_bytes()
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.builders import make_trial
+from tests.model_headers import facts
 
 from haqa_contract import Configuration, FailureReason, Scalar, Workload
 from haqa_operator.decision.observations import Observation
@@ -43,7 +44,7 @@ LLAMA_SMALL: dict[str, Any] = LLAMA_8B | {
 
 
 def model(config: dict[str, Any] = LLAMA_8B, **changes: Any) -> ModelProfile:
-    return ModelProfile.from_config(config | changes)
+    return ModelProfile.of(facts(config | changes))
 
 
 def nvidia(product: str = "NVIDIA-L40S", count: int = 1, **fields: Any) -> Accelerator:

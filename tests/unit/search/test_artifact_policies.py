@@ -91,11 +91,11 @@ def test_group_size_goes_with_scheme_and_kernel(
         (
             704,
             128,
-            "does not divide down_proj's 704 columns; group sizes that divide every layer: 16, 32, 64",
+            "does not divide mlp.down_proj's 704 columns; group sizes that divide every layer: 16, 32, 64",
         ),
         (704, 64, None),
         (704, -1, None),
-        (704, None, "group size 128 does not divide down_proj's 704 columns"),
+        (704, None, "group size 128 does not divide mlp.down_proj's 704 columns"),
         (1001, 128, "no usual group size divides every layer; use -1"),
     ],
 )
@@ -109,7 +109,8 @@ def test_scheme_with_fixed_groups_that_do_not_divide_is_out() -> None:
     profile = model(LLAMA_SMALL, intermediate_size=1000)
     found = reason(nvidia("NVIDIA-B200"), "NVFP4", profile=profile)
     assert found == (
-        "group size 16 does not divide down_proj's 1000 columns; NVFP4 has no other group size, so use another scheme"
+        "group size 16 does not divide mlp.down_proj's 1000 columns; NVFP4 has no other group size, so use another "
+        "scheme"
     )
 
 
@@ -121,7 +122,7 @@ def test_channelwise_schemes_take_any_columns() -> None:
 def test_four_bit_kernel_for_cpus_takes_multiples_of_32() -> None:
     profile = model(LLAMA_SMALL, hidden_size=1024, intermediate_size=2832)
     found = present(reason(cpu(), "W4A16", "gptq", 16, profile=profile))
-    assert "vLLM's 4-bit kernel for CPUs takes multiples of 32; gate_proj has 2832 x 1024; use W8A8-INT8" in found
+    assert "vLLM's 4-bit kernel for CPUs takes multiples of 32; mlp.gate_proj has 2832 x 1024; use W8A8-INT8" in found
 
 
 def test_fp8_blocks_are_whole_where_matrices_are_stacked() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.optional import present
-from tests.unit.search.builders import LLAMA_SMALL, VLLM, amd, cpu, gaudi, gpu_of, model, nvidia
+from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, VLLM, amd, cpu, gaudi, gpu_of, model, nvidia
 
 from haqa_contract import Algorithm, Configuration, Scalar, Scheme, Workload
 from haqa_operator.api.search_spec import Search
@@ -121,6 +121,27 @@ def test_named_algorithm_that_does_nothing_for_a_scheme_is_excluded_with_the_rea
     found = space(cpu(), schemes=("W4A16", "W8A8-INT8"), algorithms=("smoothquant-gptq",))
     assert [e.parameters for e in found.exclusions] == [{"scheme": "W4A16", "algorithm": "smoothquant-gptq"}]
     assert "does nothing for W4A16" in found.exclusions[0].reason
+
+
+QWEN25_72B = LLAMA_8B | {
+    "hidden_size": 8192,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "intermediate_size": 29568,
+    "vocab_size": 152064,
+}
+
+
+@pytest.mark.parametrize(("count", "group"), [(1, None), (2, 64), (4, 32), (8, -1)])
+def test_groups_are_the_largest_that_fit_where_none_are_named(count: int, group: int | None) -> None:
+    profile = model(QWEN25_72B)
+    found = space(nvidia("NVIDIA-H200", count), profile, schemes=["W4A16"], algorithms=["gptq"])
+    assert [candidate.group_size for candidate in found.candidates] == [group]
+
+
+def test_groups_that_are_named_are_the_only_ones() -> None:
+    named: dict[str, Any] = {"schemes": ["W4A16"], "algorithms": ["gptq"], "group_sizes": [128]}
+    assert space(nvidia("NVIDIA-H200", 4), model(QWEN25_72B), **named).candidates == ()
 
 
 def test_exclusions_are_grouped_by_cause_and_counted() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, VLLM, amd, case, cpu, gaudi, gpu_of, model, nvidia
 
 from haqa_contract import Configuration, Scalar, Scheme, Workload
+from haqa_contract.model_facts import KvCache, ModelFacts
 from haqa_operator.api.goals import Objective
 from haqa_operator.api.search_spec import Search
 from haqa_operator.hardware.accelerators import Accelerator, Platform, Vendor
@@ -80,7 +81,24 @@ LATENT: dict[str, Any] = LLAMA_8B | {
     "first_k_dense_replace": 1,
     "vocab_size": 102400,
 }
-HYBRID = ModelProfile("Qwen3NextForCausalLM", 48, 2048, 151936, 262144, "bfloat16", (), 3_000_000_000, None)
+HYBRID = ModelProfile.of(
+    ModelFacts(
+        architecture="Qwen3NextForCausalLM",
+        model_type="qwen3_next",
+        source="class",
+        parameters=3_000_000_000,
+        layers=48,
+        hidden_size=2048,
+        vocab_size=151936,
+        heads=16,
+        kv_heads=2,
+        head_dim=256,
+        cache=(KvCache(layers=12, numbers=1024),),
+        state_numbers=20_000_000,
+        max_positions=262144,
+        dtype="bfloat16",
+    )
+)
 
 MODELS: dict[str, ModelProfile | None] = {
     "llama": model(),
@@ -226,7 +244,7 @@ def test_nothing_that_vllm_does_by_itself_is_written_down() -> None:
     defaults = build._DEFAULTS | build._ATTENTION_DEFAULTS
     for name, one, value in _tables():
         for written_name, chosen in value.items:
-            hybrid = one.model is None or one.model.attention is None
+            hybrid = one.model is None or not one.model.is_all_attention
             if not (hybrid and written_name in build._ATTENTION_DEFAULTS):
                 assert repr(defaults.get(written_name)) != repr(chosen), name
         assert value.settings.get("max-num-batched-tokens") != default_batched_tokens(one)

@@ -212,14 +212,14 @@ def test_group_may_not_lie_on_both_sides_of_a_cut() -> None:
     profile = model(LLAMA_SMALL, intermediate_size=2816)
     accelerator = nvidia("NVIDIA-H100-80GB-HBM3", count=4)
     found = present(reason(accelerator, "W4A16", "gptq", 128, profile=profile))
-    assert "group size 128 does not divide the 2816/4 columns of down_proj" in found
+    assert "group size 128 does not divide the 2816/4 columns of mlp.down_proj" in found
     assert reason(accelerator, "W4A16", "gptq", 64, profile=profile) is None
 
 
 def test_block_may_not_lie_on_both_sides_of_a_cut() -> None:
     profile = model(LLAMA_SMALL, num_key_value_heads=4, intermediate_size=4096)
     found = present(reason(nvidia("NVIDIA-H100-80GB-HBM3", count=4), "FP8-BLOCK", profile=profile))
-    assert "blocks of 128 rows do not divide the 256/4 rows of k_proj" in found
+    assert "blocks of 128 rows do not divide the 256/4 rows of self_attn.k_proj" in found
 
 
 @pytest.mark.parametrize(

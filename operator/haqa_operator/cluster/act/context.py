@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from haqa_operator.api import NodePool
-from haqa_operator.api.status import ModelFacts
+from haqa_operator.api.status import FetchedModel
 from haqa_operator.cluster.observe.snapshot import TuningSnapshot
 from haqa_operator.hardware.accelerators import Accelerator
 
@@ -21,5 +21,5 @@ class PoolContext:
     snapshot: TuningSnapshot
     pool: NodePool
     accelerator: Accelerator
-    model: ModelFacts
+    model: FetchedModel
     now: float

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from haqa_operator.api.labels import APPROVAL_ANNOTATION, MANAGED_BY, POOL_LABEL, TUNING_LABEL
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.api.status import ModelFacts, PoolPhase
+from haqa_operator.api.status import FetchedModel, PoolPhase
 from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
 from haqa_operator.cluster.build.statuses import PoolView
 from haqa_operator.cluster.edges.api_server import FIELD_MANAGER, FIRST_WRITER, POD, ApiRefused, ApiServer, Kind
@@ -27,7 +27,7 @@ class Deployer:
     api: ApiServer
     snapshot: TuningSnapshot
     manifests: PoolManifests
-    model: ModelFacts
+    model: FetchedModel
 
     def carry_out(self, view: PoolView, decision: Decision, why: str) -> PoolView:
         view = replace(view, decision=decision, why=why, message=decision.reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from haqa_operator.api.status import ModelFacts
+from haqa_operator.api.status import FetchedModel
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.act.ownership import NameTaken, create_owned
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
@@ -33,7 +33,7 @@ class ModelInspection:
         refused: The Job cannot be made for any pool, as `message` says; it is tried again.
     """
 
-    facts: ModelFacts | None = None
+    facts: FetchedModel | None = None
     message: str = ""
     problem: str | None = None
     refused: bool = False
@@ -75,10 +75,9 @@ class ModelInspector:
         artifact = seen.report.artifact if seen.report else None
         if seen.failure is not None or artifact is None:
             return ModelInspection(problem=model_unread(self.snapshot.tuning.spec.model.uri, seen.failure))
-        facts = ModelFacts(
+        facts = FetchedModel(
             digest=artifact.model_digest,
-            config=artifact.config,
-            weight_bytes=artifact.weight_bytes,
+            facts=artifact.facts.model_dump_json(exclude_defaults=True) if artifact.facts else None,
             path=artifact.path,
         )
         return ModelInspection(facts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from haqa_contract import EngineLaunch
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.api.status import ModelFacts
+from haqa_operator.api.status import FetchedModel
 from haqa_operator.cluster.build.trial_job import (
     TrialPod,
     build_model_job,
@@ -82,7 +82,7 @@ class PoolManifests:
         engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.uri))
         return build_trial_job(replace(self._pod(engine, owner, attempt), request=request))
 
-    def winner(self, trial: Trial, model: ModelFacts | None) -> tuple[Manifest, Manifest]:
+    def winner(self, trial: Trial, model: FetchedModel | None) -> tuple[Manifest, Manifest]:
         """Deployment and Service of a finished trial, with the command that was measured.
 
         Raises:
@@ -144,7 +144,7 @@ class PoolManifests:
     def _places(self) -> TrialPlaces:
         return trial_places(self.namespace, self.tuning, self.pool.name, self.spec.artifacts, self.spec.model.uri)
 
-    def _served(self, trial: Trial, model: ModelFacts | None) -> ModelVolume:
+    def _served(self, trial: Trial, model: FetchedModel | None) -> ModelVolume:
         """Mounted where it lies in a claim, fetched where it does not."""
         artifacts = self.spec.artifacts
         store = artifacts.pvc if artifacts else None
@@ -162,7 +162,7 @@ class PoolManifests:
         volume = served_volume(model.path, store=store, model_claim=model_claim(self.spec.model.uri))
         return volume or self._fetched(*self._model_words(model))
 
-    def _model_words(self, model: ModelFacts) -> tuple[str, ...]:
+    def _model_words(self, model: FetchedModel) -> tuple[str, ...]:
         source = model_source(self.spec.model)
         commit = model.digest.removeprefix("commit-") if model.digest.startswith("commit-") else None
         revision, token = commit or source.revision, source.token_env

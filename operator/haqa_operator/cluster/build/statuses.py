@@ -11,7 +11,7 @@ from haqa_operator.api.status import (
     BestTrial,
     BudgetUsed,
     Condition,
-    ModelFacts,
+    FetchedModel,
     PoolPhase,
     PoolStatus,
     Skipped,
@@ -71,7 +71,7 @@ class TuningView:
     generation: int
     suspended: bool
     pools: tuple[PoolView, ...] = ()
-    model: ModelFacts | None = None
+    model: FetchedModel | None = None
     problem: str | None = None
     problem_reason: str = "InvalidSpec"
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
+from haqa_contract.model_facts import ModelFacts
 from haqa_operator.api import NodePool, QuantizationTuning, Trial, TrialPhase
 from haqa_operator.api.labels import ATTEMPT_LABEL, COMPONENT_LABEL, TRIAL_LABEL, TUNING_LABEL
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.resources import QuantizationTrial
-from haqa_operator.api.status import ModelFacts, TuningPhase, TuningStatus
+from haqa_operator.api.status import FetchedModel, TuningPhase, TuningStatus
 from haqa_operator.cluster.names import MEASURE, QUANTIZE, label
 from haqa_operator.cluster.observe.pods import Ended, Job, Pod
 from haqa_operator.hardware.node_labels import Node
@@ -72,7 +72,7 @@ class TuningSnapshot:
         return self.tuning.status or TuningStatus()
 
     @property
-    def model(self) -> ModelFacts | None:
+    def model(self) -> FetchedModel | None:
         """What was found out about the model; None where the spec may name another one by now."""
         return known_model(self.status, self.generation)
 
@@ -167,7 +167,7 @@ def work_selector(tuning: QuantizationTuning, trials: Iterable[Manifest]) -> str
     return f"{own},{TRIAL_LABEL} in ({','.join(open_)})" if open_ else None
 
 
-def known_model(status: TuningStatus, generation: int) -> ModelFacts | None:
+def known_model(status: TuningStatus, generation: int) -> FetchedModel | None:
     """A tuning that has not started may have been given another model since its status was written."""
     stale = status.phase is TuningPhase.PENDING and status.observed_generation != generation
     return None if stale else status.model
@@ -179,9 +179,12 @@ def read_node(node: Manifest) -> Node:
     return Node(str(metadata["name"]), dict(metadata.get("labels", {})), dict(status.get("allocatable", {})))
 
 
-def profile_of(facts: ModelFacts) -> ModelProfile:
-    """Raises ModelProfileError, as `ModelProfile.from_config`."""
-    return ModelProfile.from_config(json.loads(facts.config or "{}"), facts.weight_bytes)
+def profile_of(model: FetchedModel) -> ModelProfile:
+    """Raises ModelProfileError, as `ModelProfile.of`."""
+    if model.facts is None:
+        # Written by an operator that did not ask for them.
+        return ModelProfile.of(ModelFacts(architecture="unknown", model_type="", source="nothing", parameters=0))
+    return ModelProfile.of(ModelFacts.model_validate_json(model.facts))
 
 
 def owner_reference(owner: Manifest) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from haqa_contract import Scalar, Scheme
+from haqa_contract.model_facts import Role
 from haqa_operator.search.cases import Case
 from haqa_operator.search.engine_defaults.parallelism import PARALLELISM
 from haqa_operator.search.engine_defaults.settings import (
@@ -51,7 +52,7 @@ def _is_mxfp4(case: Case) -> bool:
 
 def _has_shared_expert(case: Case) -> bool:
     linears = case.model.linears if case.model else ()
-    return is_current(case) and any(linear.name.startswith("shared_expert") for linear in linears)
+    return is_current(case) and any(linear.role is Role.SHARED_EXPERT for linear in linears)
 
 
 def _attention(case: Case) -> Values:

@@ -78,8 +78,9 @@ def _cache_space(case: Case) -> Values:
 
 
 def _reads_fp8(case: Case) -> bool:
-    isa, attention = case.accelerator.isa, case.model.attention if case.model else None
-    return at_least(isa, "avx512") and attention is not None and all_attention(case) and attention.head_dim % 32 == 0
+    if case.model is None or not all_attention(case):
+        return False
+    return at_least(case.accelerator.isa, "avx512") and case.model.facts.head_dim % 32 == 0
 
 
 CPU: tuple[DefaultSetting, ...] = (

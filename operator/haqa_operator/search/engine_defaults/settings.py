@@ -140,13 +140,12 @@ def is_current(case: Case) -> bool:
 
 
 def has_experts(case: Case) -> bool:
-    return case.model is not None and case.model.experts > 1
+    return case.model is not None and case.model.facts.experts > 1
 
 
 def all_attention(case: Case) -> bool:
     """Plain attention in all layers: neither state-space layers nor a latent KV cache."""
-    attention = case.model.attention if case.model else None
-    return attention is not None and attention.numbers_per_layer == 2 * attention.kv_heads * attention.head_dim
+    return case.model is not None and case.model.is_plain_attention
 
 
 def on(*platforms: Platform) -> When:

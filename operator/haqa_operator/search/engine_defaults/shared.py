@@ -127,7 +127,7 @@ def _has_prompts(case: Case) -> bool:
 
 
 def _predicts_more(case: Case) -> bool:
-    return case.model is not None and case.model.predicted_tokens > 0 and case.configuration.scheme is Scheme.BF16
+    return case.model is not None and case.model.facts.predicted_tokens > 0 and case.configuration.scheme is Scheme.BF16
 
 
 def speculation(prompts_only: bool = False) -> DefaultSetting:
@@ -170,7 +170,7 @@ PREFIX_CACHING = DefaultSetting(
     (Value({"enable-prefix-caching": True}, factor=1.1),),
     "prompts that share beginnings are computed once; by itself vLLM does so for plain attention, and now for hybrids",
     "vllm/config/model.py, is_prefix_caching_supported",
-    when=lambda case: _has_prompts(case) and case.model is not None and case.model.attention is None,
+    when=lambda case: _has_prompts(case) and case.model is not None and not case.model.is_all_attention,
     applies="hybrid models with a dataset, before vLLM 0.32",
     since=(0, 11, 0),
     until=(0, 32, 0),

@@ -10,7 +10,7 @@ from tests.unit.tuning.pool_states import BASELINE, INT8, trial
 
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.labels import REQUEST_ANNOTATION
-from haqa_operator.api.status import ModelFacts
+from haqa_operator.api.status import FetchedModel
 from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
 from haqa_operator.cluster.installation import Installation
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
@@ -27,7 +27,7 @@ INSTALLATION = Installation(
 DIGEST = "3fa1" * 16
 
 
-def winner(won: Trial, facts: ModelFacts | None, **spec: Any) -> dict[str, Any]:
+def winner(won: Trial, facts: FetchedModel | None, **spec: Any) -> dict[str, Any]:
     given = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "cpu"}], "artifacts": {"s3": "s3://b/haqa"}}
     pods = PoolManifests("team", "demo", TuningSpec.model_validate(given | spec), POOL, CPU, INSTALLATION)
     deployment, _ = pods.winner(won, facts)
@@ -40,8 +40,8 @@ def quantized() -> Trial:
     return done.model_copy(update={"status": done.status.model_copy(update={"artifact_digest": DIGEST})})
 
 
-def hub(digest: str = "commit-abc") -> ModelFacts:
-    return ModelFacts(digest=digest, path="/store/cache/hub/x")
+def hub(digest: str = "commit-abc") -> FetchedModel:
+    return FetchedModel(digest=digest, path="/store/cache/hub/x")
 
 
 def words(pod: dict[str, Any]) -> list[str]:

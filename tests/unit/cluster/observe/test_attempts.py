@@ -21,9 +21,12 @@ from tests.unit.cluster.observe.pods import (
 from tests.unit.contract.endings import ENDINGS
 
 from haqa_contract import FailureReason, TrialReport
+from haqa_contract.model_facts import ModelFacts
 from haqa_contract.termination import REPORT_PREFIX, compact
 from haqa_operator.api.trial import TrialPhase
 from haqa_operator.cluster.observe.attempts import LogWanted, TrialObservation, observe_attempt
+
+FACTS = ModelFacts(architecture="LlamaForCausalLM", model_type="llama", source="class", parameters=5)
 
 DONE = measured()
 NAME = "demo-here-003-abcde"
@@ -317,11 +320,11 @@ def test_deleted_job_is_no_fault_of_the_configuration() -> None:
 
 
 def test_fetched_model_is_reported_without_a_measurement() -> None:
-    report = TrialReport(trial="fetch", artifact=ARTIFACT.model_copy(update={"config": "{}", "weight_bytes": 5}))
+    report = TrialReport(trial="fetch", artifact=ARTIFACT.model_copy(update={"facts": FACTS}))
     running = make_model_pod().scheduled().running("quantize", 2)
     assert observe(running, make_model_job()).phase is TrialPhase.QUANTIZING
     seen = observe(make_model_pod().scheduled().ended("quantize", report), make_model_job())
-    assert present(present(seen.report).artifact).weight_bytes == 5
+    assert present(present(seen.report).artifact).facts == FACTS
     silent = make_model_pod().scheduled().ended("quantize", "")
     job = make_model_job().condition("Complete")
     assert present(observe(silent, job).failure).reason is FailureReason.METRICS_MISSING

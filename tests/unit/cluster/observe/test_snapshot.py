@@ -8,14 +8,14 @@ import pytest
 from tests.builders import make_tuning
 from tests.unit.cluster.observe.pods import JobBuilder, PodBuilder, make_job, make_pod
 
-from haqa_operator.api.status import ModelFacts, TuningPhase, TuningStatus
+from haqa_operator.api.status import FetchedModel, TuningPhase, TuningStatus
 from haqa_operator.cluster.observe.snapshot import TuningSnapshot, read_snapshot, work_selector
 
 TRIAL = "demo-here-001"
 GONE_BY = "2026-11-26T10:00:30Z"
 T0 = 1795687200.0  # 2026-11-26T10:00:00Z
 PATIENCE_S = 60.0
-MODEL = ModelFacts(digest="abc")
+MODEL = FetchedModel(digest="abc")
 
 
 def owned(kind: str, name: str, uid: str, owner: str, **more: Any) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def test_a_job_of_a_deleted_trial_of_the_same_name_is_waited_for() -> None:
     assert leaving(jobs=[earlier], pods=[]) == TRIAL
 
 
-def selected(*phases: str | None, model: ModelFacts | None = MODEL) -> str | None:
+def selected(*phases: str | None, model: FetchedModel | None = MODEL) -> str | None:
     tuning = (
         make_tuning("demo").obj().model_copy(update={"status": TuningStatus(phase=TuningPhase.RUNNING, model=model)})
     )

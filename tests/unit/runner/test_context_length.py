@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from haqa_operator.search.context_length import context_length
+from haqa_runner.models.architecture.context_length import context_length
 
 
 @pytest.mark.parametrize(
