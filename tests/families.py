@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+_VOCABULARY = 512
 _TEXT: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 256,
@@ -19,17 +21,18 @@ _TEXT: dict[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 32,
-    "vocab_size": 512,
+    "vocab_size": _VOCABULARY,
     "max_position_embeddings": 512,
     "tie_word_embeddings": False,
 }
 _EXPERTS: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
 _LATENT: dict[str, Any] = {
+    "head_dim": 64,
     "q_lora_rank": 64,
-    "kv_lora_rank": 64,
-    "qk_nope_head_dim": 32,
-    "qk_rope_head_dim": 32,
-    "v_head_dim": 32,
+    "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
     "num_key_value_heads": 4,
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,
@@ -38,13 +41,16 @@ _LATENT: dict[str, Any] = {
     "first_k_dense_replace": 1,
     "n_group": 1,
     "topk_group": 1,
+    "topk_method": "noaux_tc",
+    "scoring_func": "sigmoid",
 }
 _LINEAR: dict[str, Any] = {
     "layer_types": ["linear_attention", "full_attention"],
     "linear_num_value_heads": 4,
     "linear_num_key_heads": 2,
-    "linear_key_head_dim": 32,
-    "linear_value_head_dim": 32,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "head_dim": 64,
 }
 _VISION: dict[str, Any] = {
     "hidden_size": 64,
@@ -103,7 +109,7 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
                 "hidden_size_per_layer_input": 0,
                 "vocab_size_per_layer_input": 512,
             },
-            "vision_config": _SIGLIP | {"head_dim": 32, "num_key_value_heads": 2},
+            "vision_config": _SIGLIP | {"head_dim": 32, "num_key_value_heads": 2, "default_output_length": 4},
             "audio_config": None,
         },
     ),
@@ -118,7 +124,7 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
                 "num_local_experts": 4,
                 "num_experts_per_tok": 1,
                 "interleave_moe_layer_step": 1,
-                "attention_chunk_size": 64,
+                "attention_chunk_size": 128,
             },
             "vision_config": {
                 "hidden_size": 64,
@@ -138,7 +144,7 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "glm-5": (
         "GlmMoeDsaForCausalLM",
         "glm_moe_dsa",
-        _TEXT | _LATENT | {"index_n_heads": 4, "index_head_dim": 32, "index_topk": 64},
+        _TEXT | _LATENT | {"index_n_heads": 4, "index_head_dim": 128, "index_topk": 64},
     ),
     "gpt-oss": (
         "GptOssForCausalLM",
@@ -173,7 +179,15 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "minimax-m2": (
         "MiniMaxM2ForCausalLM",
         "minimax_m2",
-        _TEXT | {"num_local_experts": 4, "num_experts_per_tok": 2, "rotary_dim": 32, "intermediate_size": 64},
+        _TEXT
+        | {
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "rotary_dim": 32,
+            "intermediate_size": 64,
+            "scoring_func": "sigmoid",
+            "use_routing_bias": True,
+        },
     ),
     "phi3": ("Phi3ForCausalLM", "phi3", {name: value for name, value in _TEXT.items() if name != "head_dim"}),
     "mistral3": (
@@ -188,6 +202,77 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
 """Family -> architecture, model type and the fields in which it is small."""
 
 
+_TOKENS = {
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+    "audio_token": "<|audio_pad|>",
+    "boi_token": "<|vision_start|>",
+    "eoi_token": "<|vision_end|>",
+    "boa_token": "<|audio_start|>",
+    "eoa_token": "<|audio_end|>",
+}
+_MORE_TOKENS = (
+    "[IMG]",
+    "[IMG_BREAK]",
+    "[IMG_END]",
+    "<|image|>",
+    "<|video|>",
+    "<|patch|>",
+    "<|image_start|>",
+    "\n\n\n\n",
+)
+_IMAGES: dict[str, Any] = {
+    "do_resize": True,
+    "do_rescale": True,
+    "do_normalize": True,
+    "rescale_factor": 1 / 255,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+_QWEN_IMAGES = _IMAGES | {
+    "patch_size": 16,
+    "merge_size": 2,
+    "temporal_patch_size": 2,
+    "size": {"shortest_edge": 1024, "longest_edge": 65536},
+}
+_QWEN_FILES: dict[str, dict[str, Any]] = {
+    "preprocessor_config.json": _QWEN_IMAGES
+    | {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen3VLProcessor"},
+    "video_preprocessor_config.json": _QWEN_IMAGES
+    | {"video_processor_type": "Qwen3VLVideoProcessor", "processor_class": "Qwen3VLProcessor"},
+}
+_SIZE = {"height": 56, "width": 56}
+PROCESSORS: dict[str, dict[str, dict[str, Any]]] = {
+    "qwen3-vl": _QWEN_FILES,
+    "qwen3.5": _QWEN_FILES,
+    "gemma3": {
+        "preprocessor_config.json": _IMAGES
+        | {"image_processor_type": "Gemma3ImageProcessor", "processor_class": "Gemma3Processor", "size": _SIZE},
+        "processor_config.json": {"processor_class": "Gemma3Processor", "image_seq_length": 4},
+    },
+    "llama4": {
+        "preprocessor_config.json": _IMAGES
+        | {"image_processor_type": "Llama4ImageProcessorFast", "processor_class": "Llama4Processor", "size": _SIZE},
+        "processor_config.json": {"processor_class": "Llama4Processor", "patch_size": 14, "pixel_shuffle_ratio": 0.5},
+    },
+    "mistral3": {
+        "preprocessor_config.json": _IMAGES
+        | {"image_processor_type": "PixtralImageProcessor", "processor_class": "PixtralProcessor", "patch_size": 14},
+        "processor_config.json": {"processor_class": "PixtralProcessor", "patch_size": 14, "spatial_merge_size": 2},
+    },
+    "gemma4": {
+        "processor_config.json": {
+            "processor_class": "Gemma4Processor",
+            "image_seq_length": 4,
+            "image_processor": _IMAGES | {"image_processor_type": "Gemma4ImageProcessor"},
+            "video_processor": _IMAGES | {"video_processor_type": "Gemma4VideoProcessor"},
+            "feature_extractor": {"feature_extractor_type": "Gemma4AudioFeatureExtractor"},
+        },
+    },
+}
+"""How images become numbers: written by hand, since the classes need libraries that are of no use in quantizing."""
+
+
 def make(family: str, folder: Path, seed: int = 0) -> Path:
     """Writes the family's small model, in bfloat16, with a tokenizer."""
     import torch
@@ -196,7 +281,10 @@ def make(family: str, folder: Path, seed: int = 0) -> Path:
 
     architecture, model_type, fields = FAMILIES[family]
     torch.manual_seed(seed)
-    tokenizer = tokenizer_of(512)
+    tokenizer = tokenizer_of(_VOCABULARY - len(_TOKENS) - len(_MORE_TOKENS))
+    tokenizer.add_special_tokens({"additional_special_tokens": [*_TOKENS.values(), *_MORE_TOKENS]})
+    for name, token in _TOKENS.items() if family in PROCESSORS else ():
+        tokenizer.init_kwargs[name] = token
     special = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -208,6 +296,8 @@ def make(family: str, folder: Path, seed: int = 0) -> Path:
     model = getattr(transformers, architecture)._from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    for name, content in PROCESSORS.get(family, {}).items():
+        (folder / name).write_text(json.dumps(content, indent=1))
     return folder
 
 

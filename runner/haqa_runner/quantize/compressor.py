@@ -40,6 +40,7 @@ from haqa_runner.datasets import token_windows
 from haqa_runner.models.architecture.building import loading_class
 from haqa_runner.models.checkpoint import model_files
 from haqa_runner.progress import ProgressSink
+from haqa_runner.quantize.experts import keep_expert_names
 from haqa_runner.quantize.machine import multiplies_bfloat16, usable_cores
 from haqa_runner.quantize.on_cpu import linear_in_float32
 from haqa_runner.quantize.recipes import CHANNELWISE, PACKED_PRESETS, Modifier, ModifierPlan, is_artifacts_own
@@ -91,6 +92,7 @@ def compress(job: Job, target: Path, progress: ProgressSink) -> None:
                 dataset=_samples(job, tokenizer) if passes else None,
                 trust_remote_code_model=job.trust_remote_code,
             )
+            keep_expert_names(model)
             packed = any(plan.preset in PACKED_PRESETS for plan in job.plans)
             layout = CompressionFormat.pack_quantized.value if packed else None
             model.save_pretrained(target, save_compressed=True, quantization_format=layout)

@@ -140,3 +140,11 @@ def test_device_is_looked_at_before_the_model() -> None:
 
 def test_unknown_model_is_left_to_its_trial() -> None:
     assert reason(nvidia(), "W4A16", "gptq", 128) is None
+
+
+def test_experts_with_4_bit_weights_are_not_for_cpus() -> None:
+    mixture = model(LLAMA_SMALL, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=512)
+    assert "no kernel for experts with 4-bit weights" in present(reason(cpu(), "W4A16", "rtn", profile=mixture))
+    assert reason(cpu(), "W8A8-INT8", "rtn", profile=mixture) is None
+    assert reason(nvidia(), "W4A16", "gptq", profile=mixture) is None
+    assert reason(cpu(), "W4A16", "rtn", profile=model(LLAMA_SMALL)) is None

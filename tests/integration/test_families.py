@@ -1,0 +1,151 @@
+"""Small models of the families that people serve: understood by their class, quantized whole, and loaded again."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.families import FAMILIES
+from tests.integration.quantize_bench import LIMIT_S, Bench
+
+from haqa_contract import FETCH_TRIAL
+from haqa_contract.model_facts import ModelFacts
+from haqa_operator.local.environments import PROJECT
+from haqa_runner.models.checkpoint import TensorHeader, read_header, weight_files
+from haqa_runner.prefork import PreforkedLauncher
+from haqa_runner.serve.launching import Spawn
+
+ENGINE_LACKS = {
+    "glm-5": "Sparse Attention is not supported on CPU",
+    "minimax-m2": "",
+    "nemotron-h": "is_act_and_mul=False is supported only for CUDA, XPU and ROCm",
+}
+"""Families that vLLM's CPU build does not serve at all, and how it says so."""
+NO_INT8_EXPERTS = {
+    "deepseek-v3": "No Int8 MoE backend",
+    "gpt-oss": "No Int8 MoE backend",
+    "llama4": "CPUExpertsInt8 does not support",
+}
+"""Those whose experts it has no INT8 kernel for."""
+UNSHOWN = {"gemma3", "mistral3"}
+"""Their processors want a tokenizer with words that only a real one has."""
+
+_SCALE, _PACKED = ".weight_scale", ".weight_packed"
+_FUSED = {"gpt-oss", "llama4"}
+"""Their checkpoints have one tensor of all experts; what is saved has them one by one."""
+
+
+@pytest.fixture(scope="module")
+def families(launcher: PreforkedLauncher, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("families")
+    maker = launcher.launch(["tests.families", "all", str(folder)], dict(os.environ), PROJECT, folder / "log")
+    assert maker.wait(LIMIT_S) == 0, (folder / "log").read_text()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bench(launcher: PreforkedLauncher, families: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(launcher, tmp_path_factory.mktemp("quantized"), families / "llama")
+
+
+@pytest.fixture(scope="module")
+def facts(bench: Bench, families: Path) -> dict[str, ModelFacts]:
+    """What the look at each model reports."""
+    found = {}
+    for family in FAMILIES:
+        bench.model = families / family
+        report = bench.run(bench.request("BF16", "none", trial=FETCH_TRIAL))
+        assert report.artifact is not None
+        assert report.artifact.facts is not None
+        found[family] = report.artifact.facts
+    return found
+
+
+def headers(folder: Path) -> dict[str, TensorHeader]:
+    return {header.name: header for path in weight_files(folder, "") for header in read_header(path, "")}
+
+
+def stem(name: str) -> str:
+    """The matrix that a tensor belongs to."""
+    for ending in (_PACKED, _SCALE, ".weight_shape", ".weight_zero_point", ".weight"):
+        name = name.removesuffix(ending)
+    return name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_class_says_what_the_files_hold(family: str, facts: dict[str, ModelFacts], families: Path) -> None:
+    found = facts[family]
+    assert found.source == "class"
+    assert found.notes == ()
+    in_files = sum(_size(header) for header in headers(families / family).values())
+    assert found.parameters == pytest.approx(in_files, rel=1e-3)
+    assert found.cache
+    assert bool(found.state_numbers) is (family in ("qwen3-next", "qwen3.5", "nemotron-h"))
+
+
+def check(family: str, bench: Bench, families: Path, facts: ModelFacts, *configuration: Any) -> None:
+    """Quantizes and looks at every tensor of the result."""
+    bench.model = families / family
+    made = headers(Path(bench.make(*configuration).path))
+    before = headers(families / family)
+    rounded = {stem(name) for name in made if name.endswith(_SCALE)}
+    expected = sum(matrix.count for matrix in facts.matrices if matrix.rounded)
+    assert len(rounded) == expected
+    kept = {name: header for name, header in made.items() if stem(name) not in rounded}
+    assert all(header.dtype in ("BF16", "F32") for header in kept.values())
+    if family not in _FUSED:
+        assert {stem(name) for name in made} == {stem(name) for name in before}
+        assert all(header.shape == before[name].shape for name, header in kept.items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_whole_model_is_saved_and_only_what_may_be_is_rounded(
+    family: str, bench: Bench, families: Path, facts: dict[str, ModelFacts]
+) -> None:
+    check(family, bench, families, facts[family], "W8A8-INT8", "rtn")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("family", FAMILIES)
+def test_calibrated_four_bit_weights_too(
+    family: str, bench: Bench, families: Path, facts: dict[str, ModelFacts]
+) -> None:
+    check(family, bench, families, facts[family], "W4A16", "gptq", 32)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_vllm_serves_what_its_cpu_build_has(
+    bench: Bench, families: Path, engines: Spawn, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shown = [family for family in FAMILIES if family not in UNSHOWN]
+    places = {(family, "BF16"): families / family for family in shown}
+    for family in shown:
+        bench.model = families / family
+        places[family, "W8A8-INT8"] = Path(bench.make("W8A8-INT8", "rtn").path)
+    program = Path(__file__).with_name("answering.py").read_text()
+    folder = tmp_path_factory.mktemp("answering")
+    environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    asking = engines(["-c", program, *map(str, places.values())], environment, folder, folder / "log")
+    code = asking.wait(800)
+    log = (folder / "log").read_text()
+    assert code == 0, log[-3000:]
+    found = json.loads(next(line for line in reversed(log.splitlines()) if line.startswith("{")))
+    for (family, scheme), place in places.items():
+        lacking = ENGINE_LACKS.get(family, NO_INT8_EXPERTS.get(family) if scheme != "BF16" else None)
+        problem = found[str(place)]
+        if lacking is None:
+            assert problem is None, (family, scheme, problem)
+        else:
+            assert problem is not None, (family, scheme)
+            assert lacking in problem, (family, scheme)
+
+
+def _size(header: TensorHeader) -> int:
+    product = 1
+    for size in header.shape:
+        product *= size
+    return product
