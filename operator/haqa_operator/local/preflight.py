@@ -14,6 +14,7 @@ from haqa_operator.tuning.preflight import metric_problems, setting_problems
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
+_ADAPTER_WEIGHTS = "adapter_model*"
 
 
 def local_problems(tuning: QuantizationTuning) -> list[str]:
@@ -35,13 +36,21 @@ def model_problems(uri: str) -> list[str]:
     if not path.is_dir():
         return [f"{where}: no such folder; give the folder that holds config.json and the weights"]
     if not (path / "config.json").is_file():
-        return [f"{where}: no config.json there; give a folder in the Hugging Face layout"]
+        return [f"{where}: {_instead_of_a_model(path)}"]
     problems = []
     if not any((path / name).is_file() for name in _TOKENIZER_FILES):
         problems.append(f"{where}: no tokenizer there ({', '.join(_TOKENIZER_FILES)}); save it with the model")
-    if not any(file.suffix in _WEIGHT_SUFFIXES for file in path.iterdir()):
+    if not any(file.suffix in _WEIGHT_SUFFIXES and not file.match(_ADAPTER_WEIGHTS) for file in path.iterdir()):
         problems.append(f"{where}: no weights there (*.safetensors); save the model with save_pretrained")
     return problems + _architecture_problems(where, read_config(path))
+
+
+def _instead_of_a_model(path: Path) -> str:
+    if (path / "adapter_config.json").is_file():
+        return "a LoRA adapter and no model; merge it into its base, then give that"
+    if any(path.glob("*.gguf")):
+        return "GGUF files for llama.cpp; give the original model's folder, with config.json and safetensors"
+    return "no config.json there; give a folder in the Hugging Face layout"
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -19,11 +19,19 @@ from haqa_contract.failures import TrialFailure, cause_of
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 """Files that belong to a model: weights, configuration, tokenizer. Pickled weights run code when opened: left out."""
 CODE_PATTERNS = ("*.py",)
-IGNORED_PATTERNS = ("*/*", "consolidated*.safetensors")
-"""Folders inside (`original/`, `onnx/`) and Mistral's second copy of the weights."""
+IGNORED_PATTERNS = ("*/*", "consolidated*.safetensors", "adapter_model*")
+"""Folders inside (`original/`, `onnx/`), Mistral's second copy of the weights, and LoRA adapters."""
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "*.tiktoken", "tekken.json")
 _INDEX = "model.safetensors.index.json"
+_ADAPTER = "adapter_config.json"
+_OTHER_WEIGHTS = ("*.gguf", "*.bin", "*.pt", "*.pth", "*.onnx", "*.h5", "*.msgpack")
+_INSTEAD_OF_FILES = {
+    b"version https://git-lfs": "a pointer of git-lfs and not the file; run `git lfs pull` there, or fetch it again",
+    b"<!doctype html": "a web page, such as a proxy's or a hub's login; fetch the file again",
+    b"<html": "a web page, such as a proxy's or a hub's login; fetch the file again",
+}
+"""What is sometimes saved under a file's name, by how it begins in small letters."""
 _LARGEST_HEADER_BYTES = 100 * 2**20
 """The format's own limit."""
 
@@ -83,9 +91,9 @@ def read_config(folder: Path, uri: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise _refused(uri, f"no config.json in {folder}; name the folder that holds config.json") from None
+        raise _refused(uri, _without_config(folder)) from None
     except (OSError, ValueError) as error:
-        raise _refused(uri, f"{path} cannot be read ({cause_of(error)}); fetch or copy it again") from error
+        raise _refused(uri, f"{path} {_unreadable(path, error)}") from error
     if not isinstance(config, dict):
         raise _refused(uri, f"{path} is not a JSON object; fetch or copy it again")
     return config
@@ -98,7 +106,7 @@ def weight_files(folder: Path, uri: str) -> list[Path]:
         try:
             names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise _refused(uri, f"{index} cannot be read ({cause_of(error)}); fetch or copy it again") from error
+            raise _refused(uri, f"{index} {_unreadable(index, error)}") from error
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise _refused(
@@ -108,9 +116,7 @@ def weight_files(folder: Path, uri: str) -> list[Path]:
         return [folder / name for name in names]
     found = [path for path in model_files(folder) if path.suffix == ".safetensors"]
     if not found:
-        others = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.gguf") for path in folder.glob(pattern)]
-        seen = f"only {others[0]}, which is not supported" if others else "no weights"
-        raise _refused(uri, f"{seen} in {folder}; save the model as safetensors (save_pretrained does)")
+        raise _refused(uri, _without_weights(folder))
     return found
 
 
@@ -134,10 +140,57 @@ def read_header(path: Path, uri: str) -> tuple[TensorHeader, ...]:
             8 + length + max((e["data_offsets"][1] for n, e in entries.items() if n != "__metadata__"), default=0)
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise _refused(uri, f"{path} is not a safetensors file ({cause_of(error)}); fetch or copy it again") from error
+        what = _instead(path) or f"not a safetensors file ({cause_of(error)}); fetch or copy it again"
+        raise _refused(uri, f"{path} is {what}") from error
     if size < expected:
         raise _refused(uri, f"{path} is cut short ({size} of {expected} bytes); fetch or copy it again")
     return tensors
+
+
+def _without_config(folder: Path) -> str:
+    """Why a folder without config.json is no model, by what it holds."""
+    if (folder / _ADAPTER).is_file():
+        return _adapter(folder)
+    ggufs = sorted(path.name for path in folder.glob("*.gguf"))
+    if ggufs:
+        return (
+            f"{folder} holds {ggufs[0]}, a GGUF file for llama.cpp, which cannot be quantized again; name the folder "
+            "of the original model, with config.json and safetensors"
+        )
+    return f"no config.json in {folder}; name the folder that holds config.json"
+
+
+def _without_weights(folder: Path) -> str:
+    if (folder / _ADAPTER).is_file():
+        return _adapter(folder)
+    others = [path.name for pattern in _OTHER_WEIGHTS for path in sorted(folder.glob(pattern))]
+    seen = f"only {others[0]}, which is not supported" if others else "no weights"
+    return f"{seen} in {folder}; save the model as safetensors (save_pretrained does)"
+
+
+def _adapter(folder: Path) -> str:
+    try:
+        base = json.loads((folder / _ADAPTER).read_bytes()).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        base = None
+    of = f" of {base}" if isinstance(base, str) and base else ""
+    remedy = "merge it into its base (peft's merge_and_unload), then name that"
+    return f"{folder} holds a LoRA adapter{of} and no model; {remedy}"
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    what = _instead(path)
+    return f"is {what}" if what else f"cannot be read ({cause_of(error)}); fetch or copy it again"
+
+
+def _instead(path: Path) -> str | None:
+    """What lies there in place of the file that its name promises."""
+    try:
+        with path.open("rb") as stream:
+            beginning = stream.read(64).lstrip().lower()
+    except OSError:
+        return None
+    return next((what for begins, what in _INSTEAD_OF_FILES.items() if beginning.startswith(begins)), None)
 
 
 def _transformers_knows(model_type: str) -> bool:

@@ -96,3 +96,43 @@ def test_files_of_a_model_are_weights_configuration_and_tokenizer(tmp_path: Path
     assert [path.name for path in model_files(tmp_path)] == ["config.json", "model.safetensors", "tokenizer.json"]
     assert "modeling_x.py" in [path.name for path in model_files(tmp_path, code=True)]
     assert not belongs("original/params.json", ("*.json",))
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"model-q4_k_m.gguf": b"GGUF", "README.md": b"#"}, "a GGUF file for llama.cpp"),
+        ({"adapter_config.json": b'{"base_model_name_or_path": "org/base"}'}, "a LoRA adapter of org/base"),
+        ({"adapter_config.json": b"[]"}, "a LoRA adapter and no model; merge it"),
+        ({"config.json": b"<!DOCTYPE html><p>log in"}, "is a web page"),
+        ({"config.json": b"version https://git-lfs.github.com/spec/v1"}, "a pointer of git-lfs"),
+        ({}, "name the folder that holds config.json"),
+    ],
+)
+def test_folder_that_is_something_else_says_what(tmp_path: Path, files: dict[str, bytes], said: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert said in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "run `git lfs pull`"),
+        (b"\n<html><body>proxy", "a web page"),
+    ],
+)
+def test_weights_that_are_something_else_say_what(tmp_path: Path, content: bytes, said: str) -> None:
+    write_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert said in refusal(tmp_path)
+
+
+def test_adapter_beside_a_model_is_no_part_of_it_and_alone_is_none(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert "a LoRA adapter" in refusal(tmp_path)
+    write_checkpoint(tmp_path)
+    assert "adapter_model.safetensors" not in [path.name for path in model_files(tmp_path)]
+    check_model(tmp_path, URI)
