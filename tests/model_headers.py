@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ def facts(config: Mapping[str, Any]) -> ModelFacts:
 def headers(config: Mapping[str, Any]) -> list[TensorHeader]:
     """One for each tensor; experts one by one, latent attention where the config has `kv_lora_rank`."""
     return [
-        TensorHeader(f"{name}.weight", "BF16", shape, 2 * _product(shape)) for name, shape in _tensors(dict(config))
+        TensorHeader(f"{name}.weight", "BF16", shape, 2 * math.prod(shape)) for name, shape in _tensors(dict(config))
     ]
 
 
@@ -73,10 +74,3 @@ def _gated(prefix: str, inner: int, hidden: int) -> Iterator[tuple[str, tuple[in
     yield f"{prefix}gate_proj", (inner, hidden)
     yield f"{prefix}up_proj", (inner, hidden)
     yield f"{prefix}down_proj", (hidden, inner)
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product

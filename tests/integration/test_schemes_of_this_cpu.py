@@ -6,13 +6,11 @@ AMX. `HAQA_TEST_ISA=avx2 make engines` runs it as on an older CPU.
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
 import pytest
 from tests.integration.quantize_bench import Bench
-from tests.integration.this_cpu import ruled_out_here, schemes_of_cpus
+from tests.integration.this_cpu import answers, ruled_out_here, schemes_of_cpus
 
 from haqa_contract import Scheme
 from haqa_runner.serve.launching import Spawn
@@ -26,15 +24,8 @@ ON_SOME_CPU = schemes_of_cpus()
 def problems(engines: Spawn, shared: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[Scheme, str | None]:
     """What keeps this machine's engine from answering, by scheme; None where it answers."""
     places = {scheme: _model(shared, scheme) for scheme in ON_SOME_CPU}
-    program = Path(__file__).with_name("answering.py").read_text()
-    folder = tmp_path_factory.mktemp("answering")
-    environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    asking = engines(["-c", program, *map(str, places.values())], environment, folder, folder / "log")
-    code = asking.wait(500)
-    log = (folder / "log").read_text()
-    assert code == 0, log[-3000:]
-    found = json.loads(next(line for line in reversed(log.splitlines()) if line.startswith("{")))
-    return {scheme: found[str(place)] for scheme, place in places.items()}
+    found = answers(engines, places.values(), tmp_path_factory.mktemp("answering"))
+    return {scheme: found[place] for scheme, place in places.items()}
 
 
 def _model(shared: Bench, scheme: Scheme) -> Path:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 from haqa_contract import Scheme
 from haqa_operator.hardware.accelerators import Accelerator, Platform
 from haqa_operator.hardware.this_machine import detect
 from haqa_operator.local.environments import engine_version, serving_environment
 from haqa_operator.search.requirements import Version, parse_version, requirement, unmet
+from haqa_runner.serve.launching import Spawn
 
 QUICK = (Scheme.W8A8_INT8, Scheme.W4A16, Scheme.W4A8)
 """Quantized schemes, of which every CPU that vLLM runs on serves at least two."""
@@ -40,3 +44,16 @@ def two_quantized_schemes() -> tuple[Scheme, Scheme]:
 
 def _this_cpu() -> Accelerator:
     return detect(os.environ, None)
+
+
+def answers(engines: Spawn, models: Iterable[Path], folder: Path, limit_s: float = 500) -> dict[Path, str | None]:
+    """What keeps this machine's engine from answering with each model; None where it answers."""
+    wanted = list(models)
+    program = Path(__file__).with_name("answering.py").read_text()
+    environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    asking = engines(["-c", program, *map(str, wanted)], environment, folder, folder / "log")
+    code = asking.wait(limit_s)
+    log = (folder / "log").read_text()
+    assert code == 0, log[-3000:]
+    found = json.loads(next(line for line in reversed(log.splitlines()) if line.startswith("{")))
+    return {model: found[str(model)] for model in wanted}

@@ -29,6 +29,7 @@ from haqa_operator.search.engine_defaults.joining import Offer, plan
 from haqa_operator.search.engine_defaults.shared import default_batched_tokens, default_sequences
 from haqa_operator.search.engine_policies import ENGINE_POLICIES
 from haqa_operator.search.model_profile import ModelProfile
+from haqa_operator.search.number_formats import FORMATS
 from haqa_operator.search.prior import by_roofline, estimate
 from haqa_operator.search.requirements import parse_version
 from haqa_operator.search.space import SearchSpace
@@ -197,7 +198,7 @@ def test_every_candidate_keeps_the_policies_and_becomes_a_command(machine: str, 
 
 
 @EVERYWHERE
-def test_no_limit_is_below_a_measured_level_and_no_group_size_is_chosen(
+def test_no_limit_is_below_a_measured_level_and_group_sizes_are_for_integer_weights(
     machine: str, of: str, load: str, vllm: str
 ) -> None:
     level = max(WORKLOADS[load].concurrency)
@@ -205,7 +206,7 @@ def test_no_limit_is_below_a_measured_level_and_no_group_size_is_chosen(
         settings = candidate.settings
         assert int(settings.get("max-num-seqs", level)) >= level
         assert int(settings.get("max-num-batched-tokens", level)) >= level
-        assert candidate.group_size is None
+        assert candidate.group_size is None or FORMATS[candidate.scheme].groups_chosen
 
 
 @EVERYWHERE

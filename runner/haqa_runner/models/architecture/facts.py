@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,7 +233,7 @@ def _predictors(weights: Sequence[Weight], headers: Sequence[TensorHeader], outl
 def _differences(
     weights: Sequence[Weight], beside: Sequence[Weight], headers: Sequence[TensorHeader]
 ) -> tuple[str, ...]:
-    in_files = sum(_numbers(header.shape) for header in headers)
+    in_files = sum(math.prod(header.shape) for header in headers)
     in_class = sum(weight.numbers for weight in (*weights, *beside))
     if not headers or abs(in_files - in_class) <= _FIT * in_files:
         return ()
@@ -289,10 +290,3 @@ def _number(text: Mapping[str, Any], *names: str) -> int:
     """The first of these fields that is a number; 0 where none is."""
     found = (text.get(name) for name in names)
     return next((int(value) for value in found if isinstance(value, (int, float)) and not isinstance(value, bool)), 0)
-
-
-def _numbers(shape: Iterable[int]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product

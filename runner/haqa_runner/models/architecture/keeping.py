@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -134,8 +135,5 @@ def _state(module: Any) -> int:
     for names in _STATES:
         sizes = [getattr(module, name, None) for name in names]
         if all(isinstance(size, int) and size > 0 for size in sizes):
-            product = 1
-            for size in sizes:
-                product *= int(size or 0)
-            return product
+            return math.prod(size or 0 for size in sizes)
     return 0

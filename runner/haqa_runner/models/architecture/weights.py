@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -38,10 +39,7 @@ class Weight:
 
     @property
     def numbers(self) -> int:
-        found = 1
-        for size in self.shape:
-            found *= size
-        return found
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
