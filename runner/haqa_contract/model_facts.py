@@ -130,5 +130,7 @@ class ModelFacts(Contract):
     """Of all tensors in the checkpoint's files"""
     quantized_by: str | None = None
     """Format that the checkpoint is in already: `compressed-tensors W4A16`, `fp8`"""
+    smoothable: bool | None = None
+    """SmoothQuant finds its layers; None where only trying tells"""
     notes: tuple[str, ...] = ()
     """What somebody should know of how these were found"""

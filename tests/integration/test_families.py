@@ -89,6 +89,12 @@ def test_class_says_what_the_files_hold(family: str, facts: dict[str, ModelFacts
     assert bool(found.state_numbers) is (family in ("qwen3-next", "qwen3.5", "nemotron-h"))
 
 
+def test_what_cannot_be_smoothed_is_known_beforehand(facts: dict[str, ModelFacts]) -> None:
+    known = {family: one.smoothable for family, one in facts.items() if one.smoothable is not None}
+    assert {family for family, smoothable in known.items() if not smoothable} == {"gemma3", "mistral3"}
+    assert known.keys() == {family for family, one in facts.items() if not one.experts}
+
+
 def check(family: str, bench: Bench, families: Path, facts: ModelFacts, *configuration: Any) -> None:
     """Quantizes and looks at every tensor of the result."""
     bench.model = families / family

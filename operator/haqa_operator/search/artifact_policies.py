@@ -19,6 +19,8 @@ _KERNEL_GROUPS: dict[Platform, frozenset[int]] = {
 """Group sizes of integer weight-only kernels: Marlin's (`MARLIN_SUPPORTED_GROUP_SIZES`) and Triton's
 (`TRITON_W4A16_SUPPORTED_GROUP_SIZES`), vLLM 0.32. Those for CPU and Intel take any multiple of 2 and 32."""
 
+_SMOOTHING = frozenset({Algorithm.SMOOTHQUANT, Algorithm.SMOOTHQUANT_GPTQ})
+
 _BLOCK = 128
 """Rows and columns of FP8-BLOCK's blocks."""
 
@@ -60,6 +62,16 @@ def algorithm_runs_on_device(case: Case) -> Violation | None:
         f"algorithm {algorithm.value} fails on a machine without an accelerator (llm-compressor pins memory); use gptq",
         ("algorithm",),
     )
+
+
+def algorithm_suits_model(case: Case) -> Violation | None:
+    """Smoothing needs layers that llm-compressor knows how to smooth."""
+    algorithm = case.configuration.algorithm
+    if algorithm not in _SMOOTHING or case.model is None or case.model.facts.smoothable is not False:
+        return None
+    architecture = case.model.facts.architecture
+    reason = f"algorithm {algorithm.value}: llm-compressor finds no layers to smooth in {architecture}; use rtn or gptq"
+    return Violation(reason, ("algorithm",))
 
 
 def group_size_suits_scheme(case: Case) -> Violation | None:
@@ -141,6 +153,7 @@ ARTIFACT_POLICIES: tuple[Policy, ...] = (
     scheme_runs_on_device,
     algorithm_fits_scheme,
     algorithm_runs_on_device,
+    algorithm_suits_model,
     group_size_suits_scheme,
     groups_divide_columns,
     experts_have_kernel,

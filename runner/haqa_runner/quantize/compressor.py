@@ -104,6 +104,16 @@ def compress(job: Job, target: Path, progress: ProgressSink) -> None:
             shutil.copyfile(path, target / path.name)
 
 
+def finds_what_to_smooth(model: Any) -> bool:
+    """Whether SmoothQuant's mappings for this architecture fit its layers; weights are not looked at."""
+    modifier = SmoothQuantModifier()
+    try:
+        modifier.mappings = modifier._infer_mappings_from_model(model)
+        return bool(modifier._resolve_mappings(model))
+    except RuntimeError:  # Its way of saying no.
+        return False
+
+
 def _fast_products() -> AbstractContextManager[None]:
     slow = not torch.accelerator.is_available() and not multiplies_bfloat16()
     return linear_in_float32() if slow else nullcontext()

@@ -36,6 +36,7 @@ from haqa_runner.quantize.recipes import (
     recipe,
 )
 from haqa_runner.quantize.sizes import artifact_bytes, plan_samples
+from haqa_runner.quantize.smoothing import can_be_smoothed
 from haqa_runner.store import ArtifactKey, CalibrationKey, open_store
 
 log = logging.getLogger(__name__)
@@ -241,4 +242,5 @@ def _unquantized(request: TrialRequest, model: FetchedModel) -> ArtifactReport:
         return report
     source = request.model
     facts = model_facts(model.path, source.uri, trust_remote_code=source.trust_remote_code)
-    return report.model_copy(update={"facts": facts})
+    smoothable = can_be_smoothed(facts, model.path, source.uri)
+    return report.model_copy(update={"facts": facts.model_copy(update={"smoothable": smoothable})})

@@ -11,6 +11,7 @@ from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.algorithms import APPLICABLE, DEFAULT
 from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES
 from haqa_operator.search.cases import first_violation
+from haqa_operator.search.model_profile import ModelProfile
 
 
 def reason(accelerator: Accelerator, *args: Any, **kwargs: Any) -> str | None:
@@ -148,3 +149,13 @@ def test_experts_with_4_bit_weights_are_not_for_cpus() -> None:
     assert reason(cpu(), "W8A8-INT8", "rtn", profile=mixture) is None
     assert reason(nvidia(), "W4A16", "gptq", profile=mixture) is None
     assert reason(cpu(), "W4A16", "rtn", profile=model(LLAMA_SMALL)) is None
+
+
+def test_smoothing_is_for_models_that_llm_compressor_can_smooth() -> None:
+    rough = ModelProfile.of(model(LLAMA_SMALL).facts.model_copy(update={"smoothable": False}))
+    found = present(reason(cpu(), "W8A8-INT8", "smoothquant", profile=rough))
+    assert found == (
+        "algorithm smoothquant: llm-compressor finds no layers to smooth in LlamaForCausalLM; use rtn or gptq"
+    )
+    assert reason(cpu(), "W8A8-INT8", "gptq", profile=rough) is None
+    assert reason(cpu(), "W8A8-INT8", "smoothquant", profile=model(LLAMA_SMALL)) is None
