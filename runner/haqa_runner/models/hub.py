@@ -70,11 +70,14 @@ def _download(
         # The hub's own class is silent where there is no terminal.
         "tqdm_class": tqdm.std.tqdm,
     }
-    missing = 0
+    missing = furthest = 0
 
     def listen(bar: Bar) -> None:
+        # The hub's client has a bar for what comes in and one for files put together, in no order.
+        nonlocal furthest
         if bar.unit == "B" and missing:
-            progress("fetch", min(0.99, bar.done / missing), f"downloading {source.uri}")
+            furthest = max(furthest, int(bar.done))
+            progress("fetch", min(0.99, furthest / missing), f"downloading {source.uri}")
 
     with heard_bars(listen):
         missing = _bytes_to_download(snapshot_download, name, options)
