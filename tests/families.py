@@ -1,6 +1,6 @@
 """Small models with random weights of the families that people serve: run by the runner's Python.
 
-.venvs/runner/bin/python tests/families.py FAMILY FOLDER
+.venvs/runner/bin/python -m tests.families FAMILY FOLDER
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.tiny_model import tokenizer_of
 
 _VOCABULARY = 512
 _TEXT: dict[str, Any] = {
@@ -277,7 +277,6 @@ def make(family: str, folder: Path, seed: int = 0) -> Path:
     """Writes the family's small model, in bfloat16, with a tokenizer."""
     import torch
     import transformers
-    from tests.tiny_model import tokenizer_of
 
     architecture, model_type, fields = FAMILIES[family]
     torch.manual_seed(seed)

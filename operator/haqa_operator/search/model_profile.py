@@ -130,8 +130,13 @@ class ModelProfile:
         numbers = sum(cache.cached_by(tokens) for cache in self.facts.cache or ())
         return numbers * cache_bytes(kv_cache_dtype, compute_bytes) + self.facts.state_numbers * compute_bytes
 
+    @property
+    def routed_share(self) -> float:
+        """Of its routed experts, the share that a token passes through; 1 where there are none."""
+        return self.facts.experts_per_token / self.facts.experts if self.facts.experts else 1.0
+
     def _share(self, linear: Matrix) -> float:
-        return self.facts.experts_per_token / self.facts.experts if linear.routed and self.facts.experts else 1.0
+        return self.routed_share if linear.routed else 1.0
 
     @cached_property
     def _unread_parameters(self) -> int:

@@ -62,10 +62,9 @@ def roofline_of(case: Case) -> Roofline | None:
     compute_bytes = model.compute_bytes(case.configuration)
     active = model.configured_weight_bytes(case.configuration, active=True)
     routed = model.routed_bytes(case.configuration)
-    share = model.facts.experts_per_token / model.facts.experts if model.facts.experts else 1.0
     return Roofline(
         weight_bytes=active,
-        all_weight_bytes=active + routed * (1 - share),
+        all_weight_bytes=active + routed * (1 - model.routed_share),
         cache_bytes=model.kv_bytes(case.workload.input_tokens, case.kv_cache_dtype, compute_bytes),
         flops_per_token=2.0 * model.active_matrix_parameters,
         bandwidth=accelerator.bandwidth_gb_s * 1e9 * accelerator.count,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-_KEYS = ("quantization_config", "compression_config")
-_INSIDE = ("text_config", "llm_config", "language_config")
+QUANTIZATION_KEYS = ("quantization_config", "compression_config")
+"""Where a config says how its checkpoint is quantized."""
+TEXT_MODELS = ("text_config", "llm_config", "language_config")
+"""Where the config of a multimodal model has that of its text model."""
 _FLOATS = {16: "NVFP", 32: "MXFP"}
 """By weights that share a scale."""
 _PACKED = {
@@ -31,9 +33,9 @@ def quantized_by(
         modelopt: The parsed hf_quant_config.json, which NVIDIA's ModelOpt writes.
         tensors: Name -> type of the tensors in its files, as safetensors calls them.
     """
-    places = [config, *(config[name] for name in _INSIDE if isinstance(config.get(name), Mapping))]
+    places = [config, *(config[name] for name in TEXT_MODELS if isinstance(config.get(name), Mapping))]
     for place in places:
-        for key in _KEYS:
+        for key in QUANTIZATION_KEYS:
             if place.get(key):
                 return _described(place[key])
     if modelopt:

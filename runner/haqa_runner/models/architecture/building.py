@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from haqa_contract.failures import cause_of
+from haqa_runner.models.formats import QUANTIZATION_KEYS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 _LONGEST_CAUSE = 160
 _SIZES = ("num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings")
-_QUANTIZATION = ("quantization_config", "compression_config")
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,7 @@ def loading_class(folder: Path, trust_remote_code: bool) -> Any:
     if trust_remote_code and "auto_map" in config:
         return transformers.AutoModelForCausalLM
     named = class_named(config.get("architectures"))
-    if named is not None:
-        return named
-    read = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    return _class_for(type(read))
+    return named or _class_for(_config_class(config, named))
 
 
 def _built(config: Mapping[str, Any], folder: Path | None) -> Built:
@@ -82,7 +79,7 @@ def _built(config: Mapping[str, Any], folder: Path | None) -> Built:
 
     if folder is not None and "auto_map" in config:
         own = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True, local_files_only=True)
-        for name in _QUANTIZATION:
+        for name in QUANTIZATION_KEYS:
             own.__dict__.pop(name, None)
         with torch.device("meta"):
             return Built(own, transformers.AutoModelForCausalLM.from_config(own, trust_remote_code=True))
@@ -152,7 +149,7 @@ def _unquantized(value: Any) -> Any:
         case {"__float__": str(number)}:
             return float(number)
         case dict():
-            return {name: _unquantized(inside) for name, inside in value.items() if name not in _QUANTIZATION}
+            return {name: _unquantized(inside) for name, inside in value.items() if name not in QUANTIZATION_KEYS}
         case list():
             return [_unquantized(inside) for inside in value]
         case _:

@@ -12,6 +12,7 @@ from haqa_runner.models.architecture.context_length import context_length
 from haqa_runner.models.architecture.keeping import Kept, kept_by
 from haqa_runner.models.architecture.roles import Sorted, matrices, sort_weights
 from haqa_runner.models.architecture.weights import Outline, Weight, outline_of_names
+from haqa_runner.models.formats import TEXT_MODELS
 
 if TYPE_CHECKING:
     from haqa_runner.models.architecture.building import Built
@@ -144,7 +145,6 @@ def _facts(
         predicted_tokens=_number(text, *_PREDICTED),
         max_positions=context_length(text),
         dtype=_dtype(text, headers),
-        weight_bytes=sum(header.size_bytes for header in headers) or None,
     )
 
 
@@ -282,7 +282,7 @@ def _dtype(text: Mapping[str, Any], headers: Iterable[TensorHeader]) -> str:
 
 def _text_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The text model's fields on the top level."""
-    inside = next((config[name] for name in ("text_config", "llm_config", "language_config") if name in config), None)
+    inside = next((config[name] for name in TEXT_MODELS if name in config), None)
     return {**config, **(inside if isinstance(inside, Mapping) else {})}
 
 
