@@ -20,7 +20,7 @@ from typing import Any
 
 from haqa_contract.model_facts import KvCache, ModelFacts, Role
 from haqa_runner.models.architecture.facts import facts_of
-from haqa_runner.models.formats import quantized_by
+from haqa_runner.models.formats import BESIDE_CONFIG, quantization
 
 _CLOSE = 0.01
 _ENDING = ".config.json"
@@ -74,11 +74,12 @@ def _configs(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _read(name: str, path: Path) -> Read:
     config = _object(path)
-    beside = path.with_name(f"{path.name.removesuffix('config.json')}hf_quant_config.json")
+    names = (path.with_name(f"{path.name.removesuffix('config.json')}{other}") for other in BESIDE_CONFIG)
+    beside = next((other for other in names if other.is_file()), None)
     began = time.monotonic()
     facts = facts_of(config)
-    method = quantized_by(config, _object(beside) if beside.is_file() else None)
-    return Read(name, facts.model_copy(update={"quantized_by": method}), time.monotonic() - began)
+    found = quantization(config, _object(beside) if beside else None)
+    return Read(name, facts.model_copy(update={"quantization": found}), time.monotonic() - began)
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -100,8 +101,9 @@ def _print(read: Read, expected: int | None, wrong: bool, shapes: bool) -> None:
     print(f"    {facts.heads} heads, {facts.kv_heads} of keys and values, {facts.head_dim} wide; cache: {_kept(facts)}")
     if facts.experts:
         print(f"    {facts.experts_per_token} of {facts.experts} experts a token")
-    if facts.quantized_by:
-        print(f"    quantized already: {facts.quantized_by}")
+    if facts.quantization:
+        group = f" g{facts.quantization.group_size}" if facts.quantization.group_size else ""
+        print(f"    quantized already: {facts.quantization.name}, computed like {facts.quantization.scheme}{group}")
     for matrix in facts.matrices if shapes else ():
         size = f"{matrix.rows} x {matrix.columns}"
         rounded = "rounded" if matrix.rounded else ""

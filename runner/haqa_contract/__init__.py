@@ -9,7 +9,7 @@ Units are in the names: `_s` seconds, `_ms` milliseconds, `_bytes`, `_per_s`. Ti
 
 from haqa_contract.base import CONTRACT_VERSION, Contract, Scalar
 from haqa_contract.comparison import ComparedRound, CompareReport, CompareRequest, LevelRatio, ServedEngine
-from haqa_contract.configuration import Algorithm, Configuration, Scheme
+from haqa_contract.configuration import MADE_ALGORITHMS, MADE_SCHEMES, Algorithm, Configuration, Scheme
 from haqa_contract.failures import Failure, FailureReason
 from haqa_contract.reports import (
     PROGRESS_PREFIX,
@@ -22,6 +22,7 @@ from haqa_contract.reports import (
     Phase,
     Progress,
     TrialReport,
+    VariantReport,
     Window,
 )
 from haqa_contract.requests import (
@@ -33,12 +34,15 @@ from haqa_contract.requests import (
     LoadGate,
     ModelSource,
     TrialRequest,
+    VariantSource,
     Workload,
 )
 
 __all__ = [
     "CONTRACT_VERSION",
     "FETCH_TRIAL",
+    "MADE_ALGORITHMS",
+    "MADE_SCHEMES",
     "PROGRESS_PREFIX",
     "AccuracyGate",
     "AccuracyReport",
@@ -68,6 +72,8 @@ __all__ = [
     "ServedEngine",
     "TrialReport",
     "TrialRequest",
+    "VariantReport",
+    "VariantSource",
     "Window",
     "Workload",
 ]

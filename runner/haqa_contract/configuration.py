@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from haqa_contract.base import Contract, Scalar
 
@@ -25,6 +26,8 @@ class Scheme(StrEnum):
     MXFP4 = "MXFP4"
     MXFP4A16 = "MXFP4A16"
     MXFP8 = "MXFP8"
+    OTHER = "OTHER"
+    """Only of published checkpoints: a format that is like none of these"""
 
 
 class Algorithm(StrEnum):
@@ -40,17 +43,36 @@ class Algorithm(StrEnum):
     """SmoothQuant, then rounding."""
     SMOOTHQUANT_GPTQ = "smoothquant-gptq"
     AUTOROUND = "autoround"
+    PUBLISHED = "published"
+    """Nothing is quantized: the checkpoint is served as somebody has published it."""
+
+
+MADE_SCHEMES: Final = tuple(scheme for scheme in Scheme if scheme is not Scheme.OTHER)
+MADE_ALGORITHMS: Final = tuple(algorithm for algorithm in Algorithm if algorithm is not Algorithm.PUBLISHED)
+"""What HAQA can be asked for."""
+
+
+_DIGEST_LENGTH = 12
+
+
+def variant_name(label: str, digest: str) -> str:
+    """What `Configuration.variant` says of a checkpoint: its label and the beginning of its digest's hash."""
+    return f"{label}@{digest.rpartition('-')[2][:_DIGEST_LENGTH]}"
 
 
 class Configuration(Contract):
     """One point of the search space: what is served and how. Equal configurations are the same trial."""
 
     scheme: Scheme = Scheme.BF16
-    """Number formats of weights and activations; BF16 = the unquantized model"""
+    """Number formats of weights and activations; BF16 = the unquantized model. Of a published checkpoint the one that
+    the engine computes alike"""
     algorithm: Algorithm = Algorithm.NONE
     """How the quantized weights are found"""
     group_size: int | None = None
     """Weights that share one scale; none = the scheme's own"""
+    variant: str | None = None
+    """Checkpoint of `model.variants` that is served in place of the model: LABEL@DIGEST, so that a trial stays that of
+    the files it was measured with"""
     engine: tuple[tuple[str, Scalar], ...] = ()
     """vLLM settings that differ from the defaults, sorted by name: command-line names without dashes in front (max-num-
     seqs), or environment variables (VLLM_CPU_OMP_THREADS_BIND)"""
@@ -64,6 +86,16 @@ class Configuration(Contract):
         return self.scheme is not Scheme.BF16
 
     @property
+    def made(self) -> bool:
+        """An artifact has to be made; else a checkpoint is served as it is."""
+        return self.algorithm not in (Algorithm.NONE, Algorithm.PUBLISHED)
+
+    @property
+    def variant_label(self) -> str | None:
+        """As `model.variants` calls it."""
+        return self.variant.partition("@")[0] if self.variant else None
+
+    @property
     def parameters(self) -> dict[str, Scalar]:
         """The configuration as the search sees it: parameter name -> value, engine settings among them.
 
@@ -72,6 +104,8 @@ class Configuration(Contract):
         own: dict[str, Scalar] = {"scheme": self.scheme.value, "algorithm": self.algorithm.value}
         if self.group_size is not None:
             own["group-size"] = self.group_size
+        if self.variant is not None:
+            own["variant"] = self.variant
         return {**own, **self.settings}
 
     @classmethod
@@ -92,10 +126,12 @@ class Configuration(Contract):
         )
 
     def describe(self) -> str:
-        """Short text for tables and logs: `W4A16/gptq g128, max-num-seqs=64`."""
-        head = self.scheme.value if not self.quantized else f"{self.scheme.value}/{self.algorithm.value}"
+        """Short text for tables and logs: `W4A16/gptq g128, max-num-seqs=64`, `NVFP4/published (nvidia)`."""
+        head = self.scheme.value if self.algorithm is Algorithm.NONE else f"{self.scheme.value}/{self.algorithm.value}"
         if self.group_size is not None:
             head += f" g{self.group_size}"
+        if self.variant is not None:
+            head += f" ({self.variant_label})"
         return ", ".join([head, *(f"{name}={_short(value)}" for name, value in self.engine)])
 
 

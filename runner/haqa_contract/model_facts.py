@@ -12,6 +12,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from haqa_contract.base import Contract
+from haqa_contract.configuration import Scheme
 
 
 class Role(StrEnum):
@@ -96,6 +97,19 @@ class KvCache(Contract):
         return self.layers * self.numbers * -(-kept // self.tokens_per_entry)
 
 
+class CheckpointFormat(Contract):
+    """How a published checkpoint is quantized."""
+
+    name: str
+    """As people call it: `gptq 4 bit group 128`, `ModelOpt NVFP4`"""
+    method: str
+    """`quant_method` as vLLM reads it; empty where the files do not name one"""
+    scheme: Scheme = Scheme.OTHER
+    """The scheme that the engine computes alike"""
+    group_size: int | None = None
+    """Weights that share one scale, where the scheme leaves a choice; none = the scheme's own"""
+
+
 class ModelFacts(Contract):
     """A model as far as memory, kernels and parallelism are concerned."""
 
@@ -128,9 +142,14 @@ class ModelFacts(Contract):
     dtype: str = "float32"
     weight_bytes: int | None = None
     """Of all tensors in the checkpoint's files"""
-    quantized_by: str | None = None
-    """Format that the checkpoint is in already: `compressed-tensors W4A16`, `fp8`"""
+    quantization: CheckpointFormat | None = None
+    """Format that the checkpoint is in already; None for one that is not quantized"""
     smoothable: bool | None = None
     """SmoothQuant finds its layers; None where only trying tells"""
     notes: tuple[str, ...] = ()
     """What somebody should know of how these were found"""
+
+    @property
+    def quantized_by(self) -> str | None:
+        """Name of the format that the checkpoint is in already."""
+        return self.quantization.name if self.quantization else None

@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from haqa_contract.base import CONTRACT_VERSION, Contract
+from haqa_contract.configuration import variant_name
 from haqa_contract.failures import Failure
-from haqa_contract.model_facts import ModelFacts
+from haqa_contract.model_facts import CheckpointFormat, ModelFacts
 
 
 class Estimate(Contract):
@@ -35,6 +36,24 @@ class Phase(Contract):
     seconds: float
 
 
+class VariantReport(Contract):
+    """A published checkpoint of `model.variants`, as its files are."""
+
+    label: str
+    digest: str
+    """Which files: hub commit, or hash of them"""
+    path: str
+    weight_bytes: int
+    """Of all tensors in its files"""
+    quantization: CheckpointFormat | None = None
+    """None for one that is not quantized"""
+
+    @property
+    def variant(self) -> str:
+        """As a configuration names it."""
+        return variant_name(self.label, self.digest)
+
+
 class ArtifactReport(Contract):
     digest: str
     """sha256 of the artifact's content address"""
@@ -49,6 +68,8 @@ class ArtifactReport(Contract):
     """Largest resident memory while quantizing"""
     facts: ModelFacts | None = None
     """Of a fetched model: what it is made of"""
+    variants: tuple[VariantReport, ...] = ()
+    """Of a fetched model: its other checkpoints"""
 
 
 class EngineReport(Contract):

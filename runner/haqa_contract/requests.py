@@ -24,6 +24,13 @@ class ModelSource(Contract):
     """Where a pvc:// claim is mounted in this container"""
 
 
+class VariantSource(Contract):
+    """A published checkpoint of the same model."""
+
+    label: str
+    source: ModelSource
+
+
 class Calibration(Contract):
     """Text that quantization is calibrated on."""
 
@@ -145,6 +152,8 @@ class TrialRequest(Contract):
     trial: str
     pool: str
     model: ModelSource
+    variants: tuple[VariantSource, ...] = ()
+    """To be looked at (of a fetch), or the one that the configuration names"""
     configuration: Configuration
     calibration: Calibration = Calibration()
     evaluation: Evaluation = Evaluation()

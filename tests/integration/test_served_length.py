@@ -63,9 +63,7 @@ def deployed_arguments(asked: QuantizationTuning, model: Path) -> list[str]:
     """Of the Deployment that would serve the baseline as the winner."""
     spec, pool = asked.spec, asked.spec.node_pools[0]
     accelerator = detect(dict(os.environ), pool.hardware)
-    setup = PoolSetup(
-        spec, pool, accelerator, ModelProfile.of(model_facts(model, "file:///model")), catalogue().version
-    )
+    setup = PoolSetup(spec, pool, accelerator, ModelProfile(model_facts(model, "file:///model")), catalogue().version)
     space = setup.space()
     assert space.baseline_problem is None
     manifests = PoolManifests(

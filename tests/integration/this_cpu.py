@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from haqa_contract import Scheme
+from haqa_contract import MADE_SCHEMES, Scheme
 from haqa_operator.hardware.accelerators import Accelerator, Platform
 from haqa_operator.hardware.this_machine import detect
 from haqa_operator.local.environments import engine_version, serving_environment
@@ -28,12 +28,12 @@ def installed_version() -> Version:
 def schemes_of_cpus() -> list[Scheme]:
     """Those that vLLM serves on some CPU."""
     version = installed_version()
-    return [scheme for scheme in Scheme if requirement(Platform.CPU, scheme, version).refused is None]
+    return [scheme for scheme in MADE_SCHEMES if requirement(Platform.CPU, scheme, version).refused is None]
 
 
 def ruled_out_here(scheme: Scheme) -> str | None:
     """Why HAQA would not try a scheme on this machine; None where it would."""
-    return unmet(_this_cpu(), scheme, installed_version())
+    return unmet(this_cpu(), scheme, installed_version())
 
 
 def two_quantized_schemes() -> tuple[Scheme, Scheme]:
@@ -42,7 +42,7 @@ def two_quantized_schemes() -> tuple[Scheme, Scheme]:
     return first, second
 
 
-def _this_cpu() -> Accelerator:
+def this_cpu() -> Accelerator:
     return detect(os.environ, None)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from haqa_operator.api.base import DNS_LABEL, ResourceModel
+from haqa_operator.api.base import DNS_LABEL, ResourceModel, keyed_by
 
 
 class SecretKeyRef(ResourceModel):
@@ -20,17 +20,59 @@ class SecretKeyRef(ResourceModel):
     """On one machine (`haqa tune`): the environment variable that holds it"""
 
 
+ModelUri = Annotated[str, Field(pattern=r"^(hf|file|s3|pvc)://.+", max_length=1024)]
+
+
+class ModelVariant(ResourceModel):
+    """A checkpoint of the same model that somebody has published, most often a quantized one."""
+
+    label: Annotated[str, Field(pattern=DNS_LABEL, max_length=40)]
+    """Name of the variant in trials and reports"""
+    uri: ModelUri
+    """Where it is, written as in model.uri; of claims, only the model's own"""
+    revision: Annotated[str | None, Field(max_length=255)] = None
+    """Branch, tag or commit, for hf://"""
+
+
 class ModelSpec(ResourceModel):
     """The model to serve."""
 
-    uri: Annotated[str, Field(pattern=r"^(hf|file|s3|pvc)://.+", max_length=1024)]
-    """Where the model is: hf://org/name, pvc://claim/path, s3://bucket/path or file:///path (local runs)"""
+    uri: ModelUri
+    """Where the model is: hf://org/name, pvc://claim/path, s3://bucket/path or file:///path (local runs). One that is
+    quantized already is its own baseline, and served as it is"""
     revision: Annotated[str | None, Field(max_length=255)] = None
     """Branch, tag or commit, for hf://"""
     token_secret_ref: SecretKeyRef | None = None
     """Token for a gated model"""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off unless you have read that code"""
+    variants: Annotated[tuple[ModelVariant, ...], Field(max_length=16)] = Field((), json_schema_extra=keyed_by("label"))
+    """Published checkpoints of the same model that are tried beside the schemes that HAQA makes"""
+
+    @property
+    def claim(self) -> str | None:
+        """The claim in which the model, or a variant, lies."""
+        return next(iter(self._claims), None)
+
+    @property
+    def _claims(self) -> tuple[str, ...]:
+        uris = (self.uri, *(variant.uri for variant in self.variants))
+        claims = (uri.removeprefix("pvc://").partition("/")[0] for uri in uris if uri.startswith("pvc://"))
+        return tuple(dict.fromkeys(claims))
+
+    @model_validator(mode="after")
+    def _variants_can_be_told_apart(self) -> ModelSpec:
+        labels = [variant.label for variant in self.variants]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"variants: two are labelled {twice[0]!r}; give each a label of its own")
+        same = next((v.label for v in self.variants if (v.uri, v.revision) == (self.uri, self.revision)), None)
+        if same is not None:
+            raise ValueError(f"variants: {same} is the model itself; leave it out")
+        if len(self._claims) > 1:
+            named = ", ".join(f"pvc://{claim}" for claim in self._claims)
+            raise ValueError(f"variants: model and variants lie in several claims ({named}); copy them into one")
+        return self
 
 
 class Toleration(ResourceModel):

@@ -29,11 +29,14 @@ class TrialConfiguration(ResourceModel):
     """One point of the search space: what is served and how."""
 
     scheme: Scheme = Scheme.BF16
-    """Number formats of weights and activations; BF16 = the unquantized model"""
+    """Number formats of weights and activations; BF16 = the unquantized model. Of a published checkpoint the one that
+    the engine computes alike"""
     algorithm: Algorithm = Algorithm.NONE
     """How the quantized weights are found"""
     group_size: int | None = None
     """Weights that share one scale; none = the scheme's own"""
+    variant: Annotated[str | None, Field(max_length=80)] = None
+    """Published checkpoint that is served in place of the model: its label in model.variants, @ and its digest"""
     engine: dict[str, Scalar] = Field(default_factory=dict)
     """vLLM settings that differ from the defaults, by command-line name (max-num-seqs) or environment variable"""
 
@@ -43,6 +46,7 @@ class TrialConfiguration(ResourceModel):
             scheme=configuration.scheme,
             algorithm=configuration.algorithm,
             group_size=configuration.group_size,
+            variant=configuration.variant,
             engine=configuration.settings,
         )
 
@@ -51,6 +55,7 @@ class TrialConfiguration(ResourceModel):
             scheme=self.scheme,
             algorithm=self.algorithm,
             group_size=self.group_size,
+            variant=self.variant,
             engine=tuple(sorted(self.engine.items())),
         )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from haqa_contract import Algorithm, Scalar, Scheme
+from haqa_contract import MADE_ALGORITHMS, MADE_SCHEMES, Algorithm, Scalar, Scheme
 from haqa_operator.api.base import Duration, ResourceModel
 from haqa_operator.api.pools import SecretKeyRef
 
@@ -72,14 +73,28 @@ class AgentSpec(ResourceModel):
         )
 
 
+def _made(name: Scheme | Algorithm) -> Scheme | Algorithm:
+    if name in (*MADE_SCHEMES, *MADE_ALGORITHMS):
+        return name
+    raise ValueError(f"{name.value} is of published checkpoints and nothing to make; name those in model.variants")
+
+
+def _choices(names: Iterable[Scheme | Algorithm]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": [name.value for name in names]})
+
+
+MadeScheme = Annotated[Scheme, AfterValidator(_made), _choices(MADE_SCHEMES)]
+MadeAlgorithm = Annotated[Algorithm, AfterValidator(_made), _choices(MADE_ALGORITHMS)]
+
+
 class Search(ResourceModel):
     """How the next configuration is picked, and among which."""
 
     strategy: SearchStrategy = SearchStrategy.HAQA
     """Who picks the next configuration; without an agent configured, `haqa` and `agent` mean `bayesian`"""
-    schemes: tuple[Scheme, ...] | None = None
+    schemes: tuple[MadeScheme, ...] | None = None
     """Quantization schemes to consider; by default all that the hardware and vLLM can serve"""
-    algorithms: tuple[Algorithm, ...] | None = None
+    algorithms: tuple[MadeAlgorithm, ...] | None = None
     """Quantization algorithms to consider; by default rtn, gptq and smoothquant-gptq where they apply"""
     group_sizes: tuple[Annotated[int, Field(ge=-1)], ...] = ()
     """Group sizes to consider for grouped schemes; by default the scheme's own, or the largest that fits all layers"""

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from haqa_contract import Estimate
+from haqa_contract import Estimate, Scheme, VariantReport
+from haqa_contract.model_facts import CheckpointFormat
 from haqa_operator.api.base import ResourceModel, keyed_by
 
 
@@ -75,6 +76,55 @@ class BudgetUsed(StatusModel):
     """Tokens the agent used, prompts and replies"""
 
 
+class FetchedVariant(StatusModel):
+    """What was found out about a published checkpoint of model.variants."""
+
+    label: str
+    """As model.variants calls it"""
+    variant: str
+    """As its trials name it: label, @ and digest"""
+    digest: str
+    """Which files these are: hub commit, or hash of them"""
+    path: str
+    """Where it lies, as a trial's pod sees it"""
+    weight_bytes: Annotated[int, Field(ge=0)]
+    """Of all tensors in its files"""
+    format: str | None = None
+    """How it is quantized, as people call it; none = not quantized"""
+    method: str | None = None
+    """vLLM's name of that"""
+    scheme: str = Scheme.BF16.value
+    """The scheme that the engine computes alike"""
+    group_size: int | None = None
+    """Weights that share one scale; none = the scheme's own"""
+
+    @classmethod
+    def of(cls, report: VariantReport) -> FetchedVariant:
+        found = report.quantization
+        described = (
+            {"format": found.name, "method": found.method, "scheme": found.scheme.value, "group_size": found.group_size}
+            if found
+            else {}
+        )
+        return cls(
+            label=report.label,
+            variant=report.variant,
+            digest=report.digest,
+            path=report.path,
+            weight_bytes=report.weight_bytes,
+            **described,
+        )
+
+    @property
+    def quantization(self) -> CheckpointFormat | None:
+        """None for one that is not quantized."""
+        if self.format is None:
+            return None
+        # A newer operator may know a scheme that this one does not.
+        scheme = Scheme(self.scheme) if self.scheme in list(Scheme) else Scheme.OTHER
+        return CheckpointFormat(name=self.format, method=self.method or "", scheme=scheme, group_size=self.group_size)
+
+
 class FetchedModel(StatusModel):
     """What was found out about the model when it was fetched."""
 
@@ -84,6 +134,12 @@ class FetchedModel(StatusModel):
     """What it is made of: matrices by what they are for, KV cache, limits; as JSON text"""
     path: str | None = None
     """Where it lies, as a trial's pod sees it"""
+    variants: tuple[FetchedVariant, ...] = Field((), json_schema_extra=keyed_by("label"))
+    """Its published checkpoints"""
+
+    def variant(self, name: str) -> FetchedVariant | None:
+        """The one that a configuration names."""
+        return next((one for one in self.variants if one.variant == name), None)
 
 
 class Skipped(StatusModel):
@@ -137,7 +193,7 @@ class PoolStatus(StatusModel):
     skipped: tuple[Skipped, ...] = ()
     """Parts of the search space that cannot work on this pool, and why"""
     baseline: str | None = None
-    """Name of the trial of the unquantized model with the engine's defaults"""
+    """Name of the trial of the model as it was given with the engine's defaults"""
     best: BestTrial | None = None
     """The best trial so far that meets every constraint"""
     pareto: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ class Verdict(StrEnum):
     WINNER = "Winner"
     """A configuration beats the baseline by more than the noise and meets every constraint"""
     BASELINE_BEST = "BaselineBest"
-    """Nothing beats the unquantized model with the engine's defaults"""
+    """Nothing beats the model as it was given with the engine's defaults"""
     NOTHING_FEASIBLE = "NothingFeasible"
     """No trial meets the constraints; `binding` names the one that ruled out most"""
     NO_MEASUREMENT = "NoMeasurement"

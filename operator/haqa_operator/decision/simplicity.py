@@ -23,12 +23,13 @@ _BITS: dict[str, tuple[int, int]] = {
     Scheme.W4AFP8: (4, 8),
     Scheme.NVFP4: (4, 4),
     Scheme.MXFP4: (4, 4),
+    Scheme.OTHER: (0, 0),
 }
 """Bits of weights and activations."""
 
-_NOT_SETTINGS = frozenset({"scheme", "algorithm", "group-size"})
+_NOT_SETTINGS = frozenset({"scheme", "algorithm", "group-size", "variant"})
 
-_WITHOUT_CALIBRATION = frozenset({Algorithm.NONE, Algorithm.RTN})
+_WITHOUT_CALIBRATION = frozenset({Algorithm.NONE, Algorithm.PUBLISHED, Algorithm.RTN})
 
 SimplicityKey = tuple[bool, bool, int, int, bool, float, str, int, str]
 

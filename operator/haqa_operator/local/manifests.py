@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from haqa_contract import EngineLaunch
+from haqa_contract import Configuration, EngineLaunch
 from haqa_operator.api import NodePool, QuantizationTuning
 from haqa_operator.decision.results import PoolResult, Verdict
 from haqa_operator.hardware.accelerators import Accelerator
@@ -35,7 +35,7 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
     )
     launch = relocated(measured, MODEL_MOUNT)
     claim = tuning.spec.artifacts.pvc if tuning.spec.artifacts and tuning.spec.artifacts.pvc else LOCAL_CLAIM
-    digest = winner.status.artifact_digest
+    digest = winner.status.artifact_digest if winner.configuration.made else None
     pod = EnginePod(
         launch=launch,
         accelerator=accelerator,
@@ -50,7 +50,7 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
     namespace = tuning.metadata.namespace
     comment = (
         f"{winner.configuration.describe()}: {result.decision.reason}\n"
-        f"{_where(digest)} is expected in the claim {claim}."
+        f"{_what(tuning, winner.configuration, digest)} is expected in the claim {claim}."
     )
     return render_yaml(
         [
@@ -61,8 +61,11 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
     )
 
 
-def _where(digest: str | None) -> str:
-    return f"artifacts/{digest}/model of the store" if digest else "The unquantized model"
+def _what(tuning: QuantizationTuning, served: Configuration, digest: str | None) -> str:
+    if digest:
+        return f"artifacts/{digest}/model of the store"
+    variants = {variant.label: variant.uri for variant in tuning.spec.model.variants}
+    return f"The model {variants.get(served.variant_label or '', tuning.spec.model.uri)}"
 
 
 def pool_accelerator(pool: NodePool) -> Accelerator:

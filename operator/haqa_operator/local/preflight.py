@@ -25,14 +25,19 @@ def local_problems(tuning: QuantizationTuning) -> list[str]:
         *setting_problems(tuning),
         *_places(tuning),
         *model_problems(tuning.spec.model.uri),
+        *(
+            problem
+            for variant in tuning.spec.model.variants
+            for problem in model_problems(variant.uri, f"spec.model.variants {variant.label}")
+        ),
     ]
 
 
-def model_problems(uri: str) -> list[str]:
+def model_problems(uri: str, field: str = "spec.model.uri") -> list[str]:
     """What is wrong with a model folder; remote models are checked when they are fetched."""
     if not uri.startswith("file://"):
         return []
-    where, path = f"spec.model.uri: {uri}", Path(uri.removeprefix("file://"))
+    where, path = f"{field}: {uri}", Path(uri.removeprefix("file://"))
     if not path.is_dir():
         return [f"{where}: no such folder; give the folder that holds config.json and the weights"]
     if not (path / "config.json").is_file():
@@ -85,10 +90,13 @@ def _environments() -> list[str]:
 
 def _places(tuning: QuantizationTuning) -> list[str]:
     problems = []
-    if tuning.spec.model.uri.startswith("pvc://"):
-        problems.append(
-            f"spec.model.uri: {tuning.spec.model.uri}: a claim is a place in a cluster; on one machine use file://"
-        )
+    model = tuning.spec.model
+    uris = {"uri": model.uri} | {f"variants {variant.label}": variant.uri for variant in model.variants}
+    problems += [
+        f"spec.model.{field}: {uri}: a claim is a place in a cluster; on one machine use file://"
+        for field, uri in uris.items()
+        if uri.startswith("pvc://")
+    ]
     artifacts = tuning.spec.artifacts
     if artifacts is not None and artifacts.pvc:
         problems.append(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from haqa_contract import Configuration, TrialReport, TrialRequest
+from haqa_contract import Configuration, TrialReport, TrialRequest, VariantReport
 from haqa_contract.model_facts import ModelFacts
 from haqa_operator.agent.credentials import EnvironmentCredentials
 from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SpecError, Trial, TuningSpec
@@ -24,7 +24,7 @@ from haqa_operator.local.preflight import local_problems
 from haqa_operator.local.processes import Launcher, run_step
 from haqa_operator.local.workspace import Workspace
 from haqa_operator.search.build import SpaceError
-from haqa_operator.search.model_profile import ModelProfile, ModelProfileError
+from haqa_operator.search.model_profile import ModelProfile, Published
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.serving.launch import engine_launch
 from haqa_operator.serving.settings import catalogue
@@ -32,7 +32,7 @@ from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.loop import Observer, PoolRun
 from haqa_operator.tuning.pool_setup import PoolSetup
 from haqa_operator.tuning.preflight import model_unread
-from haqa_operator.tuning.requests import model_source
+from haqa_operator.tuning.requests import model_source, variant_sources
 from haqa_runner.serve.launching import Spawn
 
 FETCH_TIMEOUT_S = 6 * 3600.0
@@ -46,11 +46,13 @@ class FetchedModel:
         path: Its folder.
         digest: Which model it is: hub commit, or hash of the files.
         facts: What it is made of.
+        variants: Its published checkpoints.
     """
 
     path: Path
     digest: str
     facts: ModelFacts
+    variants: tuple[VariantReport, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ class LocalTuning:
         name = pool.spec.name
         version = engine_version(serving_environment()) or catalogue().version
         print_of = fingerprint(self.spec, pool.spec, pool.accelerator, model.digest, version)
-        profile = self._profile(model)
+        variants = tuple(Published(one.variant, one.weight_bytes, one.quantization) for one in model.variants)
+        profile = ModelProfile(model.facts, variants)
         measured = read_journal(self.workspace.journal(name, print_of)).trials
         setup = PoolSetup(self.spec, pool.spec, pool.accelerator, profile, version, measured)
         space = self._space(setup)
@@ -178,12 +181,6 @@ class LocalTuning:
             self._observer.on_note(setup.pool.name, note)
         return space
 
-    def _profile(self, model: FetchedModel) -> ModelProfile:
-        try:
-            return ModelProfile.of(model.facts)
-        except ModelProfileError as error:
-            raise SpecError([f"spec.model.uri: {self.spec.model.uri}: {error}"]) from None
-
     def _store(self) -> str:
         artifacts = self.spec.artifacts
         if artifacts is None:
@@ -207,6 +204,7 @@ class LocalTuning:
             trial="fetch",
             pool="",
             model=model_source(self.spec.model),
+            variants=variant_sources(self.spec.model),
             configuration=Configuration(),
             engine=launch,
             store=self._store(),
@@ -231,7 +229,8 @@ class LocalTuning:
         facts = report.artifact.facts
         for note in facts.notes:
             self._observer.on_note("model", note)
-        return FetchedModel(Path(report.artifact.path), report.artifact.model_digest, facts)
+        artifact = report.artifact
+        return FetchedModel(Path(artifact.path), artifact.model_digest, facts, artifact.variants)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from haqa_contract import Estimate
+from haqa_contract import Algorithm, Estimate
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.metrics import LATENCIES, RATES, MetricKey
 from haqa_operator.api.pools import NodePool
@@ -19,8 +19,6 @@ from haqa_operator.decision.evidence import Evidence, Judged
 from haqa_operator.decision.results import PoolResult, Verdict
 from haqa_operator.report import wording
 from haqa_operator.report.model import TuningReport
-
-UNQUANTIZED = "the unquantized model with vLLM's own settings"
 
 
 class Tone(StrEnum):
@@ -104,7 +102,7 @@ def _winner_parts(case: _Case) -> _Parts:
     if winner is None:
         return "Winner", "The winning trial is not in this report", [case.result.decision.reason], []
     sentences = [_gain_sentence(case), *_accuracy_sentences(case, winner.trial), _limits_sentence(case, winner)]
-    sentences.append(_length_sentence(winner.trial))
+    sentences += [_published_sentence(case), _length_sentence(winner.trial)]
     best = case.evidence.best([item for item in case.evidence.feasible if not item.trial.is_baseline] or [winner])
     if best is not winner:
         sentences.append(
@@ -131,9 +129,10 @@ def _baseline_parts(case: _Case) -> _Parts:
     sentences = [case.result.decision.reason]
     if others:
         sentences.append(f"A gain counts when it is larger than the measured noise and than {percent:g} %.")
+    sentences.append(_published_sentence(case))
     if case.winner is not None:
         sentences.append(_length_sentence(case.winner.trial))
-    return "Baseline is best", f"Keep {UNQUANTIZED}", sentences, tiles
+    return "Baseline is best", f"Keep {_reference(case)}", sentences, tiles
 
 
 def _nothing_feasible_parts(case: _Case) -> _Parts:
@@ -193,11 +192,11 @@ def _gain_sentence(case: _Case) -> str:
         return "There is no baseline to compare it with, so no speed-up can be given."
     title = wording.metric_title(objective.key).lower()
     if objective.maximize:
-        gain = f"It reaches {wording.ratio_text(ratio)} the {title} of {UNQUANTIZED}"
+        gain = f"It reaches {wording.ratio_text(ratio)} the {title} of {_reference(case)}"
     elif objective.metric in LATENCIES:
-        gain = f"Its {title} is {wording.ratio_text(ratio)} shorter than that of {UNQUANTIZED}"
+        gain = f"Its {title} is {wording.ratio_text(ratio)} shorter than that of {_reference(case)}"
     else:
-        gain = f"Its {title} is better than that of {UNQUANTIZED} by a factor of {ratio.value:.2f}"
+        gain = f"Its {title} is better than that of {_reference(case)} by a factor of {ratio.value:.2f}"
     interval = wording.ratio_interval_text(ratio)
     return f"{gain}{f' ({interval})' if interval else ''}{_how_measured(case)}."
 
@@ -223,6 +222,30 @@ def _accuracy_sentences(case: _Case, trial: Trial) -> Iterator[str]:
     direction = "higher" if change.value > 1 else "lower"
     differs = f"{amount} {direction} than the baseline's{f' ({interval})' if interval else ''}; lower is better"
     yield f"Perplexity on text that it has never seen is {differs if change.value != 1 else 'the same'}."
+
+
+def _reference(case: _Case) -> str:
+    """What everything is compared with."""
+    published = case.baseline is not None and case.baseline.trial.configuration.algorithm is Algorithm.PUBLISHED
+    return f"the {'published' if published else 'unquantized'} model with vLLM's own settings"
+
+
+def _published_sentence(case: _Case) -> str:
+    """What HAQA made against what somebody else has published; empty where one of them kept no limit or is missing."""
+    made = [item for item in case.evidence.feasible if item.trial.configuration.made]
+    published = [item for item in case.evidence.feasible if item.trial.configuration.variant]
+    if not made or not published:
+        return ""
+    own, other = case.evidence.best(made), case.evidence.best(published)
+    comparison = case.evidence.compare(own, other)
+    verdict = "is better than" if comparison.better else "is as good as"
+    if case.evidence.compare(other, own).better:
+        verdict = "loses to"
+    numbers = _lines(wording.ratio_text(comparison.ratio), wording.ratio_interval_text(comparison.ratio))
+    return (
+        f"The best that HAQA made, {own.trial.configuration.describe()}, {verdict} the best published checkpoint, "
+        f"{other.trial.configuration.describe()} ({', '.join(numbers)})."
+    )
 
 
 def _length_sentence(trial: Trial) -> str:

@@ -23,7 +23,7 @@ TERMS: tuple[Term, ...] = (
     Term(
         "baseline",
         "Baseline",
-        "The unquantized model with vLLM's own settings, measured first; everything is compared with it.",
+        "The model as it was given, with vLLM's own settings, measured first; everything is compared with it.",
     ),
     Term(
         "configuration",

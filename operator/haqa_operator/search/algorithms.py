@@ -28,6 +28,7 @@ APPLICABLE: dict[Scheme, tuple[Algorithm, ...]] = {
     Scheme.MXFP4: _CALIBRATED_4_BIT,
     Scheme.MXFP4A16: _CALIBRATED_4_BIT,
     Scheme.MXFP8: (Algorithm.RTN,),
+    Scheme.OTHER: (),
 }
 
 DEFAULT: dict[Scheme, tuple[Algorithm, ...]] = {

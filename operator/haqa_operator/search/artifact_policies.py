@@ -7,7 +7,9 @@ from haqa_contract.model_facts import Matrix
 from haqa_operator.hardware.accelerators import Platform
 from haqa_operator.search.algorithms import APPLICABLE, NEEDS_ACCELERATOR
 from haqa_operator.search.cases import Case, Policy, Violation
+from haqa_operator.search.model_profile import Published
 from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL, group_size
+from haqa_operator.search.published import ALLOW_DEPRECATED, method_of, why_not_loaded
 from haqa_operator.search.requirements import unmet
 
 _USUAL_GROUPS = (16, 32, 64, 128, 256)
@@ -35,7 +37,7 @@ _CPU_TILE = 32
 def algorithm_fits_scheme(case: Case) -> Violation | None:
     """BF16 is not quantized, everything else is, and by an algorithm that does something for it."""
     scheme, algorithm = case.configuration.scheme, case.configuration.algorithm
-    if algorithm in APPLICABLE[scheme]:
+    if algorithm is Algorithm.PUBLISHED or algorithm in APPLICABLE[scheme]:
         return None
     choices = ", ".join(a.value for a in APPLICABLE[scheme])
     if scheme is Scheme.BF16:
@@ -49,8 +51,33 @@ def algorithm_fits_scheme(case: Case) -> Violation | None:
 
 def scheme_runs_on_device(case: Case) -> Violation | None:
     """Compute capability, chip or instruction set, and vLLM's release, against the table of requirements."""
+    if _published(case) is not None:
+        return None
     reason = unmet(case.accelerator, case.configuration.scheme, case.engine_version)
     return Violation(reason, ("scheme",)) if reason else None
+
+
+def checkpoint_is_loaded(case: Case) -> Violation | None:
+    """vLLM has a loader for a published checkpoint's format, and kernels for it on this device."""
+    found = _published(case)
+    if found is None or found.format is None:
+        return None
+    parameters = ("variant",) if found.variant else ("scheme",)
+    reason = why_not_loaded(case.accelerator, found.format, case.engine_version)
+    if reason:
+        return Violation(f"{found.name}: {reason}", parameters)
+    method = method_of(found.format)
+    if method is not None and method.deprecated and case.setting(ALLOW_DEPRECATED) is not True:
+        reason = f"vLLM is about to drop its loader of {found.format.name}; allow it with search.fixedEngine "
+        return Violation(f"{found.name}: {reason}{{{ALLOW_DEPRECATED}: true}}", parameters)
+    return None
+
+
+def _published(case: Case) -> Published | None:
+    """The checkpoint that is served as somebody has quantized it."""
+    if case.configuration.algorithm is not Algorithm.PUBLISHED or case.model is None:
+        return None
+    return case.model.published(case.configuration)
 
 
 def algorithm_runs_on_device(case: Case) -> Violation | None:
@@ -102,7 +129,7 @@ def group_size_suits_scheme(case: Case) -> Violation | None:
 def groups_divide_columns(case: Case) -> Violation | None:
     """llm-compressor finds out at the end of the run that a group does not divide a layer's columns."""
     scheme, size = case.configuration.scheme, group_size(case.configuration)
-    if case.model is None or size == PER_CHANNEL or scheme is Scheme.FP8_BLOCK:
+    if case.model is None or not case.configuration.made or size == PER_CHANNEL or scheme is Scheme.FP8_BLOCK:
         return None
     uneven = next((linear for linear in case.model.linears if linear.columns % size), None)
     if uneven is None:
@@ -151,6 +178,7 @@ def experts_have_kernel(case: Case) -> Violation | None:
 
 ARTIFACT_POLICIES: tuple[Policy, ...] = (
     scheme_runs_on_device,
+    checkpoint_is_loaded,
     algorithm_fits_scheme,
     algorithm_runs_on_device,
     algorithm_suits_model,

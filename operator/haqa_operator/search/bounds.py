@@ -2,8 +2,8 @@
 
 Sound, so that a search may end on it: a step reads every weight it uses from memory at no more than peak bandwidth and
 multiplies at no more than peak rate; prompts, scheduling and communication are taken to cost nothing. It does not hold,
-and there is no bound, for speculative decoding (several tokens a step), for weights small enough to stay in the
-device's caches, and on CPUs, whose bandwidth is not known here.
+and there is no bound, for speculative decoding (several tokens a step), for formats that HAQA does not know, for
+weights small enough to stay in the device's caches, and on CPUs, whose bandwidth is not known here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from haqa_contract import Workload
+from haqa_contract import Scheme, Workload
 from haqa_contract.figures import RATES
 from haqa_contract.statistics import geometric_mean
 from haqa_operator.api.goals import Objective
@@ -30,7 +30,8 @@ def best_possible(objective: Objective, case: Case) -> float | None:
     Args:
         case: The configuration on its hardware, with its workload.
     """
-    roofline = None if _skips_steps(case) else roofline_of(case)
+    unknown = case.configuration.scheme is Scheme.OTHER
+    roofline = None if unknown or _skips_steps(case) else roofline_of(case)
     if roofline is None or roofline.weight_bytes < _CACHED_BYTES:
         return None
     if case.workload.dataset is not None:

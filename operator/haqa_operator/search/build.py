@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain, product, zip_longest
 from math import prod
 
-from haqa_contract import Algorithm, Configuration, Scalar, Scheme, Workload
+from haqa_contract import MADE_SCHEMES, Algorithm, Configuration, Scalar, Scheme, Workload
 from haqa_operator.api.goals import Objective
 from haqa_operator.api.search_spec import Search
 from haqa_operator.decision.results import Exclusion
@@ -24,7 +25,7 @@ from haqa_operator.search.cases import Case, Violation, first_violation
 from haqa_operator.search.engine_defaults import Expectations
 from haqa_operator.search.engine_defaults.joining import Deviations, Items, offers, plan
 from haqa_operator.search.engine_policies import ENGINE_POLICIES, groups_divide_shards, parallel_sizes_fit_replica
-from haqa_operator.search.model_profile import ModelProfile
+from haqa_operator.search.model_profile import ModelProfile, Published
 from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL
 from haqa_operator.search.prior import estimate, promise
 from haqa_operator.search.requirements import note, parse_version, unmet
@@ -40,7 +41,7 @@ DEFAULT_SCHEMES: dict[Platform, tuple[Scheme, ...]] = {
     Platform.ROCM: (Scheme.BF16, Scheme.FP8_DYNAMIC, Scheme.W8A8_INT8, Scheme.W4A16, Scheme.MXFP4),
     Platform.XPU: (Scheme.BF16, Scheme.FP8_DYNAMIC, Scheme.W8A8_INT8, Scheme.W4A16),
     Platform.GAUDI: (Scheme.BF16, Scheme.FP8_DYNAMIC, Scheme.W8A8_INT8, Scheme.W4A16),
-    Platform.CPU: tuple(Scheme),
+    Platform.CPU: MADE_SCHEMES,
 }
 """Considered where `search.schemes` is not given, as far as the device computes in them: on accelerators one scheme for
 each kind of arithmetic, on CPU all, since there are few that load."""
@@ -77,13 +78,22 @@ class _Artifact:
     """What is quantized, before engine settings."""
 
     scheme: Scheme
-    algorithm: Algorithm
-    group_size: int | None
+    algorithm: Algorithm = Algorithm.NONE
+    group_size: int | None = None
+    variant: str | None = None
 
-    @property
-    def format(self) -> tuple[Scheme, int | None]:
-        """All that speed and memory depend on."""
-        return self.scheme, self.group_size
+    @classmethod
+    def published(cls, found: Published) -> _Artifact:
+        """A checkpoint that is served as it is."""
+        if found.format is None:
+            return cls(Scheme.BF16, Algorithm.PUBLISHED if found.variant else Algorithm.NONE, variant=found.variant)
+        return cls(found.format.scheme, Algorithm.PUBLISHED, found.format.group_size, found.variant)
+
+    @cached_property
+    def weights(self) -> Configuration:
+        """All that speed and memory depend on: any algorithm stands for those that make a format."""
+        made = self.algorithm not in (Algorithm.NONE, Algorithm.PUBLISHED)
+        return replace(self, algorithm=Algorithm.RTN if made else self.algorithm).with_engine(())
 
     def with_engine(self, engine: Items) -> Configuration:
         """Args:
@@ -93,6 +103,7 @@ class _Artifact:
             scheme=self.scheme,
             algorithm=self.algorithm,
             group_size=self.group_size,
+            variant=self.variant,
             engine=tuple(sorted(engine)),
         )
 
@@ -122,7 +133,8 @@ def build_space(
     """
     omitted = _DEFAULTS | (_ATTENTION_DEFAULTS if model is not None and model.is_all_attention else {})
     fixed = _written(search.fixed_engine, omitted)
-    baseline = _Artifact(Scheme.BF16, Algorithm.NONE, None).with_engine(_items(fixed))
+    itself = _Artifact.published(model.itself) if model else _Artifact(Scheme.BF16)
+    baseline = itself.with_engine(_items(fixed))
     base_case = Case(
         accelerator,
         model,
@@ -135,7 +147,7 @@ def build_space(
     engines = _engines(search, fixed, omitted)
     ruled_out = _RuledOut()
     allowed: list[_Artifact] = []
-    for artifact in _artifacts(search, base_case):
+    for artifact in _artifacts(search, base_case, itself):
         configuration = artifact.with_engine(_items(fixed))
         violation = first_violation(replace(base_case, configuration=configuration), ARTIFACT_POLICIES)
         if violation is None:
@@ -149,11 +161,11 @@ def build_space(
     for artifact in allowed:
         defaults, expectations = joint.of(artifact)
         for engine in engines:
-            violation = verdicts.of(*artifact.format, looked_at(engine)).violation
+            violation = verdicts.of(artifact.weights, looked_at(engine)).violation
             if violation is not None and artifact.with_engine(engine) != baseline:
                 ruled_out.add(artifact.with_engine(engine), violation)
             found += _candidates(artifact, engine, defaults, expectations, verdicts)
-    ordered = _in_turns(c for c in found if c.configuration.quantized or c.configuration.engine != baseline.engine)
+    ordered = _in_turns(candidate for candidate in found if candidate.configuration != baseline)
     reference = estimate(base_case)
     problem = first_violation(base_case, (*ARTIFACT_POLICIES, *ENGINE_POLICIES))
     return SearchSpace(
@@ -162,6 +174,7 @@ def build_space(
         exclusions=ruled_out.exclusions(),
         baseline_problem=problem.reason if problem else None,
         notes=(*_notes(base_case, allowed), *joint.notes),
+        variants=frozenset(variant.variant for variant in (model.variants if model else ()) if variant.variant),
         bounds={c.configuration: c.bound for c in ordered if c.bound is not None},
         speeds={c.configuration: c.estimate / reference for c in ordered},
     )
@@ -193,7 +206,7 @@ def _candidates(
     own, seen = expectations.factor(dict(engine)), looked_at(engine)
 
     def verdict_on(items: Items) -> Verdict:
-        return verdicts.of(*artifact.format, seen + looked_at(items))
+        return verdicts.of(artifact.weights, seen + looked_at(items))
 
     recipe = defaults.recipe(lambda items: verdict_on(items).violation is None)
     others = (one for one in defaults.all if recipe is None or one.items != recipe.items)
@@ -226,9 +239,16 @@ class _Joint:
         return (self._plan.note,) if self._plan.note else ()
 
 
-def _artifacts(search: Search, case: Case) -> list[_Artifact]:
-    """Every combination of scheme, algorithm and group size that the search names; its defaults where it names none."""
-    found = []
+def _artifacts(search: Search, case: Case, itself: _Artifact) -> list[_Artifact]:
+    """Every combination of scheme, algorithm and group size that the search names; its defaults where it names none.
+
+    Beside them the model's published variants, whatever the search names. Of a model that is quantized already nothing
+    is made.
+    """
+    variants = [_Artifact.published(variant) for variant in (case.model.variants if case.model else ())]
+    if itself.algorithm is Algorithm.PUBLISHED:
+        return list(dict.fromkeys((itself, *variants)))
+    found = variants
     for scheme in search.schemes or _default_schemes(case):
         algorithms: Sequence[Algorithm] = (Algorithm.NONE,)
         if scheme is not Scheme.BF16:
@@ -257,10 +277,10 @@ def _default_schemes(case: Case) -> tuple[Scheme, ...]:
     Of the short list, only what the device computes in: weight-only fall-backs save no more than W4A16 does.
     """
     accelerator, version = case.accelerator, case.engine_version
-    refused = {scheme for scheme in Scheme if unmet(accelerator, scheme, version)}
+    refused = {scheme for scheme in MADE_SCHEMES if unmet(accelerator, scheme, version)}
     listed = DEFAULT_SCHEMES[accelerator.platform]
     fallback = {s for s in listed if accelerator.platform is Platform.CUDA and note(accelerator, s, version)}
-    return tuple(s for s in Scheme if s in refused or (s in listed and s not in fallback))
+    return tuple(s for s in MADE_SCHEMES if s in refused or (s in listed and s not in fallback))
 
 
 def _engines(search: Search, fixed: dict[str, Scalar], omitted: Mapping[str, Scalar]) -> list[Items]:
@@ -301,11 +321,13 @@ def _check_size(search: Search, artifacts: int, engines: int) -> None:
 
 
 def _in_turns(candidates: Iterable[_Candidate]) -> list[_Candidate]:
-    """The most promising first, the schemes in turn: the best of each, which is its recipe, then the second best."""
-    by_scheme: dict[Scheme, list[_Candidate]] = {}
+    """The most promising first, schemes and published checkpoints in turn: the best of each, which is its recipe, then
+    the second best."""
+    by_weights: dict[tuple[Scheme, str | None], list[_Candidate]] = {}
     for candidate in sorted(candidates, key=lambda candidate: candidate.place):
-        by_scheme.setdefault(candidate.configuration.scheme, []).append(candidate)
-    turns = sorted((_recipe_first(each) for each in by_scheme.values()), key=lambda each: each[0].place)
+        weights = (candidate.configuration.scheme, candidate.configuration.variant)
+        by_weights.setdefault(weights, []).append(candidate)
+    turns = sorted((_recipe_first(each) for each in by_weights.values()), key=lambda each: each[0].place)
     return [one for turn in zip_longest(*turns) for one in turn if one is not None]
 
 
@@ -317,8 +339,24 @@ def _recipe_first(ordered: list[_Candidate]) -> list[_Candidate]:
 
 def _notes(case: Case, artifacts: Sequence[_Artifact]) -> tuple[str, ...]:
     schemes = dict.fromkeys(artifact.scheme for artifact in artifacts)
-    texts = (note(case.accelerator, scheme, case.engine_version) for scheme in schemes)
+    texts = [note(case.accelerator, scheme, case.engine_version) for scheme in schemes]
+    facts = case.model.facts if case.model else None
+    if facts is not None and facts.quantized_by:
+        texts.append(
+            f"the model is quantized already ({facts.quantized_by}), and quantizing it again would lose twice: it is "
+            "served as it is. For other schemes name the unquantized model, and this one in model.variants"
+        )
+    texts += [_described(variant) for variant in (case.model.variants if case.model else ())]
     return tuple(text for text in texts if text)
+
+
+def _described(variant: Published) -> str:
+    size = f", {variant.weight_bytes / 2**30:.3g} GiB" if variant.weight_bytes else ""
+    if variant.format is None:
+        return f"{variant.name} is not quantized{size}"
+    scheme = variant.format.scheme
+    like = "in a format of its own" if scheme is Scheme.OTHER else f"computed like {scheme.value}"
+    return f"{variant.name} is {variant.format.name}{size}, {like}"
 
 
 @dataclass

@@ -113,4 +113,6 @@ def _parameters(configuration: Configuration) -> Iterator[tuple[str, Scalar]]:
     yield "algorithm", configuration.algorithm.value
     if configuration.group_size is not None:
         yield "group-size", configuration.group_size
+    if configuration.variant is not None:
+        yield "variant", configuration.variant
     yield from configuration.engine

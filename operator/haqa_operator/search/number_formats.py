@@ -68,7 +68,9 @@ FORMATS: dict[Scheme, NumberFormat] = {
     Scheme.MXFP4: NumberFormat(4, 4, group_size=32, scale_bits=8),
     Scheme.MXFP4A16: NumberFormat(4, group_size=32, scale_bits=8),
     Scheme.MXFP8: NumberFormat(8, 8, group_size=32, scale_bits=8),
+    Scheme.OTHER: NumberFormat(8),
 }
+"""Of `OTHER` nothing is known; a published checkpoint's size is read from its files."""
 
 
 def group_size(configuration: Configuration) -> int:

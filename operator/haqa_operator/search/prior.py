@@ -57,6 +57,7 @@ _UNKNOWN_ON_CPU = 0.2
 
 _ACCURACY_FIRST = (
     Algorithm.NONE,
+    Algorithm.PUBLISHED,
     Algorithm.GPTQ,
     Algorithm.SMOOTHQUANT_GPTQ,
     Algorithm.AUTOROUND,

@@ -214,6 +214,9 @@ TABLE: dict[Platform, dict[Scheme, tuple[Requirement, ...]]] = {
 }
 
 
+_NOTHING_KNOWN = Requirement("published")
+
+
 def parse_version(text: str) -> Version:
     """`0.32.0`, `v0.32.0+cpu`, `0.33.0rc1` -> (0, 32, 0) and so on.
 
@@ -227,7 +230,9 @@ def parse_version(text: str) -> Version:
 
 
 def requirement(platform: Platform, scheme: Scheme, version: Version) -> Requirement:
-    """The row of the table that holds for a release."""
+    """The row of the table that holds for a release; one without conditions for a format that has none."""
+    if scheme is Scheme.OTHER:
+        return _NOTHING_KNOWN
     return next(row for row in TABLE[platform][scheme] if row.covers(version))
 
 

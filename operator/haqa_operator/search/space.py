@@ -33,6 +33,7 @@ class SearchSpace:
         load_parameters: Parameters that say how many requests are in flight: at otherwise equal settings, more of them
             never lower a latency. A replayed table has such; a tuning measures every level in each trial.
         accelerator_parameters: Parameters that say how many accelerators one replica has.
+        variants: The model's published checkpoints, as configurations name them, those that cannot run among them.
         index: Where each candidate stands; follows from the candidates and is handed on to every space made of this.
     """
 
@@ -47,6 +48,7 @@ class SearchSpace:
     load_parameters: frozenset[str] = frozenset()
     accelerator_parameters: frozenset[str] = frozenset()
     lessons: tuple[Exclusion, ...] = ()
+    variants: frozenset[str] = frozenset()
     index: CandidateIndex = field(default=CandidateIndex((), {}), repr=False, compare=False)
 
     def __post_init__(self) -> None:

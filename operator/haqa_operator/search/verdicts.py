@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from haqa_contract import Algorithm, Configuration, Scalar, Scheme
+from haqa_contract import Configuration, Scalar
 from haqa_operator.api.goals import Objective
 from haqa_operator.search.bounds import best_possible
 from haqa_operator.search.cases import Case, Violation, first_violation
@@ -62,23 +62,24 @@ class Verdicts:
 
     def __init__(self, case: Case, objective: Objective | None) -> None:
         self._case, self._objective = case, objective
-        self._known: dict[tuple[Scheme, int | None, Items], Verdict] = {}
+        self._known: dict[tuple[Configuration, Items], Verdict] = {}
 
-    def of(self, scheme: Scheme, group_size: int | None, engine: Items) -> Verdict:
-        """The verdict on a format.
+    def of(self, weights: Configuration, engine: Items) -> Verdict:
+        """The verdict on weights under engine settings.
 
         Args:
+            weights: Without engine settings, and the same for all that differ in what matters for neither speed nor
+                memory.
             engine: What is `looked_at` of its engine settings, in any order.
         """
         # True and 1 are equal as keys; no setting that is looked at takes both.
-        key = (scheme, group_size, tuple(sorted(engine)))
+        key = (weights, tuple(sorted(engine)))
         if key not in self._known:
             self._known[key] = self._find(*key)
         return self._known[key]
 
-    def _find(self, scheme: Scheme, group_size: int | None, engine: Items) -> Verdict:
-        algorithm = Algorithm.NONE if scheme is Scheme.BF16 else Algorithm.RTN  # speed and memory do not depend on it
-        configuration = Configuration(scheme=scheme, algorithm=algorithm, group_size=group_size, engine=engine)
+    def _find(self, weights: Configuration, engine: Items) -> Verdict:
+        configuration = weights.model_copy(update={"engine": engine})
         case = replace(self._case, configuration=configuration)
         violation = first_violation(case, ENGINE_POLICIES)
         if violation is not None:

@@ -1,5 +1,5 @@
-"""Writes `vllm_settings.json`: every setting of `vllm serve`, read from vLLM's own argument parser, and every
-architecture that it serves.
+"""Writes `vllm_settings.json`: every setting of `vllm serve`, read from vLLM's own argument parser, every
+architecture that it serves, and every format of quantized checkpoints that it loads.
 
 Run it with the serving environment's interpreter, whenever the pinned vLLM changes:
 
@@ -13,6 +13,8 @@ nothing of HAQA.
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
 import inspect
 import json
 import os
@@ -51,7 +53,44 @@ def extract() -> dict[str, Any]:
         "settings": dict(sorted(settings.items())),
         "environment": sorted(name for name in envs.environment_variables if name.startswith("VLLM_")),
         "architectures": sorted(architectures),
+        "quantization": quantization(),
     }
+
+
+def quantization() -> dict[str, Any]:
+    """What vLLM loads of quantized checkpoints: methods, what each needs, and the platforms that take some of them."""
+    import vllm.platforms
+    from vllm.model_executor.layers import quantization as methods
+
+    def described(name: str) -> dict[str, Any]:
+        loader = methods.get_quantization_config(name)
+        found: dict[str, Any] = {}
+        with contextlib.suppress(NotImplementedError):
+            found["capability"] = loader.get_min_capability()
+        with contextlib.suppress(NotImplementedError, TypeError):  # one is written for instances
+            found["dtypes"] = sorted(str(dtype).removeprefix("torch.") for dtype in loader.get_supported_act_dtypes())
+        if name in methods.DEPRECATED_QUANTIZATION_METHODS:
+            found["deprecated"] = True
+        return found
+
+    folder = Path(vllm.platforms.__file__).parent
+    return {
+        "methods": {name: described(name) for name in sorted(methods.QUANTIZATION_METHODS)},
+        "platforms": {name: platform_methods(folder / f"{name}.py") for name in ("rocm", "xpu")},
+    }
+
+
+def platform_methods(path: Path) -> list[str]:
+    """`supported_quantization` of a platform's class, which cannot be imported without its device."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and node.target.id == "supported_quantization"
+            and node.value is not None
+        ):
+            return sorted(ast.literal_eval(node.value))
+    return []
 
 
 def describe(action: argparse.Action) -> tuple[str, dict[str, Any]] | None:

@@ -60,13 +60,36 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class QuantizationMethod:
+    """One of vLLM's loaders of quantized checkpoints.
+
+    Attributes:
+        capability: Smallest compute capability, 75 for 7.5; 0 where it says none.
+        dtypes: Types that it computes in beside quantized ones; empty where it does not say.
+        deprecated: Only loads where `allow-deprecated-quantization` is given.
+    """
+
+    capability: int = 0
+    dtypes: frozenset[str] = frozenset()
+    deprecated: bool = False
+
+
+@dataclass(frozen=True)
 class Catalogue:
-    """The settings of one vLLM version, and the architectures that it serves (`architectures` of a config.json)."""
+    """What one vLLM version takes.
+
+    Attributes:
+        architectures: That it serves, as `architectures` of a config.json names them.
+        quantization: Its loaders of quantized checkpoints, by name.
+        platform_quantization: Platform -> the only ones of these that it has there.
+    """
 
     version: str
     settings: Mapping[str, Setting]
     variables: frozenset[str]
     architectures: frozenset[str]
+    quantization: Mapping[str, QuantizationMethod]
+    platform_quantization: Mapping[str, frozenset[str]]
 
 
 @cache
@@ -75,7 +98,23 @@ def catalogue() -> Catalogue:
     text = resources.files(__package__).joinpath("vllm_settings.json").read_text(encoding="utf-8")
     data = json.loads(text)
     settings = {name: _setting(name, fields) for name, fields in data["settings"].items()}
-    return Catalogue(data["version"], settings, frozenset(data["environment"]), frozenset(data["architectures"]))
+    quantization = data["quantization"]
+    return Catalogue(
+        data["version"],
+        settings,
+        frozenset(data["environment"]),
+        frozenset(data["architectures"]),
+        {name: _method(fields) for name, fields in quantization["methods"].items()},
+        {name: frozenset(methods) for name, methods in quantization["platforms"].items()},
+    )
+
+
+def _method(fields: Mapping[str, Any]) -> QuantizationMethod:
+    return QuantizationMethod(
+        capability=fields.get("capability", 0),
+        dtypes=frozenset(fields.get("dtypes", ())),
+        deprecated=fields.get("deprecated", False),
+    )
 
 
 def _setting(name: str, fields: Mapping[str, Any]) -> Setting:

@@ -101,7 +101,12 @@ class PoolState:
 
     @property
     def finished_trials(self) -> tuple[Trial, ...]:
-        return tuple(trial for trial in self.trials if trial.status.phase.finished)
+        """Those that count: not of a published checkpoint that is not named any more, or whose files have changed."""
+        return tuple(
+            trial
+            for trial in self.trials
+            if trial.status.phase.finished and trial.configuration.variant in (None, *self.space.variants)
+        )
 
     @property
     def baseline(self) -> Trial | None:
@@ -138,7 +143,7 @@ def baseline_trial(state: PoolState) -> Trial:
     proposal = Proposal(
         configuration=state.space.baseline,
         proposer=Proposer.BASELINE,
-        reasoning="The unquantized model with the engine's defaults: what everything else is compared with.",
+        reasoning="The model as it is with the engine's defaults: what everything else is compared with.",
     )
     return new_trial(state, 0, proposal)
 

@@ -42,8 +42,9 @@ def prompt_model(spec: TuningSpec, profile: ModelProfile, space: SearchSpace) ->
 
 
 def _weight_format(configuration: Configuration) -> str:
-    """`W4A16 group-size=32`, `BF16 dtype=float32`."""
+    """`W4A16 group-size=32`, `BF16 dtype=float32`, `NVFP4 variant=nvidia@0123456789ab`."""
     parts = [configuration.scheme.value]
+    parts += [] if configuration.variant is None else [f"variant={configuration.variant}"]
     parts += [] if configuration.group_size is None else [f"group-size={configuration.group_size}"]
     settings = configuration.settings
     return " ".join(parts + [f"{name}={settings[name]}" for name in _WEIGHT_SETTINGS if name in settings])

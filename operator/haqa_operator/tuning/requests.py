@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from haqa_contract import AccuracyGate, EngineLaunch, ModelSource, TrialRequest
+from haqa_contract import AccuracyGate, EngineLaunch, ModelSource, TrialRequest, VariantSource
 from haqa_operator.api import Constraint, Trial, TuningSpec
 from haqa_operator.api.metrics import higher_is_better, is_accuracy
 from haqa_operator.api.pools import ModelSpec
@@ -47,6 +47,17 @@ def model_source(model: ModelSpec, mount: str | None = None) -> ModelSource:
     )
 
 
+def variant_sources(model: ModelSpec, mount: str | None = None) -> tuple[VariantSource, ...]:
+    """The model's published checkpoints, under the model's own token and trust."""
+    itself = model_source(model, mount)
+    return tuple(
+        VariantSource(
+            label=variant.label, source=itself.model_copy(update={"uri": variant.uri, "revision": variant.revision})
+        )
+        for variant in model.variants
+    )
+
+
 def trial_request(
     spec: TuningSpec,
     trial: Trial,
@@ -67,6 +78,11 @@ def trial_request(
         trial=trial.name,
         pool=trial.pool,
         model=model_source(spec.model, places.mount),
+        variants=tuple(
+            variant
+            for variant in variant_sources(spec.model, places.mount)
+            if variant.label == trial.configuration.variant_label
+        ),
         configuration=trial.configuration,
         calibration=spec.calibration,
         evaluation=spec.evaluation,

@@ -9,9 +9,7 @@ from typing import Any
 from haqa_contract.model_facts import ModelFacts
 from haqa_runner.models.architecture.facts import facts_of
 from haqa_runner.models.checkpoint import TensorHeader, read_config, read_header, weight_files
-from haqa_runner.models.formats import quantized_by
-
-_MODELOPT = "hf_quant_config.json"
+from haqa_runner.models.formats import BESIDE_CONFIG, quantization
 
 
 def model_facts(folder: Path, uri: str, *, trust_remote_code: bool = False) -> ModelFacts:
@@ -27,17 +25,21 @@ def model_facts(folder: Path, uri: str, *, trust_remote_code: bool = False) -> M
     """
     config = read_config(folder, uri)
     headers = [header for path in weight_files(folder, uri) for header in read_header(path, uri)]
-    method = quantized_by(config, _modelopt(folder), {header.name: header.dtype for header in headers})
+    found = quantization(config, beside_config(folder), {header.name: header.dtype for header in headers})
     # Packed numbers have other shapes than the matrices that they stand for.
-    plain: list[TensorHeader] = headers if method is None else []
+    plain: list[TensorHeader] = headers if found is None else []
     facts = facts_of(config, plain, folder, trust_remote_code=trust_remote_code)
     size = sum(header.size_bytes for header in headers)
-    return facts.model_copy(update={"quantized_by": method, "weight_bytes": size})
+    return facts.model_copy(update={"quantization": found, "weight_bytes": size})
 
 
-def _modelopt(folder: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((folder / _MODELOPT).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+def beside_config(folder: Path) -> dict[str, Any] | None:
+    """What a file beside config.json says of how the checkpoint is quantized."""
+    for name in BESIDE_CONFIG:
+        try:
+            found = json.loads((folder / name).read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict) and found:
+            return found
+    return None

@@ -27,6 +27,7 @@ from haqa_runner.models import FetchedModel, fetch_model
 from haqa_runner.models.facts import model_facts
 from haqa_runner.progress import Phases, ProgressSink
 from haqa_runner.quantize.compiler import EAGER, REMEDY, compiler_problem
+from haqa_runner.quantize.look import check_variant, looked_at, served_source
 from haqa_runner.quantize.machine import has_device_file, memory_limit_bytes, peak_rss_bytes, reset_peak_rss
 from haqa_runner.quantize.recipes import (
     RECIPE_VERSION,
@@ -36,7 +37,6 @@ from haqa_runner.quantize.recipes import (
     recipe,
 )
 from haqa_runner.quantize.sizes import artifact_bytes, plan_samples
-from haqa_runner.quantize.smoothing import can_be_smoothed
 from haqa_runner.store import ArtifactKey, CalibrationKey, open_store
 
 log = logging.getLogger(__name__)
@@ -67,10 +67,15 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
         # A store that cannot be used would else be noticed after the baseline has been measured.
         open_store(request.store, Path(request.cache)).check()
     with phases.measure("fetch"):
-        model = fetch_model(request.model, Path(request.cache), progress)
-    if not request.configuration.quantized:
+        model = fetch_model(served_source(request), Path(request.cache), progress)
+    if not request.configuration.made:
+        check_variant(request.configuration, model.digest)
         link_model(Path(request.directory), model.path)
-        return TrialReport(trial=request.trial, artifact=_unquantized(request, model))
+        found = _as_it_is(model)
+        if request.trial == FETCH_TRIAL:
+            with phases.measure("fetch"):
+                found = found.model_copy(update=looked_at(request, model, progress))
+        return TrialReport(trial=request.trial, artifact=found)
     plan = _plan(request, model)
     peaks: list[int] = []
 
@@ -230,17 +235,11 @@ def _has_accelerator() -> bool:
     return bool(torch.accelerator.is_available())
 
 
-def _unquantized(request: TrialRequest, model: FetchedModel) -> ArtifactReport:
-    report = ArtifactReport(
+def _as_it_is(model: FetchedModel) -> ArtifactReport:
+    return ArtifactReport(
         digest=hashlib.sha256(model.digest.encode()).hexdigest(),
         path=str(model.path),
         size_bytes=model.size_bytes,
         reused=True,
         model_digest=model.digest,
     )
-    if request.trial != FETCH_TRIAL:
-        return report
-    source = request.model
-    facts = model_facts(model.path, source.uri, trust_remote_code=source.trust_remote_code)
-    smoothable = can_be_smoothed(facts, model.path, source.uri)
-    return report.model_copy(update={"facts": facts.model_copy(update={"smoothable": smoothable})})

@@ -73,8 +73,10 @@ def test_every_field_has_a_description() -> None:
 def test_entries_of_keyed_lists_have_the_key() -> None:
     keyed = {path: node for path, node in ALL if node.get("x-kubernetes-list-type") == "map"}
     assert {path.removeprefix("QuantizationTuning.") for path in keyed} == {
+        "spec.model.variants",
         "spec.nodePools",
         "status.conditions",
+        "status.model.variants",
         "status.pools",
     }
     for node in keyed.values():

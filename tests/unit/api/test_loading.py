@@ -20,6 +20,11 @@ VALID: dict[str, Any] = {
 }
 
 
+def variants(*named: tuple[str, str]) -> dict[str, Any]:
+    listed = [{"label": label, "uri": uri} for label, uri in named]
+    return {"model": {"uri": "file:///models/x", "variants": listed}}
+
+
 def problems(change: dict[str, Any]) -> str:
     document = deepcopy(VALID)
     document["spec"].update(change)
@@ -46,6 +51,24 @@ def test_a_minimal_tuning_is_valid() -> None:
         ({"workload": {"concurrency": []}}, "concurrency is empty"),
         ({"workload": {"concurrency": [4, 4]}}, "concurrency 4 is listed twice"),
         ({"model": {"uri": "/models/x"}}, "spec.model.uri: '/models/x' is not allowed"),
+        (
+            {"search": {"schemes": ["OTHER"]}},
+            "spec.search.schemes[0]: OTHER is of published checkpoints and nothing to make; name those in model",
+        ),
+        (
+            {"search": {"algorithms": ["published"]}},
+            "published is of published checkpoints and nothing to make; name those in model.variants",
+        ),
+        (
+            variants(("a", "hf://x/y"), ("a", "hf://x/z")),
+            "variants: two are labelled 'a'; give each a label of its own",
+        ),
+        (variants(("a", "file:///models/x")), "variants: a is the model itself; leave it out"),
+        (
+            variants(("a", "pvc://one/x"), ("b", "pvc://two/x")),
+            "variants: model and variants lie in several claims (pvc://one, pvc://two); copy them into one",
+        ),
+        (variants(("Their", "hf://x/y")), "spec.model.variants[0].label: 'Their' is not allowed"),
         ({"nodePools": [{"name": "a"}, {"name": "a"}]}, "two pools are called 'a'"),
         ({"constraints": [{"metric": "perplexity"}]}, "no limit; give min, max or maxDegradationPercent"),
         ({"constraints": [{"metric": "ttft", "min": 5, "max": 3}]}, "min 5 is above max 3"),

@@ -2,9 +2,12 @@
 
 import pytest
 from tests import sample_results
+from tests.builders import make_baseline, make_trial, make_tuning
 
+from haqa_contract import Algorithm, Configuration, Scheme
 from haqa_operator.api.goals import Objective
-from haqa_operator.decision.results import Verdict
+from haqa_operator.decision.choose import decide
+from haqa_operator.decision.results import PoolResult, Verdict
 from haqa_operator.report.answer import Answer, Tile, Tone, build_answer
 from haqa_operator.report.model import TuningReport
 
@@ -123,3 +126,29 @@ def test_every_sample_has_an_answer_in_whole_sentences(name: str) -> None:
         assert answer.headline
         assert answer.tiles
         assert all(sentence[0].isupper() or sentence[0].isdigit() for sentence in answer.sentences)
+
+
+def _with_published(own: float, published: float) -> Answer:
+    """A report whose trials are the baseline, one of HAQA's own and one published checkpoint."""
+    theirs = Configuration(scheme=Scheme.NVFP4, algorithm=Algorithm.PUBLISHED, variant="nvidia@abc")
+    trials = (
+        make_baseline().throughput(100, 1).obj(),
+        make_trial(1).tried("W4A16", "gptq").throughput(own, 1).obj(),
+        make_trial(2).of(theirs).throughput(published, 1).obj(),
+    )
+    tuning = make_tuning().obj()
+    decision = decide(trials, tuning.spec.objectives, (), 3.0)
+    result = PoolResult(pool="here", hardware="a GPU", trials=trials, decision=decision, stopped="the budget is spent")
+    return answer_of(TuningReport(tuning=tuning, pools=(result,), command="haqa tune", created=0))
+
+
+@pytest.mark.parametrize(
+    ("own", "published", "verdict", "ratio"),
+    [(200, 150, "is better than", "1.33×"), (150, 200, "loses to", "0.75×"), (150, 151, "is as good as", "0.99×")],
+)
+def test_what_haqa_made_is_compared_with_what_is_published(
+    own: float, published: float, verdict: str, ratio: str
+) -> None:
+    (sentence,) = [one for one in _with_published(own, published).sentences if "published checkpoint" in one]
+    start = f"The best that HAQA made, W4A16/gptq, {verdict} the best published checkpoint, NVFP4/published (nvidia) ("
+    assert sentence.startswith(start + ratio)

@@ -14,7 +14,6 @@ from haqa_contract.model_facts import KvCache, Matrix, ModelFacts, Role, Split
 from haqa_runner.models.architecture.facts import facts_of_headers
 from haqa_runner.models.checkpoint import TensorHeader
 from haqa_runner.models.facts import model_facts
-from haqa_runner.models.formats import quantized_by
 
 URI = "file:///model"
 
@@ -137,58 +136,6 @@ def test_windows_bound_what_is_cached(
 def test_window_bounds_what_a_sequence_keeps() -> None:
     assert KvCache(layers=2, numbers=10, window=100).cached_by(1000) == 2000
     assert KvCache(layers=2, numbers=10, tokens_per_entry=4).cached_by(9) == 60
-
-
-@pytest.mark.parametrize(
-    ("config", "modelopt", "tensors", "said"),
-    [
-        ({}, None, {}, None),
-        (
-            {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}},
-            None,
-            {},
-            "gptq 4 bit group 128",
-        ),
-        ({"quantization_config": {"quant_method": "awq"}}, None, {}, "awq"),
-        ({"quantization_config": {"quant_method": "mxfp4"}}, None, {}, "mxfp4"),
-        (
-            {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}},
-            None,
-            {},
-            "fp8 with blocks of 128x128",
-        ),
-        (
-            {
-                "text_config": {
-                    "quantization_config": {
-                        "quant_method": "compressed-tensors",
-                        "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int", "group_size": 128}}},
-                    }
-                }
-            },
-            None,
-            {},
-            "compressed-tensors W4A16",
-        ),
-        ({}, {"quantization": {"quant_algo": "NVFP4"}}, {}, "ModelOpt NVFP4"),
-        ({"quantization_config": {"quant_algo": "FP8", "producer": {"name": "modelopt"}}}, None, {}, "ModelOpt FP8"),
-        (
-            {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}},
-            None,
-            {},
-            "bitsandbytes 4 bit",
-        ),
-        ({"quantization_config": "fp8"}, None, {}, "fp8"),
-        ({}, None, {"model.layers.0.mlp.up_proj.weight_packed": "I32"}, "compressed-tensors, by its tensors"),
-        ({}, None, {"model.layers.0.mlp.up_proj.qweight": "I32"}, "GPTQ or AWQ, by its tensors"),
-        ({}, None, {"model.layers.0.mlp.up_proj.weight": "F8_E4M3"}, "weights of type F8_E4M3, by its tensors"),
-        ({}, None, {"model.layers.0.mlp.up_proj.weight": "BF16"}, None),
-    ],
-)
-def test_quantized_checkpoint_says_by_what(
-    config: dict[str, Any], modelopt: dict[str, Any] | None, tensors: dict[str, str], said: str | None
-) -> None:
-    assert quantized_by(config, modelopt, tensors) == said
 
 
 def test_quantized_folder_is_noticed_by_any_of_its_files(tmp_path: Path) -> None:

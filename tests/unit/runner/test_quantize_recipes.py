@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from haqa_contract import Algorithm, Configuration, FailureReason, Scheme
 from haqa_contract.failures import TrialFailure
-from haqa_contract.model_facts import Matrix, ModelFacts, Role
+from haqa_contract.model_facts import CheckpointFormat, Matrix, ModelFacts, Role
 from haqa_runner.quantize.recipes import (
     Modifier,
     ModifierPlan,
@@ -174,7 +174,8 @@ def test_a_group_size_is_accepted_exactly_if_it_divides(columns: int, size: int)
 
 
 def test_quantized_checkpoint_is_not_quantized_again() -> None:
-    assert "quantized already (awq)" in refusal(Configuration.of("W4A16", "rtn"), facts(quantized_by="awq"))
+    awq = CheckpointFormat(name="awq", method="awq")
+    assert "quantized already (awq)" in refusal(Configuration.of("W4A16", "rtn"), facts(quantization=awq))
 
 
 def test_model_that_is_no_language_model_is_refused() -> None:

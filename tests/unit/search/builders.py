@@ -44,7 +44,7 @@ LLAMA_SMALL: dict[str, Any] = LLAMA_8B | {
 
 
 def model(config: dict[str, Any] = LLAMA_8B, **changes: Any) -> ModelProfile:
-    return ModelProfile.of(facts(config | changes))
+    return ModelProfile(facts(config | changes))
 
 
 def nvidia(product: str = "NVIDIA-L40S", count: int = 1, **fields: Any) -> Accelerator:

@@ -6,7 +6,7 @@ import pytest
 from tests.optional import present
 from tests.unit.search.builders import LLAMA_SMALL, case, cpu, gpu_of, model, nvidia
 
-from haqa_contract import Algorithm, Scheme
+from haqa_contract import MADE_SCHEMES, Algorithm, Scheme
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.algorithms import APPLICABLE, DEFAULT
 from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES
@@ -47,8 +47,8 @@ def test_algorithm_goes_with_scheme(scheme: str, algorithm: str, allowed: bool) 
 
 
 def test_every_quantized_scheme_can_be_made_by_rounding() -> None:
-    assert {s for s in Scheme if Algorithm.RTN in APPLICABLE[s]} == set(Scheme) - {Scheme.BF16}
-    assert all(set(DEFAULT[s]) <= set(APPLICABLE[s]) and DEFAULT[s] for s in Scheme)
+    assert {s for s in MADE_SCHEMES if Algorithm.RTN in APPLICABLE[s]} == set(MADE_SCHEMES) - {Scheme.BF16}
+    assert all(set(DEFAULT[s]) <= set(APPLICABLE[s]) and DEFAULT[s] for s in MADE_SCHEMES)
 
 
 def test_wrong_algorithm_comes_with_the_right_ones() -> None:
@@ -152,7 +152,7 @@ def test_experts_with_4_bit_weights_are_not_for_cpus() -> None:
 
 
 def test_smoothing_is_for_models_that_llm_compressor_can_smooth() -> None:
-    rough = ModelProfile.of(model(LLAMA_SMALL).facts.model_copy(update={"smoothable": False}))
+    rough = ModelProfile(model(LLAMA_SMALL).facts.model_copy(update={"smoothable": False}))
     found = present(reason(cpu(), "W8A8-INT8", "smoothquant", profile=rough))
     assert found == (
         "algorithm smoothquant: llm-compressor finds no layers to smooth in LlamaForCausalLM; use rtn or gptq"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.optional import present
 from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, VLLM, amd, cpu, gaudi, gpu_of, model, nvidia
 
-from haqa_contract import Algorithm, Configuration, Scalar, Scheme, Workload
+from haqa_contract import MADE_ALGORITHMS, MADE_SCHEMES, Algorithm, Configuration, Scalar, Scheme, Workload
 from haqa_operator.api.search_spec import Search
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.algorithms import DEFAULT
@@ -61,7 +61,7 @@ def test_default_schemes_that_the_hardware_lacks_are_on_record() -> None:
     excluded = {e.parameters["scheme"]: e.reason for e in space(cpu()).exclusions}
     assert "W8A16" in excluded
     assert "does not load W8A16 on CPUs" in excluded["W8A16"]
-    assert set(excluded) | schemes(space(cpu())) | {"BF16"} == {scheme.value for scheme in Scheme}
+    assert set(excluded) | schemes(space(cpu())) | {"BF16"} == {scheme.value for scheme in MADE_SCHEMES}
 
 
 def test_weight_only_fallback_may_be_asked_for_and_is_noted() -> None:
@@ -225,8 +225,8 @@ TYPED = {"kv-cache-dtype": ("auto", "fp8", "nvfp4"), "enforce-eager": (True, Fal
 
 @settings(max_examples=60, deadline=None)
 @given(
-    chosen=st.lists(st.sampled_from(list(Scheme)), min_size=1, max_size=5, unique=True).map(tuple),
-    algorithms=st.none() | st.lists(st.sampled_from(list(Algorithm)), min_size=1, max_size=3, unique=True).map(tuple),
+    chosen=st.lists(st.sampled_from(MADE_SCHEMES), min_size=1, max_size=5, unique=True).map(tuple),
+    algorithms=st.none() | st.lists(st.sampled_from(MADE_ALGORITHMS), min_size=1, max_size=3, unique=True).map(tuple),
     groups=st.lists(st.sampled_from([-1, 32, 48, 128]), max_size=3, unique=True).map(tuple),
     engine=SETTINGS,
     accelerator=st.sampled_from([cpu(), nvidia("Tesla-T4"), nvidia("NVIDIA-H200"), amd("MI300X"), gpu_of(7, 0, 16)]),

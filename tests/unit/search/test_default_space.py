@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, VLLM, amd, case, cpu, gaudi, gpu_of, model, nvidia
 
-from haqa_contract import Configuration, Scalar, Scheme, Workload
+from haqa_contract import MADE_SCHEMES, Configuration, Scalar, Scheme, Workload
 from haqa_contract.model_facts import KvCache, ModelFacts
 from haqa_operator.api.goals import Objective
 from haqa_operator.api.search_spec import Search
@@ -82,7 +82,7 @@ LATENT: dict[str, Any] = LLAMA_8B | {
     "first_k_dense_replace": 1,
     "vocab_size": 102400,
 }
-HYBRID = ModelProfile.of(
+HYBRID = ModelProfile(
     ModelFacts(
         architecture="Qwen3NextForCausalLM",
         model_type="qwen3_next",
@@ -234,7 +234,7 @@ def _tables() -> Iterator[tuple[str, Case, Value]]:
     for machine, accelerator in MACHINES.items():
         for of in MODELS:
             for load in WORKLOADS:
-                for scheme in Scheme:
+                for scheme in MADE_SCHEMES:
                     algorithm = "none" if scheme is Scheme.BF16 else "rtn"
                     one = case_of(machine, of, load, Configuration.of(scheme, algorithm))
                     for setting in DEFAULT_SETTINGS[accelerator.platform]:

@@ -7,7 +7,7 @@ from tests.unit.search.builders import LLAMA_8B, model
 
 from haqa_contract import Configuration, Scheme
 from haqa_contract.model_facts import KvCache, Matrix, ModelFacts, Role
-from haqa_operator.search.model_profile import ModelProfile, ModelProfileError
+from haqa_operator.search.model_profile import ModelProfile
 
 QWEN25_7B = LLAMA_8B | {
     "architectures": ["Qwen2ForCausalLM"],
@@ -83,7 +83,7 @@ def test_kv_cache_of_a_token(config: dict[str, Any], bytes_per_token: int) -> No
 
 
 def with_facts(**changes: Any) -> ModelProfile:
-    return ModelProfile.of(model().facts.model_copy(update=changes))
+    return ModelProfile(model().facts.model_copy(update=changes))
 
 
 def test_layers_with_a_sliding_window_stop_growing() -> None:
@@ -146,13 +146,8 @@ def test_step_of_decoding_reads_no_table_and_no_tower() -> None:
     assert unread == 2 * (EMBEDDING + tower.parameters)
 
 
-def test_quantized_checkpoint_is_refused() -> None:
-    with pytest.raises(ModelProfileError, match=r"already quantized \(gptq 4 bit\).*give the unquantized model"):
-        with_facts(quantized_by="gptq 4 bit")
-
-
 def test_nothing_is_concluded_where_nothing_is_known() -> None:
-    unknown = ModelProfile.of(ModelFacts(architecture="New", model_type="new", source="nothing", parameters=10**9))
+    unknown = ModelProfile(ModelFacts(architecture="New", model_type="new", source="nothing", parameters=10**9))
     assert not unknown.is_known
     assert unknown.linears == ()
     assert unknown.kv_bytes(1000) == 0

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.contract.endings import ENDINGS, Ending
 from tests.unit.tuning.pool_states import BASELINE, INT4, INT8, exact, failed, spec, state, trial
 
-from haqa_contract import Configuration, Failure, FailureReason
+from haqa_contract import Algorithm, Configuration, Failure, FailureReason, Scheme
 from haqa_contract.engine_log.diagnosis import diagnose
 from haqa_operator.api import TrialPhase
 from haqa_operator.decision.results import Confirmation, Verdict
@@ -151,3 +151,16 @@ def test_a_bound_of_what_trials_rule_out_keeps_no_search_alive() -> None:
     action = plan(state(trial(0, BASELINE, 10), trial(1, INT4, **failing), space=space))
     assert isinstance(action, Conclude)
     assert "nothing untried can win" in action.why
+
+
+def test_a_published_checkpoint_that_changed_or_is_not_named_any_more_does_not_count() -> None:
+    old = Configuration(scheme=Scheme.W4A16, algorithm=Algorithm.PUBLISHED, variant="theirs@0000")
+    new = old.model_copy(update={"variant": "theirs@1111"})
+    trials = trial(0, BASELINE, 100), trial(1, old, 300), trial(2, new, 200), trial(3, INT8, 150)
+    space = SearchSpace(BASELINE, (INT8, new), variants=frozenset({"theirs@1111"}))
+    known = state(*trials, space=space, spec=spec(confirmation={"rounds": 0}))
+    assert [one.number for one in known.finished_trials] == [0, 2, 3]
+    assert known.next_number == 4, "its name stays taken"
+    action = plan(known)
+    assert isinstance(action, Conclude)
+    assert action.decision.winner == trials[2].name

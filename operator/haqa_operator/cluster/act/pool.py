@@ -32,7 +32,6 @@ from haqa_operator.cluster.decide import (
 from haqa_operator.cluster.edges.api_server import ApiRefused
 from haqa_operator.cluster.observe.snapshot import profile_of
 from haqa_operator.search.build import SpaceError
-from haqa_operator.search.model_profile import ModelProfileError
 from haqa_operator.search.strategies import Stop
 from haqa_operator.serving.settings import catalogue
 from haqa_operator.tuning.fingerprint import fingerprint
@@ -77,7 +76,7 @@ class PoolReconciler:
                 self._snapshot.trials_of(self._pool, self._fingerprint),
             )
             state = self._state(setup)
-        except (SpaceError, ModelProfileError) as error:
+        except SpaceError as error:
             return PoolView(self._pool.name, PoolPhase.FAILED, hardware=hardware, problem=str(error))
         view = self._view(setup, state, hardware)
         if setup.note:

@@ -223,10 +223,13 @@ def spec_problems(tuning: QuantizationTuning) -> list[str]:
     """What the API server cannot check, as sentences."""
     spec = tuning.spec
     problems = [*metric_problems(tuning), *setting_problems(tuning)]
-    if spec.model.uri.startswith("file://"):
-        problems.append(
-            f"spec.model.uri: {spec.model.uri}: a folder of one machine; in a cluster use hf://, s3:// or pvc://"
-        )
+    places = {"spec.model.uri": spec.model.uri}
+    places |= {f"spec.model.variants {variant.label}": variant.uri for variant in spec.model.variants}
+    problems += [
+        f"{where}: {uri}: a folder of one machine; in a cluster use hf://, s3:// or pvc://"
+        for where, uri in places.items()
+        if uri.startswith("file://")
+    ]
     if spec.artifacts is None or spec.artifacts.path:
         problems.append("spec.artifacts: name a claim (pvc) or a bucket (s3), where quantized models are kept")
     name, pools = spec.output.deployment.name, len(spec.node_pools)

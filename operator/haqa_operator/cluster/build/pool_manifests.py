@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from haqa_contract import EngineLaunch
+from haqa_contract import EngineLaunch, ModelSource
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import FetchedModel
@@ -15,7 +15,6 @@ from haqa_operator.cluster.build.trial_job import (
     build_trial_job,
     fetch_request,
     hub_secrets,
-    model_claim,
     spec_in_pods,
     trial_places,
     trial_volume,
@@ -37,7 +36,7 @@ from haqa_operator.serving.volumes import (
     artifact_volume,
     served_volume,
 )
-from haqa_operator.tuning.requests import TrialPlaces, model_source, trial_request
+from haqa_operator.tuning.requests import TrialPlaces, model_source, trial_request, variant_sources
 
 
 class CannotDeploy(Exception):
@@ -66,7 +65,7 @@ class PoolManifests:
     def model_job(self, attempt: int, owner: Manifest) -> Manifest:
         """The Job that inspects the model. Raises ValueError: the tuning names no store that a pod can reach."""
         launch = EngineLaunch(args=(), served_model_name=self.tuning, port=ENGINE_PORT)
-        engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.uri))
+        engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim))
         return build_model_job(self._pod(engine, owner, attempt))
 
     def trial_job(self, trial: Trial, earlier: Sequence[Trial], attempt: int, owner: Manifest) -> Manifest:
@@ -79,7 +78,7 @@ class PoolManifests:
                 "scrape_grace_s": 2 * self.installation.scrape_interval_s if self.installation.prometheus else 0.0,
             }
         )
-        engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.uri))
+        engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim))
         return build_trial_job(replace(self._pod(engine, owner, attempt), request=request))
 
     def winner(self, trial: Trial, model: FetchedModel | None) -> tuple[Manifest, Manifest]:
@@ -142,14 +141,14 @@ class PoolManifests:
         )
 
     def _places(self) -> TrialPlaces:
-        return trial_places(self.namespace, self.tuning, self.pool.name, self.spec.artifacts, self.spec.model.uri)
+        return trial_places(self.namespace, self.tuning, self.pool.name, self.spec.artifacts, self.spec.model.claim)
 
     def _served(self, trial: Trial, model: FetchedModel | None) -> ModelVolume:
         """Mounted where it lies in a claim, fetched where it does not."""
         artifacts = self.spec.artifacts
         store = artifacts.pvc if artifacts else None
         digest = trial.status.artifact_digest
-        if trial.configuration.quantized:
+        if trial.configuration.made:
             if digest is None:
                 raise CannotDeploy(
                     f"{trial.name} does not say which artifact it served; delete it, so that it is measured again"
@@ -158,20 +157,16 @@ class PoolManifests:
                 return artifact_volume(store, digest)
             return self._fetched("--store", self._places().store, "--digest", digest)
         if model is None or model.path is None:
-            raise CannotDeploy("it is not recorded where the unquantized model lies; make the tuning again")
-        volume = served_volume(model.path, store=store, model_claim=model_claim(self.spec.model.uri))
-        return volume or self._fetched(*self._model_words(model))
-
-    def _model_words(self, model: FetchedModel) -> tuple[str, ...]:
-        source = model_source(self.spec.model)
-        commit = model.digest.removeprefix("commit-") if model.digest.startswith("commit-") else None
-        revision, token = commit or source.revision, source.token_env
-        return (
-            *("--model", source.uri, "--digest", model.digest),
-            *(("--revision", revision) if revision else ()),
-            *(("--token-env", token) if token else ()),
-            *(("--trust-remote-code",) if source.trust_remote_code else ()),
-        )
+            raise CannotDeploy("it is not recorded where the model lies; make the tuning again")
+        source, path, digest = model_source(self.spec.model), model.path, model.digest
+        if (name := trial.configuration.variant) is not None:
+            variant = model.variant(name)
+            sources = {one.label: one.source for one in variant_sources(self.spec.model)}
+            if variant is None or variant.label not in sources:
+                raise CannotDeploy(f"spec.model.variants has no {name} any more; put it back, or make the tuning again")
+            source, path, digest = sources[variant.label], variant.path, variant.digest
+        volume = served_volume(path, store=store, model_claim=self.spec.model.claim)
+        return volume or self._fetched(*_words(source, digest))
 
     def _fetched(self, *what: str) -> LinkedVolume:
         installation = self.installation
@@ -184,3 +179,15 @@ class PoolManifests:
             extra=installation.extra,
         )
         return LinkedVolume(fetching=fetching)
+
+
+def _words(source: ModelSource, digest: str) -> tuple[str, ...]:
+    """Arguments of `haqa_runner fetch` for a checkpoint that was measured."""
+    commit = digest.removeprefix("commit-") if digest.startswith("commit-") else None
+    revision, token = commit or source.revision, source.token_env
+    return (
+        *("--model", source.uri, "--digest", digest),
+        *(("--revision", revision) if revision else ()),
+        *(("--token-env", token) if token else ()),
+        *(("--trust-remote-code",) if source.trust_remote_code else ()),
+    )

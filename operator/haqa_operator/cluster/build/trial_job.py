@@ -50,7 +50,7 @@ from haqa_operator.serving.volumes import (
     scratch_mounts,
     secret_env,
 )
-from haqa_operator.tuning.requests import TrialPlaces, model_source
+from haqa_operator.tuning.requests import TrialPlaces, model_source, variant_sources
 
 _REQUEST_FOLDER = "/etc/haqa"
 _REQUEST_FILE = "request.json"
@@ -134,19 +134,20 @@ def job_labels(request: TrialRequest, component: str, attempt: int = 1) -> dict[
     }
 
 
-def trial_volume(artifacts: Artifacts | None, model_uri: str) -> LinkedVolume:
-    """Where the engine of a trial finds its model: behind the link that quantize leaves."""
-    return LinkedVolume(store=artifacts.pvc if artifacts else None, model_claim=model_claim(model_uri))
+def trial_volume(artifacts: Artifacts | None, claim: str | None) -> LinkedVolume:
+    """Where the engine of a trial finds its model: behind the link that quantize leaves.
+
+    Args:
+        claim: In which the model, or a variant of it, lies.
+    """
+    return LinkedVolume(store=artifacts.pvc if artifacts else None, model_claim=claim)
 
 
-def model_claim(model_uri: str) -> str | None:
-    """The claim of a pvc:// model."""
-    scheme, _, rest = model_uri.partition("://")
-    return rest.partition("/")[0] if scheme == "pvc" else None
-
-
-def trial_places(namespace: str, tuning: str, pool: str, artifacts: Artifacts | None, model_uri: str) -> TrialPlaces:
+def trial_places(namespace: str, tuning: str, pool: str, artifacts: Artifacts | None, claim: str | None) -> TrialPlaces:
     """Where a trial reads and writes inside its pod.
+
+    Args:
+        claim: In which the model, or a variant of it, lies.
 
     Raises:
         ValueError: the tuning names no store that a pod can reach.
@@ -161,7 +162,7 @@ def trial_places(namespace: str, tuning: str, pool: str, artifacts: Artifacts | 
         cache=f"{STORE_MOUNT}/cache",
         reference=f"{store}/references/{namespace}/{tuning}/{pool}/reference.npz",
         reports=f"{store}/reports/{namespace}/{tuning}",
-        mount=CLAIM_MOUNT if model_claim(model_uri) else None,
+        mount=CLAIM_MOUNT if claim else None,
     )
 
 
@@ -172,6 +173,7 @@ def fetch_request(spec: TuningSpec, tuning: str, pool: str, places: TrialPlaces)
         trial=FETCH_TRIAL,
         pool=pool,
         model=model_source(spec.model, places.mount),
+        variants=variant_sources(spec.model, places.mount),
         configuration=Configuration(),
         engine=EngineLaunch(args=(), served_model_name=tuning, port=ENGINE_PORT),
         store=places.store,

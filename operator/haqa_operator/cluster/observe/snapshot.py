@@ -17,7 +17,7 @@ from haqa_operator.api.status import FetchedModel, TuningPhase, TuningStatus
 from haqa_operator.cluster.names import MEASURE, QUANTIZE, label
 from haqa_operator.cluster.observe.pods import Ended, Job, Pod
 from haqa_operator.hardware.node_labels import Node
-from haqa_operator.search.model_profile import ModelProfile
+from haqa_operator.search.model_profile import ModelProfile, Published
 
 
 @dataclass(frozen=True)
@@ -180,11 +180,15 @@ def read_node(node: Manifest) -> Node:
 
 
 def profile_of(model: FetchedModel) -> ModelProfile:
-    """Raises ModelProfileError, as `ModelProfile.of`."""
-    if model.facts is None:
+    """The model and its variants as searches know them."""
+    facts = (
+        ModelFacts.model_validate_json(model.facts)
+        if model.facts is not None
         # Written by an operator that did not ask for them.
-        return ModelProfile.of(ModelFacts(architecture="unknown", model_type="", source="nothing", parameters=0))
-    return ModelProfile.of(ModelFacts.model_validate_json(model.facts))
+        else ModelFacts(architecture="unknown", model_type="", source="nothing", parameters=0)
+    )
+    variants = tuple(Published(one.variant, one.weight_bytes, one.quantization) for one in model.variants)
+    return ModelProfile(facts, variants)
 
 
 def owner_reference(owner: Manifest) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from haqa_contract import Scheme
 from haqa_operator.search.cases import Case
 from haqa_operator.search.engine_defaults.settings import DefaultSetting, Value, Values, most, usual
 from haqa_operator.search.memory import DEFAULT_UTILIZATION, memory_of
@@ -127,7 +126,8 @@ def _has_prompts(case: Case) -> bool:
 
 
 def _predicts_more(case: Case) -> bool:
-    return case.model is not None and case.model.facts.predicted_tokens > 0 and case.configuration.scheme is Scheme.BF16
+    itself = case.configuration.variant is None and not case.configuration.made
+    return itself and case.model is not None and case.model.facts.predicted_tokens > 0
 
 
 def speculation(prompts_only: bool = False) -> DefaultSetting:
@@ -159,7 +159,7 @@ def speculation(prompts_only: bool = False) -> DefaultSetting:
         "guessed tokens are checked in one step: by heads that the checkpoint brings (mtp), or from the prompt (ngram)",
         f"{RECIPES}: mtp with 1 to 3 tokens; vllm/config/speculative.py. Quantized artifacts have no such heads",
         applies="ngram with a dataset, whose answers may repeat the prompt"
-        + ("" if prompts_only else "; mtp for unquantized models with prediction layers (num_nextn_predict_layers)"),
+        + ("" if prompts_only else "; mtp for published checkpoints with prediction layers (num_nextn_predict_layers)"),
         since=(0, 14, 0),
         related=frozenset({"spec-method", "spec-model", "spec-tokens"}),
     )

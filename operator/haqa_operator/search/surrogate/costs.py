@@ -37,7 +37,7 @@ def _share(trial: Trial) -> float:
 
 
 def _artifact(configuration: Configuration) -> tuple[Scalar | None, ...] | None:
-    """What is quantized; None for the unquantized model."""
-    if not configuration.quantized:
+    """What is quantized; None for a checkpoint that is served as it is."""
+    if not configuration.made:
         return None
     return (configuration.scheme.value, configuration.algorithm.value, configuration.group_size)

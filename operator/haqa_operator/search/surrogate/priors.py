@@ -113,7 +113,14 @@ def scales_of(key: MetricKey, space: SearchSpace, features: Features) -> Scales:
     )
 
 
-_ACCURACY_OFFSETS = {"scheme": 0.02, "algorithm": 0.015, "group-size": 0.01, "kv-cache-dtype": 0.01, "dtype": 0.003}
+_ACCURACY_OFFSETS = {
+    "scheme": 0.02,
+    "algorithm": 0.015,
+    "group-size": 0.01,
+    "variant": 0.015,
+    "kv-cache-dtype": 0.01,
+    "dtype": 0.003,
+}
 
 
 def _serving_slope(name: str, space: SearchSpace) -> float:
@@ -131,6 +138,7 @@ def _serving_offset(name: str) -> float:
 _MINOR = {
     "algorithm": 0.03,
     "group-size": 0.03,
+    "variant": 0.05,
     "kv-cache-dtype": 0.1,
     "max-num-seqs": 0.1,
     **dict.fromkeys(
@@ -151,6 +159,9 @@ _MINOR = {
 """What is taken to change less: a tenth at most, most of it a few percent."""
 
 
+_OF_WEIGHTS = ("scheme", "algorithm", "group-size", "variant")
+
+
 def _known(name: str) -> bool:
     """Whether it is a setting of the engine and not somebody's column."""
-    return name in ("scheme", "algorithm", "group-size") or name in catalogue().settings or is_variable(name)
+    return name in _OF_WEIGHTS or name in catalogue().settings or is_variable(name)

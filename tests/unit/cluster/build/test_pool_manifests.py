@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from tests.unit.tuning.pool_states import BASELINE, INT8, trial
 
+from haqa_contract import Algorithm, Configuration, Scheme
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.labels import REQUEST_ANNOTATION
-from haqa_operator.api.status import FetchedModel
+from haqa_operator.api.status import FetchedModel, FetchedVariant
 from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
 from haqa_operator.cluster.installation import Installation
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.model_length import MaxModelLen
-from haqa_operator.serving.volumes import SecretVariable
+from haqa_operator.serving.volumes import CLAIM_MOUNT, SecretVariable
 
 CPU = Accelerator(vendor=Vendor.CPU, product="a CPU", memory_gib=24, cores=2)
 POOL = NodePool.model_validate({"name": "cpu", "nodeSelector": {"pool": "cpu"}})
@@ -123,3 +124,50 @@ def test_a_model_of_a_bucket_is_checked_against_what_was_measured() -> None:
 def test_an_unknown_artifact_is_not_served() -> None:
     with pytest.raises(CannotDeploy, match="does not say which artifact it served"):
         winner(trial(1, INT8, 150), hub())
+
+
+THEIRS = FetchedVariant(
+    label="theirs", variant="theirs@def", digest="commit-def", path="/store/cache/hub/y", weight_bytes=1
+)
+
+
+def published(variant: str = THEIRS.variant) -> Trial:
+    return trial(1, Configuration(scheme=Scheme.NVFP4, algorithm=Algorithm.PUBLISHED, variant=variant), 150)
+
+
+def naming_theirs(uri: str = "hf://nvidia/name-NVFP4") -> dict[str, Any]:
+    return {"model": {"uri": "hf://org/name", "variants": [{"label": "theirs", "uri": uri, "revision": "main"}]}}
+
+
+def test_a_published_checkpoint_is_fetched_at_the_commit_that_was_measured() -> None:
+    known = hub().model_copy(update={"variants": (THEIRS,)})
+    command = words(winner(published(), known, **naming_theirs()))
+    assert command[command.index("--model") + 1] == "hf://nvidia/name-NVFP4"
+    assert command[command.index("--digest") + 1] == "commit-def"
+    assert command[command.index("--revision") + 1] == "def"
+
+
+def test_a_published_checkpoint_in_the_models_claim_is_mounted_from_there() -> None:
+    lies = THEIRS.model_copy(update={"path": f"{CLAIM_MOUNT}/nvfp4", "digest": "sha256-def"})
+    known = FetchedModel(digest="sha256-abc", path=f"{CLAIM_MOUNT}/base", variants=(lies,))
+    model = {"uri": "pvc://weights/base", "variants": [{"label": "theirs", "uri": "pvc://weights/nvfp4"}]}
+    pod = winner(published(), known, model=model)
+    assert {"claimName": "weights", "readOnly": True} in [v.get("persistentVolumeClaim") for v in pod["volumes"]]
+    (engine,) = pod["containers"]
+    assert any(mount.get("subPath") == "nvfp4" for mount in engine["volumeMounts"])
+
+
+def test_a_published_checkpoint_that_is_not_named_any_more_is_not_served() -> None:
+    with pytest.raises(CannotDeploy, match=r"spec\.model\.variants has no theirs@def any more"):
+        winner(published(), hub().model_copy(update={"variants": (THEIRS,)}))
+
+
+def test_only_the_variant_that_a_trial_serves_is_in_its_request() -> None:
+    given = naming_theirs() | {"nodePools": [{"name": "cpu"}], "artifacts": {"pvc": "artifacts"}}
+    pods = PoolManifests("team", "demo", TuningSpec.model_validate(given), POOL, CPU, INSTALLATION)
+    for one, labels in ((published(), ["theirs"]), (quantized(), [])):
+        job = pods.trial_job(one, (), 1, {})
+        request = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])
+        assert [variant["label"] for variant in request["variants"]] == labels
+    look = pods.model_job(1, {})["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION]
+    assert [variant["source"]["uri"] for variant in json.loads(look)["variants"]] == ["hf://nvidia/name-NVFP4"]

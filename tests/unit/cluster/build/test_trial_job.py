@@ -87,7 +87,7 @@ def test_winner_runs_exactly_what_its_trial_measured(
     )
     extra = (ExtraVolume("vllm", "/opt/vllm", {"hostPath": {"path": "/opt/vllm"}}),)
     winner = EnginePod(launch, accelerator, engine_image(accelerator), served, secrets=(TOKEN,), extra=extra)
-    trial = make_trial_pod(engine=replace(winner, model=trial_volume(CLAIM, "hf://org/model")))
+    trial = make_trial_pod(engine=replace(winner, model=trial_volume(CLAIM, None)))
     measured = containers_of(build_trial_job(trial))["vllm"]
     deployment = build_deployment(winner, Provenance("t", "t-0", "here", configuration), name="t-here")
     (deployed,) = deployment["spec"]["template"]["spec"]["containers"]
@@ -148,7 +148,7 @@ def test_bucket_needs_no_claim_and_keeps_the_reference_for_later_trials() -> Non
     volumes = {entry["name"]: entry for entry in pod_of(job)["volumes"]}
     assert volumes["store"] == {"name": "store", "emptyDir": {}}
     assert "models" not in volumes
-    places = trial_places("team", "demo", "here", BUCKET, "hf://org/name")
+    places = trial_places("team", "demo", "here", BUCKET, None)
     assert places.store == "s3://models/haqa"
     assert places.reference == "s3://models/haqa/references/team/demo/here/reference.npz"
     assert places.reports == "s3://models/haqa/reports/team/demo"
@@ -158,7 +158,7 @@ def test_bucket_needs_no_claim_and_keeps_the_reference_for_later_trials() -> Non
 @pytest.mark.parametrize(("artifacts", "words"), [(None, "missing"), (Artifacts(path="/x"), 'path "/x"')])
 def test_store_that_no_pod_reaches_is_refused(artifacts: Artifacts | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        trial_places("team", "demo", "here", artifacts, "hf://org/name")
+        trial_places("team", "demo", "here", artifacts, None)
 
 
 def test_secrets_are_references_and_reach_the_runner_alone() -> None:
@@ -177,7 +177,7 @@ def test_secrets_are_references_and_reach_the_runner_alone() -> None:
 
 def test_token_has_the_name_that_the_request_gives_it() -> None:
     tuning = make_tuning().model("hf://org/name", tokenSecretRef={"name": "hub", "key": "k"}).obj()
-    places = trial_places("team", "demo", "here", CLAIM, "hf://org/name")
+    places = trial_places("team", "demo", "here", CLAIM, None)
     (secret,) = hub_secrets(tuning.spec.model)
     request = fetch_request(tuning.spec, "demo", "here", places)
     assert (secret.name, secret.secret, secret.key) == (request.model.token_env, "hub", "k")
@@ -217,7 +217,7 @@ def test_names_that_are_too_long_stay_different() -> None:
 
 def test_quantize_has_the_accelerators_and_measure_has_none() -> None:
     launch = engine_launch(Configuration(), L40S, model_path=MODEL_MOUNT, served_model_name="demo")
-    engine = EnginePod(launch, L40S, engine_image(L40S), trial_volume(CLAIM, "hf://org/name"))
+    engine = EnginePod(launch, L40S, engine_image(L40S), trial_volume(CLAIM, None))
     containers = containers_of(build_trial_job(make_trial_pod(engine=engine)))
     assert containers["quantize"]["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert "nvidia.com/gpu" not in containers["measure"]["resources"]["requests"]
@@ -226,7 +226,7 @@ def test_quantize_has_the_accelerators_and_measure_has_none() -> None:
 
 def test_model_is_fetched_on_the_pool_by_quantize_alone() -> None:
     tuning = make_tuning().model("hf://org/name").obj()
-    places = trial_places("team", "demo", "here", CLAIM, "hf://org/name")
+    places = trial_places("team", "demo", "here", CLAIM, None)
     job = build_model_job(make_trial_pod(fetch_request(tuning.spec, "demo", "here", places)))
     assert job["metadata"]["name"] == "demo-here-model"
     assert job["metadata"]["labels"]["haqa.dev/component"] == "model"
@@ -245,7 +245,7 @@ JOBS = {
                 make_request().engine,
                 MI300X,
                 engine_image(MI300X),
-                trial_volume(CLAIM, "pvc://models/llama"),
+                trial_volume(CLAIM, "models"),
                 tolerations=(Toleration(key="amd.com/gpu", operator="Exists"),),
             ),
             runner_extra=(ExtraVolume("runner", "/opt/runner", {"hostPath": {"path": "/opt/runner"}}),),

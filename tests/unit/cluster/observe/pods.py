@@ -43,10 +43,14 @@ def at(seconds: float) -> str:
     return datetime.fromtimestamp(T0 + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def claim_of(uri: str) -> str | None:
+    return uri.removeprefix("pvc://").partition("/")[0] if uri.startswith("pvc://") else None
+
+
 def make_request(
     trial: str = "demo-here-003", artifacts: Artifacts = CLAIM, uri: str = "pvc://models/llama", **more: Any
 ) -> TrialRequest:
-    places: TrialPlaces = trial_places("team", "demo", "here", artifacts, uri)
+    places: TrialPlaces = trial_places("team", "demo", "here", artifacts, claim_of(uri))
     configuration = more.pop("configuration", Configuration.of("W8A8-INT8", "rtn", max_num_seqs=64))
     return TrialRequest(
         tuning="demo",
@@ -67,7 +71,7 @@ def make_request(
 
 def make_trial_pod(request: TrialRequest | None = None, artifacts: Artifacts = CLAIM, **more: Any) -> TrialPod:
     request = request or make_request(artifacts=artifacts)
-    volume = trial_volume(artifacts, request.model.uri)
+    volume = trial_volume(artifacts, claim_of(request.model.uri))
     engine = EnginePod(request.engine, CPU, engine_image(CPU), volume, node_selector={"pool": "here"})
     given = {"engine": engine, "runner_image": "example/haqa-runner:1", "timeout": timedelta(hours=2), **more}
     return TrialPod(request=request, **given)

@@ -1,0 +1,85 @@
+"""What a model and its published variants are, found out before any trial; and which of them a trial serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from haqa_contract import Configuration, FailureReason, ModelSource, TrialRequest, VariantReport, VariantSource
+from haqa_contract.configuration import variant_name
+from haqa_contract.failures import TrialFailure
+from haqa_contract.model_facts import ModelFacts
+from haqa_runner.models import FetchedModel, fetch_model
+from haqa_runner.models.facts import model_facts
+from haqa_runner.models.tokenizers import tokenizers_differ
+from haqa_runner.progress import ProgressSink
+from haqa_runner.quantize.smoothing import can_be_smoothed
+
+_ALIKE = ("hidden_size", "layers", "vocab_size")
+"""Facts that quantizing does not change."""
+
+
+def served_source(request: TrialRequest) -> ModelSource:
+    """The model, or the variant that the configuration names."""
+    label = request.configuration.variant_label
+    if label is None:
+        return request.model
+    found = next((variant.source for variant in request.variants if variant.label == label), None)
+    if found is None:
+        raise TrialFailure(FailureReason.MODEL_FETCH, f"the request has no variant {label}")
+    return found
+
+
+def check_variant(configuration: Configuration, digest: str) -> None:
+    """Raises TrialFailure (ModelFetch) where the variant's files are not those that the tuning has looked at."""
+    variant, label = configuration.variant, configuration.variant_label
+    if variant is None or label is None or variant == variant_name(label, digest):
+        return
+    raise TrialFailure(
+        FailureReason.MODEL_FETCH,
+        f"model.variants {label} is {digest} now, and {variant} was looked at; pin its revision, or tune the new one",
+    )
+
+
+def looked_at(request: TrialRequest, model: FetchedModel, progress: ProgressSink) -> dict[str, Any]:
+    """`facts` and `variants` of the report of a fetch.
+
+    Raises:
+        TrialFailure: ModelFetch, with what is wrong with the model or one of its variants.
+    """
+    source = request.model
+    facts = model_facts(model.path, source.uri, trust_remote_code=source.trust_remote_code)
+    smoothable = can_be_smoothed(facts, model.path, source.uri)
+    variants = tuple(_variant(one, request, model, facts, progress) for one in request.variants)
+    return {"facts": facts.model_copy(update={"smoothable": smoothable}), "variants": variants}
+
+
+def _variant(
+    variant: VariantSource, request: TrialRequest, model: FetchedModel, facts: ModelFacts, progress: ProgressSink
+) -> VariantReport:
+    source = variant.source
+    found = fetch_model(source, Path(request.cache), progress)
+    own = model_facts(found.path, source.uri, trust_remote_code=source.trust_remote_code)
+    other = _difference(facts, own) or tokenizers_differ(model.path, found.path)
+    if other is not None:
+        raise TrialFailure(
+            FailureReason.MODEL_FETCH,
+            f"spec.model.variants {variant.label}: {source.uri} is not a checkpoint of the same model: {other}; a "
+            "variant takes the same tokens and has the same layers",
+        )
+    return VariantReport(
+        label=variant.label,
+        digest=found.digest,
+        path=str(found.path),
+        weight_bytes=own.weight_bytes or found.size_bytes,
+        quantization=own.quantization,
+    )
+
+
+def _difference(one: ModelFacts, other: ModelFacts) -> str | None:
+    """What the two disagree on, of what both know."""
+    for name in _ALIKE:
+        here, there = getattr(one, name), getattr(other, name)
+        if here and there and here != there:
+            return f"its {name.replace('_', ' ')} is {there}, the model's {here}"
+    return None
