@@ -98,10 +98,19 @@ def s3_sentence(place: S3Place, error: BaseException) -> str:
         return f"{place}: this S3 server lacks conditional writes, which keep two runners apart; use a newer one"
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
         return f"{place}: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or give the pod a role"
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS's own endpoint"
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return (
+            f"{place}: the certificate of {endpoint()} is not trusted; name the file of your certificate authority in "
+            "AWS_CA_BUNDLE"
+        )
     # A server that answers may have a code of its own for a key that it does not know.
     remedy = "check AWS_ENDPOINT_URL and AWS_ACCESS_KEY_ID" if code else "check AWS_ENDPOINT_URL"
-    return f"{place} could not be read or written through {endpoint} ({cause_of(error)}); {remedy}"
+    return f"{place} could not be read or written through {endpoint()} ({cause_of(error)}); {remedy}"
+
+
+def endpoint() -> str:
+    """Where the bucket is, for sentences."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS's own endpoint"
 
 
 def is_s3_error(error: BaseException) -> bool:

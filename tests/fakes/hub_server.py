@@ -31,6 +31,8 @@ class HubServer:
     """Required in the Authorization header, if set"""
     failures: dict[str, list[int]] = field(default_factory=dict)
     """Path suffix -> statuses to answer before serving it"""
+    failure_headers: dict[str, str] = field(default_factory=dict)
+    """Beside those statuses"""
     break_off: dict[str, list[int]] = field(default_factory=dict)
     """File name -> bytes after which the connection closes, once for each number"""
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -78,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append((self.command, path))
         for suffix, statuses in hub.failures.items():
             if path.endswith(suffix) and statuses:
-                self._answer(statuses.pop(0), {"error": "on purpose"}, {})
+                self._answer(statuses.pop(0), {"error": "on purpose"}, hub.failure_headers)
                 return
         if hub.token is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":
             self._answer(401, {"error": "Invalid credentials"}, {"X-Error-Message": "Invalid credentials"})

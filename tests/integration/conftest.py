@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.fakes.tls_server import TlsServer
 from tests.integration.quantize_bench import LIMIT_S, Bench
 
 from haqa_operator.local.environments import PROJECT, runner_environment
@@ -59,3 +60,10 @@ def engines() -> Iterator[Spawn]:
     with launchers(True, lambda role, text: notes.append(f"{role}: {text}")) as (_, spawn):
         yield spawn
     assert not notes, "the tests are to be about forked engines"
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[TlsServer]:
+    (folder := tmp_path / "tls").mkdir()
+    with TlsServer(folder) as server:
+        yield server

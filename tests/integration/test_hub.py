@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.checkpoints import LLAMA_SHAPES, write_checkpoint, write_safetensors
 from tests.fakes.hub_server import COMMIT, HubServer
+from tests.fakes.tls_server import TlsServer
 
 from haqa_contract import FailureReason, ModelSource
 from haqa_contract.failures import TrialFailure
@@ -107,6 +108,39 @@ def test_unknown_revision_is_named(server: HubServer, cache: Path) -> None:
 def test_server_error_that_passes_is_survived(server: HubServer, cache: Path) -> None:
     server.failures = {"/revision/main": [500, 500], "model.safetensors": [503]}
     assert fetched(cache).digest == f"commit-{COMMIT}"
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "203"}, {"RateLimit": '"api";r=0;t=203'}])
+def test_a_hub_that_asks_to_wait_is_waited_for(
+    server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("haqa_runner.models.hub.time.sleep", waits.append)
+    server.failures, server.failure_headers = {"/revision/main": [429] * 4}, headers
+    told: list[str] = []
+    fetch_model(ModelSource(uri="hf://org/tiny"), cache, lambda phase, done, message="": told.append(message))
+    assert waits == [203] * 2, "each attempt looks twice"
+    assert f"{server.url} asks to wait 203 s before hf://org/tiny" in told
+
+
+def test_a_hub_is_not_waited_for_without_end(server: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("haqa_runner.models.hub.time.sleep", waits.append)
+    server.failures, server.failure_headers = {"/revision/main": [429] * 99}, {"Retry-After": "400"}
+    said = refusal(cache)
+    assert sum(waits) == 800
+    assert "lets nobody ask so often and asks to wait 400 s; try again later, or raise the limit with" in said
+    assert "a hub token (model.tokenSecretRef, or HF_TOKEN)" in said
+
+
+def test_a_certificate_authority_that_is_not_known_names_the_variable(
+    tls_server: TlsServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "_PAUSES_S", ())
+    monkeypatch.setenv("HF_ENDPOINT", tls_server.url)
+    said = refusal(cache)
+    assert f"the certificate of {tls_server.url} is not trusted" in said
+    assert "SSL_CERT_FILE" in said
 
 
 def test_server_error_that_stays_is_a_sentence(server: HubServer, cache: Path) -> None:

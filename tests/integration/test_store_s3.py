@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 from tests.checkpoints import write_checkpoint
+from tests.fakes.tls_server import TlsServer
 from tests.unit.cluster.observe.pods import measured
 from tests.unit.runner.requests import trial_request
 
@@ -228,6 +229,35 @@ def test_a_store_is_checked_before_anything_is_kept_in_it(s3: Any, tmp_path: Pat
     with pytest.raises(TrialFailure, match=r"spec\.artifacts: artifact store s3://no-such-bucket/x does not") as raised:
         open_store("s3://no-such-bucket/x", tmp_path).check()
     assert raised.value.reason is FailureReason.MODEL_FETCH
+
+
+@pytest.mark.parametrize("ignored", [("If-None-Match",), ("If-Match",), ("If-None-Match", "If-Match")])
+def test_a_server_that_ignores_conditions_is_noticed(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignored: tuple[str, ...]
+) -> None:
+    def deaf(self: S3Client) -> Any:
+        client = boto3.client("s3")
+        names = {"IfNoneMatch": "If-None-Match", "IfMatch": "If-Match"}
+        put = client.put_object
+        client.put_object = lambda **given: put(**{k: v for k, v in given.items() if names.get(k) not in ignored})
+        return client
+
+    monkeypatch.setattr(S3Client, "boto", property(deaf))
+    with pytest.raises(TrialFailure) as raised:
+        open_store(f"s3://{BUCKET}/haqa", tmp_path).check()
+    assert f"ignores {' and '.join(ignored)}, which keep two runners" in raised.value.message
+    assert keys(s3) == []
+
+
+def test_a_certificate_authority_of_ones_own_names_its_variable(
+    s3: Any, tls_server: TlsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", tls_server.url)
+    monkeypatch.setattr("haqa_runner.s3.REQUEST_ATTEMPTS", 1)
+    with pytest.raises(TrialFailure) as raised:
+        open_store("s3://bucket/x", tmp_path).check()
+    assert f"the certificate of {tls_server.url} is not trusted" in raised.value.message
+    assert "AWS_CA_BUNDLE" in raised.value.message
 
 
 ANSWERS = {

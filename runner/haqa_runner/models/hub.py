@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
 import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _PAUSES_S = (1.0, 3.0)
 """Before the second and the third attempt."""
+_LONGEST_WAIT_S = 900.0
+"""All waits together that a hub may ask for; its windows are of five minutes."""
 _ETAG_TIMEOUT_S = 15.0
 _WORKERS = 4
 
@@ -37,7 +43,8 @@ def fetch_from_hub(source: ModelSource, cache: Path, progress: ProgressSink) -> 
         raise _refused(source, "no model of that form; write hf://org/name or hf://org/name@revision")
     if revision and source.revision and revision != source.revision:
         raise _refused(source, f'the URI says revision "{revision}", model.revision says "{source.revision}"; keep one')
-    for attempt in range(len(_PAUSES_S) + 1):
+    pauses, waited_s = list(_PAUSES_S), 0.0
+    while True:
         try:
             return _download(source, name, revision or source.revision, cache, progress)
         except TrialFailure:
@@ -45,11 +52,16 @@ def fetch_from_hub(source: ModelSource, cache: Path, progress: ProgressSink) -> 
         except Exception as error:
             if is_disk_full(error):
                 raise disk_full(cache, None, f"model {source.uri}", FailureReason.MODEL_FETCH) from error
-            if attempt == len(_PAUSES_S) or not _may_pass(error):
+            asked_s = _asked_wait_s(error)
+            if asked_s and waited_s + asked_s <= _LONGEST_WAIT_S:
+                waited_s += asked_s
+                progress("fetch", 0.0, f"{_endpoint()} asks to wait {asked_s:.0f} s before {source.uri}")
+                time.sleep(asked_s)
+                continue
+            if not pauses or asked_s or not _may_pass(error):
                 raise _refused(source, _sentence(error, source, name)) from error
-            log.warning("%s: attempt %d failed (%s), trying again", source.uri, attempt + 1, cause_of(error))
-            time.sleep(_PAUSES_S[attempt])
-    raise AssertionError("unreachable: the last attempt returns or raises")
+            log.warning("%s: an attempt failed (%s), trying again", source.uri, cause_of(error))
+            time.sleep(pauses.pop(0))
 
 
 def _download(
@@ -129,6 +141,20 @@ def _may_pass(error: BaseException) -> bool:
     return cut_short or any(isinstance(link, httpx.TransportError) for link in chain)
 
 
+def _asked_wait_s(error: BaseException) -> float | None:
+    """How long the hub asks to wait, by `Retry-After` or `RateLimit` (draft-ietf-httpapi-ratelimit-headers)."""
+    for response in (getattr(link, "response", None) for link in _chain(error)):
+        if response is None or response.status_code not in (429, 503):
+            continue
+        limit = re.search(r"\bt=(\d+)", response.headers.get("RateLimit", ""))
+        stated = response.headers.get("Retry-After") or (limit[1] if limit else "")
+        if stated.isdigit():
+            return float(stated)
+        with contextlib.suppress(ValueError):
+            return max(0.0, (parsedate_to_datetime(stated) - datetime.now(UTC)).total_seconds())
+    return None
+
+
 def _sentence(error: BaseException, source: ModelSource, name: str) -> str:
     from huggingface_hub import errors
 
@@ -152,6 +178,15 @@ def _sentence(error: BaseException, source: ModelSource, name: str) -> str:
         return f"not found on {endpoint}; check the name, HF_ENDPOINT, and {token} if it is private"
     if any(isinstance(link, errors.OfflineModeIsEnabled) for link in chain):
         return "not in the cache, and HF_HUB_OFFLINE forbids downloading; unset it, or name a file:/// model"
+    if 429 in statuses:
+        asked_s = _asked_wait_s(error)
+        wait = f" and asks to wait {asked_s:.0f} s" if asked_s else ""
+        return f"{endpoint} lets nobody ask so often{wait}; try again later, or raise the limit with {token}"
+    if any("CERTIFICATE_VERIFY_FAILED" in str(link) for link in chain):
+        return (
+            f"the certificate of {endpoint} is not trusted; name the file of your certificate authority in "
+            "SSL_CERT_FILE"
+        )
     if statuses:
         return f"{endpoint} answered {statuses[0]} three times; try again later, or set HF_ENDPOINT to a mirror"
     why = cause_of(chain[-1])

@@ -22,11 +22,14 @@ from haqa_contract import FailureReason
 from haqa_contract.failures import TrialFailure
 from haqa_runner.checksums import sha256_of
 from haqa_runner.progress import Phases, ProgressSink, no_progress
-from haqa_runner.s3 import S3Client, S3Place, is_missing, is_s3_error, s3_sentence
+from haqa_runner.s3 import S3Client, S3Place, endpoint, is_missing, is_precondition_failure, is_s3_error, s3_sentence
 from haqa_runner.store.artifacts import DEFAULT_WAIT_S, Artifact, ArtifactKey, ArtifactStore, Build
 from haqa_runner.store.leases import Lease, LeaseTiming, leased
 from haqa_runner.store.local import LocalStore
 from haqa_runner.store.manifest import MANIFEST, Manifest
+
+_OTHER = '"00000000000000000000000000000000"'
+"""ETag that no object has."""
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +61,30 @@ class S3Store(ArtifactStore):
     def check(self) -> None:
         probe = self._place.under(f"leases/check-{secrets.token_hex(8)}.json")
         with self._sentences():
-            # Conditional, as leases are: there are servers that cannot do that.
-            self._client.boto.put_object(Bucket=probe.bucket, Key=probe.key, Body=b"{}", IfNoneMatch="*")
-            self._client.boto.delete_object(Bucket=probe.bucket, Key=probe.key)
+            # Conditional, as leases are: there are servers that cannot do that, and some that only say they can.
+            try:
+                self._write_probe(probe, IfNoneMatch="*")
+                again = {"If-None-Match": {"IfNoneMatch": "*"}, "If-Match": {"IfMatch": _OTHER}}
+                ignored = [name for name, condition in again.items() if self._write_probe(probe, **condition)]
+            finally:
+                self._client.boto.delete_object(Bucket=probe.bucket, Key=probe.key)
+        if ignored:
+            raise TrialFailure(
+                FailureReason.MODEL_FETCH,
+                f"spec.artifacts: artifact store {self._place}: the S3 server at {endpoint()} ignores "
+                f"{' and '.join(ignored)}, which keep two runners from making the same artifact at once; use another "
+                "server or a newer release, or a claim (pvc)",
+            )
+
+    def _write_probe(self, probe: S3Place, **condition: str) -> bool:
+        """Whether it was written, in spite of a condition that does not hold."""
+        try:
+            self._client.boto.put_object(Bucket=probe.bucket, Key=probe.key, Body=b"{}", **condition)
+        except Exception as error:
+            if is_precondition_failure(error):
+                return False
+            raise
+        return True
 
     def find(self, key: ArtifactKey, *, thorough: bool = False) -> Artifact | None:
         """As in `ArtifactStore`; downloads what the bucket has and this machine has not."""
