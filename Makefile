@@ -39,7 +39,7 @@ envs: .venv/.ready .venvs/runner/.ready .venvs/serving/.ready  ## the three Pyth
 	$(UV) pip install --quiet --python .venvs/docs/bin/python --no-deps --require-hashes -r locks/docs.txt
 	@touch $@
 
-# HAQA_TEST_ISA=avx2 (avx512, avx512_vnni, avx512_bf16): as on a CPU with nothing wider (docs/development.md).
+# HAQA_TEST_ISA=avx2 (avx512, avx512_vnni, avx512_bf16, avx512_fp16): as on a CPU with nothing wider (docs/development.md).
 AS_CPU := $(if $(HAQA_TEST_ISA),$(VENV)/python -m tests.older_cpu.run $(HAQA_TEST_ISA))
 
 demo: envs  ## make the demo model and tune it on this machine

@@ -19,6 +19,7 @@ _NFD_NAMES = {
     "avx512dq": "AVX512DQ",
     "avx512_vnni": "AVX512VNNI",
     "avx512_bf16": "AVX512BF16",
+    "avx512_fp16": "AVX512FP16",
     "amx_tile": "AMXTILE",
     "amx_bf16": "AMXBF16",
     "amx_int8": "AMXINT8",

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-WIDENING = ("avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+WIDENING = ("avx2", "avx512", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx")
 """As in haqa_operator.hardware.instruction_sets, which the engine's environment does not have."""
 
 ASKED = {

@@ -75,6 +75,7 @@ OLDER_CPUS = {
         kept=(*_AVX512, "avx512_vnni"),
     ),
     "avx512_bf16": OlderCpu(("amx", "avx512_fp16", "avx10"), {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"} | _WIDE),
+    "avx512_fp16": OlderCpu(("amx", "avx10"), {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"} | _WIDE),
 }
 
 

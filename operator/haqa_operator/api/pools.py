@@ -101,7 +101,7 @@ class HardwareOverride(ResourceModel):
     """Memory of one accelerator, or of the machine on CPU"""
     compute_capability: Annotated[str | None, Field(pattern=r"^\d+\.\d+$", max_length=8)] = None
     """NVIDIA: for example 8.9"""
-    isa: Literal["avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx", "neon"] | None = None
+    isa: Literal["avx2", "avx512", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx", "neon"] | None = None
     """CPU: the widest instruction set that it has; env ONEDNN_MAX_CPU_ISA caps what oneDNN uses of it"""
 
 

@@ -36,8 +36,8 @@ class Accelerator:
         count: Accelerators per replica; 1 for a CPU machine.
         memory_gib: Memory of one accelerator; of the machine on CPU.
         compute_capability: NVIDIA's (major, minor), else None.
-        isa: CPU: widest instruction set that it has (`avx2`, `avx512`, `avx512_vnni`, `avx512_bf16`, `amx`, `neon`), by
-            which vLLM picks the build of its kernels; None where nothing says.
+        isa: CPU: widest instruction set that it has (`avx2`, `avx512`, `avx512_vnni`, `avx512_bf16`, `avx512_fp16`,
+            `amx`, `neon`), by which vLLM picks the build of its kernels; None where nothing says.
         onednn_cap: CPU: what `ONEDNN_MAX_CPU_ISA` holds oneDNN to, by the same names; None where nothing is capped.
         cores: CPU cores of the machine.
         bandwidth_gb_s: Peak memory bandwidth of one accelerator, where the catalogue knows it.

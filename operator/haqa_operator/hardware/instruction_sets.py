@@ -3,17 +3,17 @@
 Two things follow from it, and a cap changes one of them. vLLM loads the build of its own kernels that the CPU allows
 (vllm/platforms/cpu.py, `import_kernels`: AVX2, AVX512, or AVX512 with BF16), and what a build lacks, such as 4-bit
 weights under AVX2, cannot be served. Most matrix products are oneDNN's: INT8 needs VNNI to be fast, BF16 needs
-AVX512-BF16 or AMX. `ONEDNN_MAX_CPU_ISA` caps these and nothing else, so a capped CPU is a second kind of node, but not
-an older CPU.
+AVX512-BF16 or AMX, FP8 needs AVX512-FP16. `ONEDNN_MAX_CPU_ISA` caps these and nothing else, so a capped CPU is a second
+kind of node, but not an older CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError
 
-WIDENING = ("avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
+WIDENING = ("avx2", "avx512", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx")
 """x86, each with everything before it."""
 
 NEON = "neon"
@@ -26,9 +26,13 @@ _CPUINFO = {
     "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq"},
     "avx512_vnni": {"avx512_vnni"},
     "avx512_bf16": {"avx512_bf16"},
+    "avx512_fp16": {"avx512_fp16"},
     "amx": {"amx_tile", "amx_bf16", "amx_int8"},
 }
 """Flags of /proc/cpuinfo that each of them needs."""
+
+_SKIPPED = frozenset({"avx512_fp16"})
+"""What a virtual machine may hide and still have what is wider."""
 
 _CAPS = {
     "SSE41": NARROWER,
@@ -39,8 +43,8 @@ _CAPS = {
     "AVX512_CORE": "avx512",
     "AVX512_CORE_VNNI": "avx512_vnni",
     "AVX512_CORE_BF16": "avx512_bf16",
-    "AVX512_CORE_FP16": "avx512_bf16",
-    "AVX10_1_512": "avx512_bf16",
+    "AVX512_CORE_FP16": "avx512_fp16",
+    "AVX10_1_512": "avx512_fp16",
     "AVX512_CORE_AMX": "amx",
     "AVX512_CORE_AMX_FP16": "amx",
     "AVX10_1_512_AMX": "amx",
@@ -56,12 +60,18 @@ def from_flags(flags: Iterable[str]) -> str | None:
     present = set(flags)
     if "asimd" in present or "neon" in present:
         return NEON
-    widest = None
+    return widest(lambda name: _CPUINFO[name] <= present)
+
+
+def widest(has: Callable[[str], bool]) -> str | None:
+    """The widest instruction set of which, and of all before it, a CPU has the instructions; None below AVX2."""
+    found = None
     for name in WIDENING:
-        if not _CPUINFO[name] <= present:
+        if has(name):
+            found = name
+        elif name not in _SKIPPED:
             break
-        widest = name
-    return widest
+    return found
 
 
 def onednn_cap(value: str | None) -> str | None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from haqa_operator.api.pools import HardwareOverride
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError, Vendor
 from haqa_operator.hardware.catalogue import find
-from haqa_operator.hardware.instruction_sets import NEON, WIDENING, onednn_cap
+from haqa_operator.hardware.instruction_sets import NEON, onednn_cap, widest
 from haqa_operator.hardware.override import overridden, parse_capability
 
 
@@ -212,6 +212,7 @@ _CPUID = {
     "avx512": ("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ"),
     "avx512_vnni": ("AVX512VNNI",),
     "avx512_bf16": ("AVX512BF16",),
+    "avx512_fp16": ("AVX512FP16",),
     "amx": ("AMXTILE", "AMXBF16", "AMXINT8"),
 }
 """NFD's names (those of github.com/klauspost/cpuid) for the flags of `instruction_sets`."""
@@ -240,12 +241,7 @@ def _isa(node: Node) -> str | None:
     """The widest set that Node Feature Discovery labels; None where it does not run."""
     if node.labels.get("kubernetes.io/arch") == "arm64":
         return NEON
-    widest = None
-    for name in WIDENING:
-        if any(node.labels.get(f"{_NFD}cpu-cpuid.{flag}") != "true" for flag in _CPUID[name]):
-            break
-        widest = name
-    return widest
+    return widest(lambda name: all(node.labels.get(f"{_NFD}cpu-cpuid.{flag}") == "true" for flag in _CPUID[name]))
 
 
 def _cloud_product(node: Node) -> str | None:

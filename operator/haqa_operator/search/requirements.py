@@ -126,7 +126,11 @@ TABLE: dict[Platform, dict[Scheme, tuple[Requirement, ...]]] = {
         # torch._scaled_mm: oneDNN multiplies FP8 from AVX512-FP16 on, which came with AMX.
         Scheme.FP8_DYNAMIC: (
             Requirement(
-                "tried, kernels", since=(0, 18, 0), onednn="amx", instead="W8A8-INT8", note="slow without AMX-FP8"
+                "tried, kernels",
+                since=(0, 18, 0),
+                onednn="avx512_fp16",
+                instead="W8A8-INT8",
+                note="slow without AMX-FP8",
             ),
         ),
         Scheme.FP8_BLOCK: (
@@ -267,8 +271,12 @@ def _unmet_instruction_set(needed: Requirement, accelerator: Accelerator, scheme
                 f"{scheme.value} needs {instructions.upper()} on a CPU; {accelerator.product} has {isa}, "
                 f"for which vLLM has no kernel; use {needed.instead}"
             )
-    takes_tiles = needed.tiles and at_least(isa, "amx")
-    if (of_onednn or takes_tiles) and not at_least(left, "amx"):
+    if of_onednn and not at_least(left, of_onednn) and not at_least(isa, "amx"):
+        return (
+            f"{scheme.value} on a CPU needs {of_onednn.upper()} of oneDNN, and ONEDNN_MAX_CPU_ISA leaves it {left}; "
+            f"raise the cap, or use {needed.instead}"
+        )
+    if (of_onednn or needed.tiles) and at_least(isa, "amx") and not at_least(left, "amx"):
         return (
             f"vLLM serves {scheme.value} on a CPU with AMX by kernels that fail where oneDNN may not use it, "
             f"and ONEDNN_MAX_CPU_ISA leaves it {left}; raise the cap to AVX512_CORE_AMX, or use BF16"

@@ -18,7 +18,10 @@ AVX512 = "avx2 avx512f avx512bw avx512vl avx512dq"
         (AVX512, "avx512"),
         (f"{AVX512} avx512_vnni", "avx512_vnni"),
         (f"{AVX512} avx512_vnni avx512_bf16", "avx512_bf16"),
+        (f"{AVX512} avx512_vnni avx512_bf16 avx512_fp16", "avx512_fp16"),
+        (f"{AVX512} avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8", "amx"),
         (f"{AVX512} avx512_vnni avx512_bf16 amx_tile amx_bf16 amx_int8", "amx"),
+        (f"{AVX512} avx512_fp16 amx_tile amx_bf16 amx_int8", "avx512"),
         ("fp asimd asimddp", "neon"),
     ],
 )
@@ -35,6 +38,7 @@ def test_widest_instruction_set_of_the_flags(flags: str, isa: str | None) -> Non
         ("amx", "avx512_core", "avx512"),
         ("amx", "AVX512_CORE_VNNI", "avx512_vnni"),
         ("amx", "AVX512_CORE_BF16", "avx512_bf16"),
+        ("amx", "AVX512_CORE_FP16", "avx512_fp16"),
         ("amx", "AVX512_CORE_AMX", "amx"),
         ("amx", "DEFAULT", "amx"),
         ("avx512_vnni", "AVX512_CORE_BF16", "avx512_vnni"),

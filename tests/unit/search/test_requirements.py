@@ -83,6 +83,12 @@ def test_scheme_by_release(capability: Capability, scheme: str, vllm: str, expec
         (cpu(), "W8A16", "Failed to find a kernel that can implement the WNA16 linear layer"),
         (cpu(), "NVFP4", "vLLM has no NVFP4 kernel for CPUs"),
         (cpu("avx512_bf16"), "FP8-BLOCK", "FP8-BLOCK needs AMX on a CPU; Xeon has avx512_bf16, for which vLLM has no"),
+        (cpu("avx512_bf16"), "FP8-DYNAMIC", "FP8-DYNAMIC needs AVX512_FP16 on a CPU; Xeon has avx512_bf16"),
+        (
+            cpu("avx512_fp16", onednn_cap="avx512_bf16"),
+            "FP8-DYNAMIC",
+            "needs AVX512_FP16 of oneDNN, and ONEDNN_MAX_CPU_ISA leaves it avx512_bf16; raise the cap",
+        ),
         (
             cpu("avx2"),
             "W4A16",
@@ -93,6 +99,11 @@ def test_scheme_by_release(capability: Capability, scheme: str, vllm: str, expec
 )
 def test_reason_has_the_numbers_and_what_to_do(accelerator: Accelerator, scheme: str, sentence: str) -> None:
     assert sentence in present(unmet(accelerator, Scheme(scheme), (0, 32, 0)))
+
+
+def test_fp8_is_served_from_avx512_fp16_on() -> None:
+    assert unmet(cpu("avx512_fp16"), Scheme.FP8_DYNAMIC, (0, 32, 0)) is None
+    assert unmet(cpu("avx512_fp16"), Scheme.FP8_BLOCK, (0, 32, 0)) is not None
 
 
 def test_release_that_is_too_old_is_named_with_the_one_that_will_do() -> None:
@@ -110,13 +121,13 @@ def test_cpu_with_avx512_loads_what_was_tried(scheme: str) -> None:
 
 # What vLLM 0.32 answers with, in the order of WIDENING: y = yes, - = no.
 VLLM_0_32_ON_CPU = {
-    "BF16": "yyyyy",
-    "W8A8-INT8": "yyyyy",
-    "W4A16": "-yyyy",
-    "W4A16-ASYM": "-yyyy",
-    "W4A8": "yyyyy",
-    "FP8-DYNAMIC": "----y",
-    "FP8-BLOCK": "----y",
+    "BF16": "yyyyyy",
+    "W8A8-INT8": "yyyyyy",
+    "W4A16": "-yyyyy",
+    "W4A16-ASYM": "-yyyyy",
+    "W4A8": "yyyyyy",
+    "FP8-DYNAMIC": "----yy",
+    "FP8-BLOCK": "-----y",
 }
 
 
