@@ -150,6 +150,20 @@ class ModelFacts(Contract):
     """What somebody should know of how these were found"""
 
     @property
+    def has_output_head(self) -> bool:
+        """Of its own, and not the embedding's table read backwards."""
+        return any(matrix.role is Role.OUTPUT_HEAD for matrix in self.matrices)
+
+    @property
     def quantized_by(self) -> str | None:
         """Name of the format that the checkpoint is in already."""
         return self.quantization.name if self.quantization else None
+
+
+def with_head(facts: ModelFacts) -> ModelFacts:
+    """Of a model whose output head is rounded with the rest."""
+    matrices = (
+        matrix.model_copy(update={"rounded": matrix.rounded or matrix.role is Role.OUTPUT_HEAD})
+        for matrix in facts.matrices
+    )
+    return facts.model_copy(update={"matrices": tuple(matrices)})

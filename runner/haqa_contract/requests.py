@@ -155,6 +155,8 @@ class TrialRequest(Contract):
     variants: tuple[VariantSource, ...] = ()
     """To be looked at (of a fetch), or the one that the configuration names"""
     configuration: Configuration
+    quantize_head: bool = False
+    """Round the output head too"""
     calibration: Calibration = Calibration()
     evaluation: Evaluation = Evaluation()
     workload: Workload = Workload()

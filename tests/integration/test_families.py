@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.checkpoints import write_safetensors
 from tests.families import FAMILIES
 from tests.integration.quantize_bench import LIMIT_S, Bench
 from tests.integration.this_cpu import answers
@@ -35,6 +38,11 @@ NO_INT8_EXPERTS = {
 """Those whose experts it has no INT8 kernel for."""
 UNSHOWN = {"gemma3", "mistral3"}
 """Their processors want a tokenizer with words that only a real one has."""
+
+MIXTURES = {"qwen3-moe", "qwen3-next", "mixtral", "deepseek-v3", "glm-5", "gpt-oss", "nemotron-h", "minimax-m2"}
+"""transformers 5 joins the experts of these when it loads them, and cannot join what is quantized."""
+TAKEN_APART = {"llama4"}
+"""Its joined experts are Linear layers in the artifact, one by one: other modules that compute the same."""
 
 _SCALE, _PACKED = ".weight_scale", ".weight_packed"
 _FUSED = {"gpt-oss", "llama4"}
@@ -118,11 +126,55 @@ def test_whole_model_is_saved_and_only_what_may_be_is_rounded(
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("configuration", [("W4A16", "gptq", 32), ("W4A16", "rtn", 32), ("W8A8-INT8", "gptq")], ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_calibrated_four_bit_weights_too(
-    family: str, bench: Bench, families: Path, facts: dict[str, ModelFacts]
+def test_other_formats_and_algorithms_too(
+    family: str, configuration: tuple[Any, ...], bench: Bench, families: Path, facts: dict[str, ModelFacts]
 ) -> None:
-    check(family, bench, families, facts[family], "W4A16", "gptq", 32)
+    check(family, bench, families, facts[family], *configuration)
+
+
+def test_transformers_loads_what_is_saved(bench: Bench, families: Path, launcher: PreforkedLauncher) -> None:
+    pairs = {}
+    for family in sorted(FAMILIES.keys() - MIXTURES):
+        bench.model = families / family
+        pairs[family] = (families / family, Path(bench.make("W8A8-INT8", "rtn").path))
+    log = bench.folder / "reloaded.log"
+    command = ["tests.reloaded", *(str(place) for pair in pairs.values() for place in pair)]
+    assert launcher.launch(command, dict(os.environ), PROJECT, log).wait(300) == 0, log.read_text()
+    said = json.loads(next(line for line in reversed(log.read_text().splitlines()) if line.startswith("{")))
+    for family, (_, artifact) in pairs.items():
+        found = said[str(artifact)]
+        assert (found["missing"], found["unexpected"]) == ([], []), family
+        assert bool(found["modules"]) is (family in TAKEN_APART), family
+        assert found["difference"] < 0.1, family
+
+
+PREDICTING = {
+    "deepseek-v3": ("model.layers.2.", {"num_nextn_predict_layers": 1}, r"re:.*layers\.2\..*"),
+    "qwen3-next": ("mtp.layers.0.", {"mtp_num_hidden_layers": 1}, r"re:(.*\.)?mtp\..*"),
+}
+"""Families whose checkpoints have layers that guess further tokens: their beginning, and how the config says so."""
+
+
+@pytest.mark.parametrize("family", PREDICTING)
+def test_layers_that_predict_further_tokens_are_kept(
+    family: str, bench: Bench, families: Path, tmp_path: Path, launcher: PreforkedLauncher
+) -> None:
+    beginning, fields, pattern = PREDICTING[family]
+    model = shutil.copytree(families / family, tmp_path / family)
+    tensors = {f"{beginning}eh_proj.weight": (64, 128), f"{beginning}mlp.down_proj.weight": (64, 64)}
+    write_safetensors(model / "model-extra.safetensors", tensors)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | fields))
+    bench.model = model
+    artifact = Path(bench.make("W8A8-INT8", "rtn").path)
+    made = headers(artifact)
+    assert tensors.items() <= {name: header.shape for name, header in made.items()}.items()
+    assert {made[name].dtype for name in tensors} == {headers(model)[name].dtype for name in tensors}
+    index = json.loads((artifact / "model.safetensors.index.json").read_text())["weight_map"]
+    assert index.keys() == made.keys()
+    assert pattern in json.loads((artifact / "config.json").read_text())["quantization_config"]["ignore"]
 
 
 @pytest.mark.nightly

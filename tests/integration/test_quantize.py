@@ -25,6 +25,7 @@ from haqa_contract import (
     Scheme,
 )
 from haqa_contract.failures import TrialFailure
+from haqa_runner.models.checkpoint import read_header, weight_files
 from haqa_runner.prefork import PreforkedLauncher
 from haqa_runner.progress import Phases
 from haqa_runner.store import ArtifactKey, LocalStore
@@ -130,6 +131,18 @@ def test_calibration_makes_another_artifact_only_where_it_is_read(mini: Bench) -
     other = Calibration(samples=4, sequence_length=64, seed=1)
     assert mini.make("W8A8-INT8", "rtn").digest == mini.make("W8A8-INT8", "rtn", calibration=other).digest
     assert mini.make("W4A16", "gptq").digest != mini.make("W4A16", "gptq", calibration=other).digest
+
+
+def test_the_output_head_is_rounded_only_where_that_is_asked_for(mini: Bench) -> None:
+    plain, headed = mini.make("W8A8-INT8", "rtn"), mini.make("W8A8-INT8", "rtn", quantize_head=True)
+    assert plain.digest != headed.digest
+    for artifact, dtype in ((plain, "BF16"), (headed, "I8")):
+        (path,) = weight_files(Path(artifact.path), "")
+        tensors = {header.name: header.dtype for header in read_header(path, "")}
+        assert tensors["lm_head.weight"] == dtype
+        assert ("lm_head.weight_scale" in tensors) is (dtype == "I8")
+        ignored = json.loads((Path(artifact.path) / "config.json").read_text())["quantization_config"]["ignore"]
+        assert ("lm_head" in ignored) is (dtype == "BF16")
 
 
 def test_kv_cache_scales_come_with_calibration(mini: Bench) -> None:

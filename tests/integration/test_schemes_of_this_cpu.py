@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.quantize_bench import Bench
-from tests.integration.this_cpu import answers, ruled_out_here, schemes_of_cpus
+from tests.integration.this_cpu import QUICK, answers, ruled_out_here, schemes_of_cpus
 
 from haqa_contract import Scheme
 from haqa_runner.serve.launching import Spawn
@@ -18,14 +18,20 @@ from haqa_runner.serve.launching import Spawn
 pytestmark = pytest.mark.timeout(600)
 
 ON_SOME_CPU = schemes_of_cpus()
+WITH_HEAD = [scheme for scheme in QUICK if ruled_out_here(scheme) is None]
 
 
 @pytest.fixture(scope="module")
-def problems(engines: Spawn, shared: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[Scheme, str | None]:
-    """What keeps this machine's engine from answering, by scheme; None where it answers."""
+def problems(
+    engines: Spawn, shared: Bench, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[Scheme, int], str | None]:
+    """What keeps this machine's engine from answering, by scheme and whether its head is quantized; None = nothing."""
     places = {scheme: _model(shared, scheme) for scheme in ON_SOME_CPU}
-    found = answers(engines, places.values(), tmp_path_factory.mktemp("answering"))
-    return {scheme: found[place] for scheme, place in places.items()}
+    headed = {scheme: Path(shared.make(scheme, "rtn", quantize_head=True).path) for scheme in WITH_HEAD}
+    found = answers(engines, [*places.values(), *headed.values()], tmp_path_factory.mktemp("answering"))
+    return {
+        (scheme, head): found[place] for head, these in enumerate((places, headed)) for scheme, place in these.items()
+    }
 
 
 def _model(shared: Bench, scheme: Scheme) -> Path:
@@ -36,7 +42,14 @@ def _model(shared: Bench, scheme: Scheme) -> Path:
 
 @pytest.mark.parametrize("scheme", ON_SOME_CPU)
 def test_an_engine_serves_what_haqa_allows_and_nothing_that_it_rules_out(
-    problems: dict[Scheme, str | None], scheme: Scheme
+    problems: dict[tuple[Scheme, int], str | None], scheme: Scheme
 ) -> None:
-    ruled_out, problem = ruled_out_here(scheme), problems[scheme]
+    ruled_out, problem = ruled_out_here(scheme), problems[scheme, 0]
     assert (problem is None) == (ruled_out is None), f"HAQA says {ruled_out or 'yes'}; the engine: {problem}"
+
+
+@pytest.mark.parametrize("scheme", WITH_HEAD)
+def test_an_engine_serves_a_quantized_output_head(
+    problems: dict[tuple[Scheme, int], str | None], scheme: Scheme
+) -> None:
+    assert problems[scheme, 1] is None

@@ -98,6 +98,8 @@ class Search(ResourceModel):
     """Quantization algorithms to consider; by default rtn, gptq and smoothquant-gptq where they apply"""
     group_sizes: tuple[Annotated[int, Field(ge=-1)], ...] = ()
     """Group sizes to consider for grouped schemes; by default the scheme's own, or the largest that fits all layers"""
+    quantize_head: bool = False
+    """Quantize the output head (lm_head) too, where the model has one of its own; by default it stays in 16 bit"""
     engine: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
     """vLLM settings and the values to consider, by command-line name (max-num-seqs: [64, 256]) or variable name"""
     engine_defaults: bool = True

@@ -15,6 +15,7 @@ from itertools import chain, product, zip_longest
 from math import prod
 
 from haqa_contract import MADE_SCHEMES, Algorithm, Configuration, Scalar, Scheme, Workload
+from haqa_contract.model_facts import with_head
 from haqa_operator.api.goals import Objective
 from haqa_operator.api.search_spec import Search
 from haqa_operator.decision.results import Exclusion
@@ -129,8 +130,10 @@ def build_space(
         objective: What candidates are bounded in; None = no bounds.
 
     Raises:
-        SpaceError: more than `MAX_CANDIDATES` candidates.
+        SpaceError: more than `MAX_CANDIDATES` candidates, or a head to quantize that the model has not.
     """
+    if search.quantize_head and model is not None and model.is_known:
+        model = _with_head(model)
     omitted = _DEFAULTS | (_ATTENTION_DEFAULTS if model is not None and model.is_all_attention else {})
     fixed = _written(search.fixed_engine, omitted)
     itself = _Artifact.published(model.itself) if model else _Artifact(Scheme.BF16)
@@ -178,6 +181,15 @@ def build_space(
         bounds={c.configuration: c.bound for c in ordered if c.bound is not None},
         speeds={c.configuration: c.estimate / reference for c in ordered},
     )
+
+
+def _with_head(model: ModelProfile) -> ModelProfile:
+    if not model.facts.has_output_head:
+        raise SpaceError(
+            f"spec.search.quantizeHead true: the output head of {model.facts.architecture} is its embedding table, "
+            "which stays as it is; leave quantizeHead out"
+        )
+    return replace(model, facts=with_head(model.facts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,4 +41,6 @@ def fingerprint(
     }
     if serving := spec.serving.model_dump(mode="json", exclude_none=True):
         parts["serving"] = serving
+    if spec.search.quantize_head:
+        parts["quantizeHead"] = True
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -84,6 +84,7 @@ def trial_request(
             if variant.label == trial.configuration.variant_label
         ),
         configuration=trial.configuration,
+        quantize_head=spec.search.quantize_head,
         calibration=spec.calibration,
         evaluation=spec.evaluation,
         workload=spec.workload,

@@ -23,7 +23,7 @@ IGNORED_PATTERNS = ("*/*", "consolidated*.safetensors", "adapter_model*")
 """Folders inside (`original/`, `onnx/`), Mistral's second copy of the weights, and LoRA adapters."""
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "*.tiktoken", "tekken.json")
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 _ADAPTER = "adapter_config.json"
 _OTHER_WEIGHTS = ("*.gguf", "*.bin", "*.pt", "*.pth", "*.onnx", "*.h5", "*.msgpack")
 _INSTEAD_OF_FILES = {
@@ -101,7 +101,7 @@ def read_config(folder: Path, uri: str) -> dict[str, Any]:
 
 def weight_files(folder: Path, uri: str) -> list[Path]:
     """The safetensors files that make up the model. Raises TrialFailure if there are none or some are missing."""
-    index = folder / _INDEX
+    index = folder / INDEX
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))

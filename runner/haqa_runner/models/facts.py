@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from haqa_contract.model_facts import ModelFacts
-from haqa_runner.models.architecture.facts import facts_of
+from haqa_runner.models.architecture.facts import facts_of, prediction_layers
 from haqa_runner.models.checkpoint import TensorHeader, read_config, read_header, weight_files
 from haqa_runner.models.formats import BESIDE_CONFIG, quantization
 
@@ -31,6 +31,12 @@ def model_facts(folder: Path, uri: str, *, trust_remote_code: bool = False) -> M
     facts = facts_of(config, plain, folder, trust_remote_code=trust_remote_code)
     size = sum(header.size_bytes for header in headers)
     return facts.model_copy(update={"quantization": found, "weight_bytes": size})
+
+
+def prediction_names(folder: Path, uri: str) -> set[str]:
+    """Tensors of layers that guess further tokens, which transformers does not load."""
+    headers = [header for path in weight_files(folder, uri) for header in read_header(path, uri)]
+    return prediction_layers(read_config(folder, uri), headers)
 
 
 def beside_config(folder: Path) -> dict[str, Any] | None:

@@ -41,8 +41,10 @@ from haqa_runner.models.architecture.building import loading_class
 from haqa_runner.models.checkpoint import model_files
 from haqa_runner.progress import ProgressSink
 from haqa_runner.quantize.experts import keep_expert_names
+from haqa_runner.quantize.ignored import leave_unquantized, plain_linears
 from haqa_runner.quantize.machine import multiplies_bfloat16, usable_cores
 from haqa_runner.quantize.on_cpu import linear_in_float32
+from haqa_runner.quantize.prediction import keep_prediction_layers
 from haqa_runner.quantize.recipes import CHANNELWISE, PACKED_PRESETS, Modifier, ModifierPlan, is_artifacts_own
 
 log = logging.getLogger(__name__)
@@ -95,9 +97,13 @@ def compress(job: Job, target: Path, progress: ProgressSink) -> None:
             keep_expert_names(model)
             packed = any(plan.preset in PACKED_PRESETS for plan in job.plans)
             layout = CompressionFormat.pack_quantized.value if packed else None
+            plain = plain_linears(model)
             model.save_pretrained(target, save_compressed=True, quantization_format=layout)
         finally:
             reset_session()
+    leave_unquantized(target, plain)
+    if kept := keep_prediction_layers(job.source, target):
+        log.info("%d tensors of prediction layers are kept as they are", kept)
     # As they are: transformers would write the tokenizer in its own newest form, which other readers may not know.
     for path in model_files(job.source, code=job.trust_remote_code):
         if not is_artifacts_own(path.name):
@@ -139,9 +145,9 @@ def _modifier(plan: ModifierPlan, calibration: Calibration) -> Any:
     if plan.kv_cache:
         options["kv_cache_scheme"] = dict(_FP8_KV_CACHE)
     if plan.preset is not None and plan.group_size is not None:
-        options["config_groups"] = {"group_0": _regrouped(plan.preset, plan.group_size)}
+        options["config_groups"] = {"group_0": _regrouped(plan.preset, plan.group_size, plan.targets)}
     elif plan.preset is not None:
-        options |= {"scheme": plan.preset, "targets": "Linear"}
+        options |= {"scheme": plan.preset, "targets": list(plan.targets)}
     return _class_of(plan.modifier)(**options)
 
 
@@ -153,9 +159,9 @@ def _class_of(modifier: Modifier) -> Any:
     return _CLASSES[modifier]
 
 
-def _regrouped(preset: str, group_size: int) -> QuantizationScheme:
+def _regrouped(preset: str, group_size: int, targets: Sequence[str]) -> QuantizationScheme:
     """The preset with another group size for its weights."""
-    scheme = preset_name_to_scheme(preset, ["Linear"])
+    scheme = preset_name_to_scheme(preset, list(targets))
     if group_size == CHANNELWISE:
         update: dict[str, Any] = {"strategy": QuantizationStrategy.CHANNEL, "group_size": None}
     else:

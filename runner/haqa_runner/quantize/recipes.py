@@ -13,7 +13,7 @@ from typing import Any
 
 from haqa_contract import Algorithm, Configuration, FailureReason, Scheme
 from haqa_contract.failures import TrialFailure
-from haqa_contract.model_facts import Matrix, ModelFacts
+from haqa_contract.model_facts import Matrix, ModelFacts, Role
 
 RECIPE_VERSION = 2
 """Part of every artifact's content address: raise it when the same configuration becomes another artifact."""
@@ -32,6 +32,12 @@ class Modifier(StrEnum):
     AUTOROUND = "AutoRoundModifier"
 
 
+_LINEAR = "Linear"
+_OUTPUT_HEAD = "lm_head"
+_HEAD_BY_NAME = rf"re:(.*\.)?{_OUTPUT_HEAD}$"
+"""An engine's output head is no Linear layer, so that it is rounded where its name says so."""
+
+
 @dataclass(frozen=True)
 class ModifierPlan:
     """One modifier to apply.
@@ -42,6 +48,7 @@ class ModifierPlan:
         group_size: Replaces the preset's own; `CHANNELWISE` for none.
         kv_cache: Calibrate scales for an FP8 KV cache too.
         ignore: Layers left alone, by name or `re:` pattern.
+        targets: What is rounded, by class of layer, name or pattern.
         options: The modifier's own settings.
     """
 
@@ -50,6 +57,7 @@ class ModifierPlan:
     group_size: int | None = None
     kv_cache: bool = False
     ignore: tuple[str, ...] = ()
+    targets: tuple[str, ...] = (_LINEAR,)
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -116,7 +124,6 @@ _SMOOTHING_STRENGTH = 0.8
 _AUTOROUND_STEPS = 200
 """Its authors' default (arXiv 2309.05516, 4)."""
 
-_OUTPUT_HEAD = "lm_head"
 _CALIBRATED_KV_CACHES = ("fp8", "fp8_e4m3")
 """vLLM takes scales from a checkpoint for these; it refuses a checkpoint with scales for fp8_e5m2."""
 
@@ -139,10 +146,11 @@ def recipe(
     check_group_size(configuration, facts)
     preset = _PRESETS[configuration.scheme]
     ignore = left_alone(facts)
+    targets = (_LINEAR, _HEAD_BY_NAME) if rounds_head(facts) else (_LINEAR,)
     kv_cache = calibrated_kv_cache(configuration) is not None
 
     def rounding(modifier: Modifier, **options: Any) -> ModifierPlan:
-        return ModifierPlan(modifier, preset, configuration.group_size, kv_cache, ignore, options)
+        return ModifierPlan(modifier, preset, configuration.group_size, kv_cache, ignore, targets, options)
 
     smoothing = ModifierPlan(Modifier.SMOOTHQUANT, ignore=ignore, options={"smoothing_strength": _SMOOTHING_STRENGTH})
     match configuration.algorithm:
@@ -166,10 +174,16 @@ def recipe(
 
 
 def left_alone(facts: ModelFacts) -> tuple[str, ...]:
-    """What no modifier touches, as llm-compressor takes it: the output head, and all that `Matrix.rounded` excludes."""
+    """What no modifier touches, as llm-compressor takes it: all but what is `Matrix.rounded`."""
     kept = [matrix.name for matrix in facts.matrices if not matrix.rounded]
     patterns = (r"(\.\d+)*\.".join(re.escape(part) for part in name.split(".")) for name in kept)
-    return tuple(dict.fromkeys((_OUTPUT_HEAD, *(rf"re:(.*\.)?{pattern}$" for pattern in patterns))))
+    named = (rf"re:(.*\.)?{pattern}$" for pattern in patterns)
+    return tuple(dict.fromkeys((*(() if rounds_head(facts) else (_OUTPUT_HEAD,)), *named)))
+
+
+def rounds_head(facts: ModelFacts) -> bool:
+    """Whether the output head is rounded with the rest."""
+    return any(matrix.rounded and matrix.role is Role.OUTPUT_HEAD for matrix in facts.matrices)
 
 
 def reads_calibration(configuration: Configuration) -> bool:

@@ -20,11 +20,11 @@ from haqa_contract import (
     TrialRequest,
 )
 from haqa_contract.failures import TrialFailure, cause_of
-from haqa_contract.model_facts import ModelFacts
+from haqa_contract.model_facts import ModelFacts, with_head
 from haqa_runner.datasets import fingerprint, load_texts
 from haqa_runner.disk import is_disk_full, size_text
 from haqa_runner.models import FetchedModel, fetch_model
-from haqa_runner.models.facts import model_facts
+from haqa_runner.models.facts import model_facts, prediction_names
 from haqa_runner.progress import Phases, ProgressSink
 from haqa_runner.quantize.compiler import EAGER, REMEDY, compiler_problem
 from haqa_runner.quantize.look import check_variant, looked_at, served_source
@@ -107,7 +107,13 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
 
 
 def artifact_key(
-    configuration: Configuration, model_digest: str, calibration: Calibration, versions: dict[str, str]
+    configuration: Configuration,
+    model_digest: str,
+    calibration: Calibration,
+    versions: dict[str, str],
+    *,
+    output_head: bool = False,
+    prediction_layers: bool = False,
 ) -> ArtifactKey:
     """The content address of what `configuration` makes of a model; engine settings are no part of it."""
     calibrated = reads_calibration(configuration)
@@ -125,6 +131,8 @@ def artifact_key(
         )
         if calibrated
         else None,
+        output_head=output_head,
+        prediction_layers=prediction_layers,
         recipe_version=RECIPE_VERSION,
         tool_versions=versions,
     )
@@ -163,6 +171,8 @@ def _plan(request: TrialRequest, model: FetchedModel) -> _Plan:
     facts = model_facts(model.path, request.model.uri, trust_remote_code=request.model.trust_remote_code)
     accelerator = _has_accelerator()
     compiles = not accelerator or compiler_problem() is None
+    if request.quantize_head:
+        facts = with_head(facts)
     modifiers = recipe(configuration, facts, accelerator=accelerator, compiles=compiles)
     calibration = request.calibration
     warnings: tuple[str, ...] = ()
@@ -170,7 +180,14 @@ def _plan(request: TrialRequest, model: FetchedModel) -> _Plan:
         samples = plan_samples(calibration, facts, memory_limit_bytes())
         calibration = calibration.model_copy(update={"samples": samples.samples})
         warnings = (samples.warning,) if samples.warning else ()
-    key = artifact_key(configuration, model.digest, calibration, tool_versions(configuration.algorithm))
+    key = artifact_key(
+        configuration,
+        model.digest,
+        calibration,
+        tool_versions(configuration.algorithm),
+        output_head=request.quantize_head,
+        prediction_layers=bool(prediction_names(model.path, request.model.uri)),
+    )
     return _Plan(model, facts, modifiers, calibration, key, warnings)
 
 

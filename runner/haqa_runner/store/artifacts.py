@@ -41,6 +41,10 @@ class ArtifactKey(BaseModel):
     """Type of the KV cache that scales were calibrated for"""
     calibration: CalibrationKey | None = None
     """None where the algorithm looks at no data: then no calibration setting makes another artifact"""
+    output_head: bool = False
+    """The output head is quantized too"""
+    prediction_layers: bool = False
+    """Layers that guess further tokens are carried over"""
     recipe_version: int
     """Raised when this code makes something else of the same inputs"""
     tool_versions: dict[str, str]
@@ -48,7 +52,9 @@ class ArtifactKey(BaseModel):
     @property
     def digest(self) -> str:
         """The content address: sha256 over the canonical JSON, in hex."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        # What came later counts where it says something, so that older artifacts keep their address.
+        unsaid = {name for name in ("output_head", "prediction_layers") if not getattr(self, name)}
+        canonical = json.dumps(self.model_dump(mode="json", exclude=unsaid), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from haqa_contract import Algorithm, Configuration, FailureReason, Scheme
 from haqa_contract.failures import TrialFailure
-from haqa_contract.model_facts import CheckpointFormat, Matrix, ModelFacts, Role
+from haqa_contract.model_facts import CheckpointFormat, Matrix, ModelFacts, Role, with_head
 from haqa_runner.quantize.recipes import (
     Modifier,
     ModifierPlan,
@@ -252,3 +252,12 @@ def test_tokenizer_and_generation_files_are_the_models_own(name: str) -> None:
 @pytest.mark.parametrize("name", ["config.json", "model-00001-of-2.safetensors", "model.safetensors.index.json"])
 def test_weights_and_configuration_are_the_artifacts_own(name: str) -> None:
     assert is_artifacts_own(name)
+
+
+def test_the_output_head_is_rounded_by_its_name_where_that_is_asked_for() -> None:
+    head = linear("lm_head", 256, 64).model_copy(update={"role": Role.OUTPUT_HEAD, "rounded": False})
+    model = facts(matrices=(linear("up_proj", 64, 64), head))
+    (plain,) = recipe(Configuration.of("W8A8-INT8", "rtn"), model, accelerator=False)
+    (headed,) = recipe(Configuration.of("W8A8-INT8", "rtn"), with_head(model), accelerator=False)
+    assert (plain.targets, "lm_head" in plain.ignore) == (("Linear",), True)
+    assert (headed.targets, headed.ignore) == (("Linear", r"re:(.*\.)?lm_head$"), ())

@@ -273,6 +273,8 @@ def test_folder_and_file_uri_are_the_same_store(tmp_path: Path) -> None:
     change=st.sampled_from(
         [
             {"model_digest": "sha256-def"},
+            {"output_head": True},
+            {"prediction_layers": True},
             {"scheme": Scheme.W8A16},
             {"algorithm": Algorithm.RTN},
             {"group_size": 64},

@@ -256,3 +256,22 @@ def test_candidates_baseline_and_exclusions_are_the_whole_product(
 def _has_defaults(engine: dict[str, tuple[Scalar, ...]]) -> bool:
     defaults = {"kv-cache-dtype": "auto", "enforce-eager": False}
     return all(defaults.get(name, object()) in values for name, values in engine.items())
+
+
+def test_a_quantized_head_is_part_of_what_is_weighed_and_shaped() -> None:
+    profile = model(LLAMA_8B)
+    plain, headed = (
+        build_space(
+            Search(engine_defaults=False, quantize_head=asked), nvidia("NVIDIA-L40S"), profile, Workload(), VLLM
+        )
+        for asked in (False, True)
+    )
+    assert set(plain.candidates) == set(headed.candidates)
+    one = Configuration.of("W4A16", "rtn")
+    assert headed.speeds[one] > plain.speeds[one]
+
+
+def test_a_head_that_is_the_embedding_table_cannot_be_quantized() -> None:
+    tied = model(LLAMA_8B | {"tie_word_embeddings": True})
+    with pytest.raises(SpaceError, match=r"spec\.search\.quantizeHead true: .* is its embedding table"):
+        space(nvidia("NVIDIA-L40S"), tied, quantize_head=True)

@@ -283,7 +283,7 @@ def test_every_setting_says_why_and_where_from(platform: Platform) -> None:
         ("two cores with AVX2", "small", "little", "BF16", {"dtype": "float32", "VLLM_CPU_NUM_OF_RESERVED_CPU": 0}),
         ("AMX", "small", "little", "W8A8-INT8", {"VLLM_CPU_NUM_OF_RESERVED_CPU": 0}),
         ("H100", "llama", "much", "FP8-DYNAMIC", {"kv-cache-dtype": "fp8"}),
-        ("H100", "mtp", "little", "FP8-DYNAMIC", {"kv-cache-dtype": "fp8"}),
+        ("H100", "mtp", "little", "FP8-DYNAMIC", {"kv-cache-dtype": "fp8", "speculative-config": MTP}),
         ("H100", "mtp", "little", "BF16", {"kv-cache-dtype": "fp8", "speculative-config": MTP}),
         ("8 x H200", "experts", "much", "FP8-DYNAMIC", {"enable-expert-parallel": True, "kv-cache-dtype": "fp8"}),
         ("4 x L40S", "llama", "much", "BF16", {"kv-cache-dtype": "fp8", "max-num-batched-tokens": 8192}),
@@ -384,9 +384,11 @@ def test_libraries_that_lie_on_the_machine_are_preloaded_together_and_alone() ->
     assert {c.settings.get("LD_PRELOAD") for c in alone.candidates} == {None, OPENMP}
 
 
-def test_prediction_heads_are_used_by_the_model_that_has_them_alone() -> None:
+def test_prediction_layers_are_used_by_the_model_and_by_what_is_made_of_it() -> None:
     candidates = found("H100", "mtp").candidates
-    assert {c.scheme for c in candidates if "mtp" in str(c.settings.get("speculative-config"))} == {Scheme.BF16}
+    guessing = {c.scheme for c in candidates if "mtp" in str(c.settings.get("speculative-config"))}
+    assert guessing == {c.scheme for c in candidates}
+    assert not any("mtp" in str(c.settings.get("speculative-config")) for c in found("H100", "llama").candidates)
 
 
 def test_settings_that_an_older_engine_lacks_are_not_given_to_it() -> None:

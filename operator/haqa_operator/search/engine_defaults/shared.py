@@ -126,7 +126,8 @@ def _has_prompts(case: Case) -> bool:
 
 
 def _predicts_more(case: Case) -> bool:
-    itself = case.configuration.variant is None and not case.configuration.made
+    # Artifacts keep such layers in 16 bit; whether a published variant has them is not known.
+    itself = case.configuration.variant is None
     return itself and case.model is not None and case.model.facts.predicted_tokens > 0
 
 
@@ -157,9 +158,9 @@ def speculation(prompts_only: bool = False) -> DefaultSetting:
         "speculative-config",
         lookup if prompts_only else (*heads, *lookup),
         "guessed tokens are checked in one step: by heads that the checkpoint brings (mtp), or from the prompt (ngram)",
-        f"{RECIPES}: mtp with 1 to 3 tokens; vllm/config/speculative.py. Quantized artifacts have no such heads",
+        f"{RECIPES}: mtp with 1 to 3 tokens; vllm/config/speculative.py",
         applies="ngram with a dataset, whose answers may repeat the prompt"
-        + ("" if prompts_only else "; mtp for published checkpoints with prediction layers (num_nextn_predict_layers)"),
+        + ("" if prompts_only else "; mtp for models with prediction layers (num_nextn_predict_layers)"),
         since=(0, 14, 0),
         related=frozenset({"spec-method", "spec-model", "spec-tokens"}),
     )

@@ -90,6 +90,15 @@ def facts_of_headers(config: Mapping[str, Any], headers: Sequence[TensorHeader],
     )
 
 
+def prediction_layers(config: Mapping[str, Any], headers: Sequence[TensorHeader]) -> set[str]:
+    """Names of the tensors that belong to layers which guess further tokens, by names and numbers of layers alone."""
+    text = _text_of(config)
+    outline = outline_of_names((_path(header.name) for header in headers), _number(text, *_LAYERS))
+    weights = [_weight_of_header(header, outline) for header in headers]
+    found = sort_weights(weights, outline, _number(text, *_HIDDEN) or _usual_width(weights, outline))
+    return {header.name for header, one in zip(headers, found, strict=True) if one.role is Role.PREDICTION}
+
+
 _HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
