@@ -71,7 +71,7 @@ ENGINES := $(filter-out $(INTEGRATION) $(TIMED),$(wildcard tests/integration/tes
 engines: envs  ## against real llm-compressor and real vLLM engines: about 8 minutes on 2 cores
 	$(AS_CPU) $(VENV)/python -m pytest -m "not nightly and not real" $(ENGINES)
 
-engines-more: envs  ## a tuning with real engines that is killed at every stage: about 7 minutes
+engines-more: envs  ## tunings with real engines: killed at every stage, with checkpoints and adapters; all families: about 15 minutes
 	$(AS_CPU) $(VENV)/python -m pytest -m nightly $(ENGINES)
 
 timed: envs  ## the measuring of real engines, on a quiet machine

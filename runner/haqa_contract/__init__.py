@@ -14,6 +14,7 @@ from haqa_contract.failures import Failure, FailureReason
 from haqa_contract.reports import (
     PROGRESS_PREFIX,
     AccuracyReport,
+    AdapterReport,
     ArtifactReport,
     EngineReport,
     Estimate,
@@ -28,6 +29,7 @@ from haqa_contract.reports import (
 from haqa_contract.requests import (
     FETCH_TRIAL,
     AccuracyGate,
+    AdapterSource,
     Calibration,
     EngineLaunch,
     Evaluation,
@@ -46,6 +48,8 @@ __all__ = [
     "PROGRESS_PREFIX",
     "AccuracyGate",
     "AccuracyReport",
+    "AdapterReport",
+    "AdapterSource",
     "Algorithm",
     "ArtifactReport",
     "Calibration",

@@ -23,6 +23,8 @@ class ServedEngine(Contract):
     served_model_name: str
     model: str
     """Folder with the model's tokenizer"""
+    adapters: tuple[str, ...] = ()
+    """Names that requests take turns with, in the model's place"""
 
 
 class CompareRequest(Contract):

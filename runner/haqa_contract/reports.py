@@ -54,6 +54,19 @@ class VariantReport(Contract):
         return variant_name(self.label, self.digest)
 
 
+class AdapterReport(Contract):
+    """A LoRA adapter of `model.adapters`, as its files are."""
+
+    name: str
+    digest: str
+    path: str
+    size_bytes: int
+    rank: int
+    """Largest of its matrices' ranks"""
+    targets: tuple[str, ...] = ()
+    """Modules that it changes, by the last part of their names: q_proj"""
+
+
 class ArtifactReport(Contract):
     digest: str
     """sha256 of the artifact's content address"""
@@ -70,6 +83,8 @@ class ArtifactReport(Contract):
     """Of a fetched model: what it is made of"""
     variants: tuple[VariantReport, ...] = ()
     """Of a fetched model: its other checkpoints"""
+    adapters: tuple[AdapterReport, ...] = ()
+    """Of a fetched model: what is served beside it"""
 
 
 class EngineReport(Contract):
@@ -86,7 +101,7 @@ class EngineReport(Contract):
 
 class AccuracyReport(Contract):
     metrics: dict[str, Estimate]
-    """perplexity, klDivergence, topTokenAgreement, accuracy.<task>"""
+    """perplexity, klDivergence, topTokenAgreement, accuracy.<task>, adapter.<name>"""
     tokens: int
     """Scored tokens behind perplexity"""
 

@@ -31,6 +31,16 @@ class VariantSource(Contract):
     source: ModelSource
 
 
+class AdapterSource(Contract):
+    """A LoRA adapter of the model."""
+
+    name: str
+    """As requests name it"""
+    source: ModelSource
+    digest: str | None = None
+    """Which files it has to be; none where it is only now looked at"""
+
+
 class Calibration(Contract):
     """Text that quantization is calibrated on."""
 
@@ -154,6 +164,10 @@ class TrialRequest(Contract):
     model: ModelSource
     variants: tuple[VariantSource, ...] = ()
     """To be looked at (of a fetch), or the one that the configuration names"""
+    adapters: tuple[AdapterSource, ...] = ()
+    """Served beside the model; to be looked at, of a fetch"""
+    adapters_directory: str | None = None
+    """Where quantize leaves them, one folder each; none = `adapters` in this trial's own folder"""
     configuration: Configuration
     quantize_head: bool = False
     """Round the output head too"""

@@ -19,6 +19,8 @@ RATES = (*figures.RATES, "throughputPerCost")
 ACCURACY_LOWER_IS_BETTER = ("perplexity", "klDivergence")
 ACCURACY_HIGHER_IS_BETTER = ("topTokenAgreement",)
 SIZES = ("artifactBytes",)
+ADAPTER = "adapter."
+"""With the name of an adapter: perplexity of held-out text through it."""
 
 _KEY = re.compile(r"^(?P<metric>[A-Za-z][\w.\-/ ]*?)(?:\.p(?P<percentile>\d{1,2}))?(?:@(?P<concurrency>\d+))?$")
 
@@ -54,18 +56,19 @@ class MetricKey:
 def known_metric(metric: str) -> bool:
     """Whether HAQA itself measures this metric (a replayed table may have others)."""
     return metric in (*LATENCIES, *RATES, *ACCURACY_LOWER_IS_BETTER, *ACCURACY_HIGHER_IS_BETTER, *SIZES) or (
-        metric.startswith("accuracy.") and len(metric) > len("accuracy.")
+        metric.startswith(("accuracy.", ADAPTER)) and not metric.endswith(".")
     )
 
 
 def is_accuracy(metric: str) -> bool:
-    return metric in (*ACCURACY_LOWER_IS_BETTER, *ACCURACY_HIGHER_IS_BETTER) or metric.startswith("accuracy.")
+    named = (*ACCURACY_LOWER_IS_BETTER, *ACCURACY_HIGHER_IS_BETTER)
+    return metric in named or metric.startswith(("accuracy.", ADAPTER))
 
 
 def higher_is_better(metric: str) -> bool | None:
     """Direction of a known metric; None for a table's own, which has to be given."""
     if metric in (*RATES, *ACCURACY_HIGHER_IS_BETTER) or metric.startswith("accuracy."):
         return True
-    if metric in (*LATENCIES, *ACCURACY_LOWER_IS_BETTER, *SIZES):
+    if metric in (*LATENCIES, *ACCURACY_LOWER_IS_BETTER, *SIZES) or metric.startswith(ADAPTER):
         return False
     return None

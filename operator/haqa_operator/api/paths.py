@@ -15,9 +15,12 @@ def resolved(tuning: QuantizationTuning, base: Path) -> QuantizationTuning:
     evaluation = spec.evaluation.model_copy(update={"dataset": _absolute(spec.evaluation.dataset, base)})
     if evaluation.task_path is not None:
         evaluation = evaluation.model_copy(update={"task_path": str((base / evaluation.task_path).resolve())})
-    variants = tuple(one.model_copy(update={"uri": _absolute(one.uri, base)}) for one in spec.model.variants)
+    beside = {
+        field: tuple(one.model_copy(update={"uri": _absolute(one.uri, base)}) for one in listed)
+        for field, listed in (("variants", spec.model.variants), ("adapters", spec.model.adapters))
+    }
     changes = {
-        "model": spec.model.model_copy(update={"uri": _absolute(spec.model.uri, base), "variants": variants}),
+        "model": spec.model.model_copy(update={"uri": _absolute(spec.model.uri, base), **beside}),
         "calibration": spec.calibration.model_copy(update={"dataset": _absolute(spec.calibration.dataset, base)}),
         "evaluation": evaluation,
     }

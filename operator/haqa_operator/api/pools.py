@@ -34,6 +34,17 @@ class ModelVariant(ResourceModel):
     """Branch, tag or commit, for hf://"""
 
 
+class ModelAdapter(ResourceModel):
+    """A LoRA adapter of the model."""
+
+    name: Annotated[str, Field(pattern=DNS_LABEL, max_length=40)]
+    """Name by which requests ask for it"""
+    uri: ModelUri
+    """Where it is, written as in model.uri; of claims, only the model's own"""
+    revision: Annotated[str | None, Field(max_length=255)] = None
+    """Branch, tag or commit, for hf://"""
+
+
 class ModelSpec(ResourceModel):
     """The model to serve."""
 
@@ -48,6 +59,8 @@ class ModelSpec(ResourceModel):
     """Run Python code that comes with the model. Off unless you have read that code"""
     variants: Annotated[tuple[ModelVariant, ...], Field(max_length=16)] = Field((), json_schema_extra=keyed_by("label"))
     """Published checkpoints of the same model that are tried beside the schemes that HAQA makes"""
+    adapters: Annotated[tuple[ModelAdapter, ...], Field(max_length=16)] = Field((), json_schema_extra=keyed_by("name"))
+    """LoRA adapters that are served with the winner; every trial loads them, and its requests take turns with them"""
 
     @property
     def claim(self) -> str | None:
@@ -56,7 +69,7 @@ class ModelSpec(ResourceModel):
 
     @property
     def _claims(self) -> tuple[str, ...]:
-        uris = (self.uri, *(variant.uri for variant in self.variants))
+        uris = (self.uri, *(variant.uri for variant in self.variants), *(adapter.uri for adapter in self.adapters))
         claims = (uri.removeprefix("pvc://").partition("/")[0] for uri in uris if uri.startswith("pvc://"))
         return tuple(dict.fromkeys(claims))
 
@@ -69,9 +82,21 @@ class ModelSpec(ResourceModel):
         same = next((v.label for v in self.variants if (v.uri, v.revision) == (self.uri, self.revision)), None)
         if same is not None:
             raise ValueError(f"variants: {same} is the model itself; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_can_be_told_apart(self) -> ModelSpec:
+        names = [adapter.name for adapter in self.adapters]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"adapters: two are called {twice[0]!r}; give each a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _lies_in_one_claim(self) -> ModelSpec:
         if len(self._claims) > 1:
             named = ", ".join(f"pvc://{claim}" for claim in self._claims)
-            raise ValueError(f"variants: model and variants lie in several claims ({named}); copy them into one")
+            raise ValueError(f"model, variants and adapters lie in several claims ({named}); copy them into one")
         return self
 
 

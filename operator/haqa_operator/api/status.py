@@ -125,6 +125,19 @@ class FetchedVariant(StatusModel):
         return CheckpointFormat(name=self.format, method=self.method or "", scheme=scheme, group_size=self.group_size)
 
 
+class FetchedAdapter(StatusModel):
+    """What was found out about a LoRA adapter of model.adapters."""
+
+    name: str
+    """As model.adapters calls it"""
+    digest: str
+    """Which files these are: hub commit, or hash of them"""
+    rank: Annotated[int, Field(ge=1)]
+    """Largest of its matrices' ranks"""
+    targets: tuple[str, ...] = ()
+    """Modules that it changes, by the last part of their names"""
+
+
 class FetchedModel(StatusModel):
     """What was found out about the model when it was fetched."""
 
@@ -136,6 +149,8 @@ class FetchedModel(StatusModel):
     """Where it lies, as a trial's pod sees it"""
     variants: tuple[FetchedVariant, ...] = Field((), json_schema_extra=keyed_by("label"))
     """Its published checkpoints"""
+    adapters: tuple[FetchedAdapter, ...] = Field((), json_schema_extra=keyed_by("name"))
+    """What is served beside it"""
 
     def variant(self, name: str) -> FetchedVariant | None:
         """The one that a configuration names."""

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from haqa_contract import Calibration, Evaluation, Workload
 from haqa_operator.api.base import API_VERSION, DNS_LABEL, Duration, ResourceModel, keyed_by
 from haqa_operator.api.goals import Constraint, Objective
-from haqa_operator.api.metrics import is_accuracy
+from haqa_operator.api.metrics import ADAPTER, is_accuracy
 from haqa_operator.api.pools import ModelSpec, NodePool
 from haqa_operator.api.search_spec import Search
 from haqa_operator.api.status import TuningStatus
@@ -221,6 +221,11 @@ class TuningSpec(ResourceModel):
     @model_validator(mode="after")
     def _accuracy_is_measured(self) -> TuningSpec:
         for i, constraint in enumerate(self.constraints):
+            adapter = constraint.metric.removeprefix(ADAPTER)
+            if adapter != constraint.metric and adapter not in {one.name for one in self.model.adapters}:
+                raise ValueError(
+                    f"constraints[{i}].metric {constraint.metric}: model.adapters has no {adapter!r}; add it there"
+                )
             task = constraint.metric.removeprefix("accuracy.")
             if is_accuracy(constraint.metric) and task != constraint.metric and task not in self.evaluation.tasks:
                 raise ValueError(

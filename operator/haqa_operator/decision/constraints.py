@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from haqa_contract import FailureReason
 from haqa_operator.api.goals import Constraint
-from haqa_operator.api.metrics import MetricKey, higher_is_better, is_accuracy
+from haqa_operator.api.metrics import ADAPTER, MetricKey, higher_is_better, is_accuracy
 from haqa_operator.api.trial import Trial
 from haqa_operator.metrics.quantities import quantity, signed_percent
 
@@ -163,10 +163,17 @@ def _spans_relative(trial: Trial, key: MetricKey, limit: float, reference: float
     Perplexity differs far more from window to window of text than from scheme to scheme; trial and baseline are scored
     on the same windows, and the interval of their ratio leaves that out.
     """
-    paired = trial.status.metrics.get(PAIRED.get(str(key), ""))
+    paired = trial.status.metrics.get(paired_metric(str(key)))
     if paired is None or not reference:
         return _spans(trial, key, limit)
     return paired.low < limit / reference < paired.high
+
+
+def paired_metric(metric: str) -> str:
+    """The ratio to the baseline that was measured text by text; empty where there is none."""
+    if metric.startswith(ADAPTER):
+        return f"adapterRatio.{metric.removeprefix(ADAPTER)}"
+    return PAIRED.get(metric, "")
 
 
 def _spans(trial: Trial, key: MetricKey, limit: float | None) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from haqa_contract import (
+    AdapterReport,
     CompareReport,
     CompareRequest,
     EngineLaunch,
@@ -35,7 +36,7 @@ from haqa_operator.api.metrics import MetricKey
 from haqa_operator.decision.results import Confirmation
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.local.processes import Launcher, StepTimeout, run_step
-from haqa_operator.serving.launch import engine_launch
+from haqa_operator.serving.launch import ServedAdapters, engine_launch
 from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.tuning.executor import Executor, OnProgress, TrialProgress
 from haqa_operator.tuning.requests import TrialPlaces, trial_request
@@ -72,6 +73,7 @@ class LocalPool:
         store: Artifact store, shared by the pools.
         cache: Folder for fetched models.
         max_model_len: Longest request that the engines serve.
+        adapters: What is served beside the model.
     """
 
     spec: TuningSpec
@@ -81,6 +83,15 @@ class LocalPool:
     store: str
     cache: Path
     max_model_len: MaxModelLen
+    adapters: tuple[AdapterReport, ...] = ()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {adapter.name: adapter.digest for adapter in self.adapters}
+
+    def served_adapters(self, folder: Path) -> ServedAdapters | None:
+        """Those of a trial, by its folder."""
+        return ServedAdapters.of(self.adapters, os.fspath(folder / "adapters"))
 
 
 class LocalExecutor(Executor):
@@ -181,6 +192,7 @@ class LocalExecutor(Executor):
                         base_url=served.engine.base_url,
                         served_model_name=launch.served_model_name,
                         model=os.fspath(self._trial_folder(trial) / "model"),
+                        adapters=tuple(self._place.digests),
                     )
                 )
             request = CompareRequest(
@@ -247,7 +259,7 @@ class LocalExecutor(Executor):
             cache=os.fspath(place.cache),
             reference=os.fspath(place.folder / "reference.npz"),
         )
-        return trial_request(place.spec, trial, earlier, launch, places, place.pool.cost_per_hour)
+        return trial_request(place.spec, trial, earlier, launch, places, place.pool.cost_per_hour, place.digests)
 
     def _launch(self, trial: Trial, folder: Path, port: int) -> EngineLaunch:
         place = self._place
@@ -261,6 +273,7 @@ class LocalExecutor(Executor):
             max_model_len=place.max_model_len,
             trust_remote_code=place.spec.model.trust_remote_code,
             seed=place.spec.search.seed,
+            adapters=place.served_adapters(folder),
         )
 
     def _trial_folder(self, trial: Trial) -> Path:

@@ -13,7 +13,7 @@ from haqa_operator.serving.deployment import Provenance, build_deployment, build
 from haqa_operator.serving.images import engine_image
 from haqa_operator.serving.launch import ENGINE_PORT, relocated
 from haqa_operator.serving.pod import EnginePod
-from haqa_operator.serving.volumes import MODEL_MOUNT, ClaimVolume, artifact_volume
+from haqa_operator.serving.volumes import ADAPTERS_MOUNT, MODEL_MOUNT, ClaimVolume, artifact_volume
 
 LOCAL_CLAIM = "haqa-artifacts"
 """Claim that a manifest made on one machine names; the artifact has to be copied into it."""
@@ -33,7 +33,8 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
         served_model_name=tuning.metadata.name,
         port=ENGINE_PORT,
     )
-    launch = relocated(measured, MODEL_MOUNT)
+    adapters = {adapter.name: f"{ADAPTERS_MOUNT}/{adapter.name}" for adapter in tuning.spec.model.adapters}
+    launch = relocated(measured, MODEL_MOUNT, adapters=adapters)
     claim = tuning.spec.artifacts.pvc if tuning.spec.artifacts and tuning.spec.artifacts.pvc else LOCAL_CLAIM
     digest = winner.status.artifact_digest if winner.configuration.made else None
     pod = EnginePod(

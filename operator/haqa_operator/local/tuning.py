@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from haqa_contract import Configuration, TrialReport, TrialRequest, VariantReport
+from haqa_contract import AdapterReport, Configuration, TrialReport, TrialRequest, VariantReport
 from haqa_contract.model_facts import ModelFacts
 from haqa_operator.agent.credentials import EnvironmentCredentials
 from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SpecError, Trial, TuningSpec
@@ -32,9 +32,13 @@ from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.loop import Observer, PoolRun
 from haqa_operator.tuning.pool_setup import PoolSetup
 from haqa_operator.tuning.preflight import model_unread
-from haqa_operator.tuning.requests import model_source, variant_sources
+from haqa_operator.tuning.requests import adapter_sources, model_source, variant_sources
 from haqa_runner.serve.launching import Spawn
 
+_NOTHING_NAMED = (
+    "the search names nothing beside the baseline; name schemes (search.schemes), settings (search.engine, or leave "
+    "engineDefaults on) or checkpoints (model.variants)"
+)
 FETCH_TIMEOUT_S = 6 * 3600.0
 
 
@@ -47,12 +51,14 @@ class FetchedModel:
         digest: Which model it is: hub commit, or hash of the files.
         facts: What it is made of.
         variants: Its published checkpoints.
+        adapters: What is served beside it.
     """
 
     path: Path
     digest: str
     facts: ModelFacts
     variants: tuple[VariantReport, ...] = ()
+    adapters: tuple[AdapterReport, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,14 +133,15 @@ class LocalTuning:
     ) -> PoolResult:
         name = pool.spec.name
         version = engine_version(serving_environment()) or catalogue().version
-        print_of = fingerprint(self.spec, pool.spec, pool.accelerator, model.digest, version)
+        adapters = {adapter.name: adapter.digest for adapter in model.adapters}
+        print_of = fingerprint(self.spec, pool.spec, pool.accelerator, model.digest, version, adapters)
         variants = tuple(Published(one.variant, one.weight_bytes, one.quantization) for one in model.variants)
-        profile = ModelProfile(model.facts, variants)
+        profile = ModelProfile(model.facts, variants, len(adapters))
         measured = read_journal(self.workspace.journal(name, print_of)).trials
         setup = PoolSetup(self.spec, pool.spec, pool.accelerator, profile, version, measured)
         space = self._space(setup)
         if not space.candidates:
-            reasons = sorted({exclusion.reason for exclusion in space.exclusions})
+            reasons = sorted({exclusion.reason for exclusion in space.exclusions}) or [_NOTHING_NAMED]
             raise SpecError([f'nodePools "{name}": no configuration can be tried: {"; ".join(reasons)}'])
         folder = self.workspace.run(name, print_of)
         try:
@@ -153,6 +160,7 @@ class LocalTuning:
             store=self._store(),
             cache=self.workspace.cache,
             max_model_len=setup.max_model_len,
+            adapters=model.adapters,
         )
         run = PoolRun(
             tuning=self.tuning.metadata.name,
@@ -205,6 +213,7 @@ class LocalTuning:
             pool="",
             model=model_source(self.spec.model),
             variants=variant_sources(self.spec.model),
+            adapters=adapter_sources(self.spec.model),
             configuration=Configuration(),
             engine=launch,
             store=self._store(),
@@ -230,7 +239,7 @@ class LocalTuning:
         for note in facts.notes:
             self._observer.on_note("model", note)
         artifact = report.artifact
-        return FetchedModel(Path(artifact.path), artifact.model_digest, facts, artifact.variants)
+        return FetchedModel(Path(artifact.path), artifact.model_digest, facts, artifact.variants, artifact.adapters)
 
 
 @dataclass

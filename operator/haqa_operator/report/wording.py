@@ -35,7 +35,9 @@ NOT_MEASURED = "–"
 def metric_title(key: MetricKey, *, short: bool = False) -> str:
     """`Time to first token, 95th percentile, 8 in flight`; short: `TTFT p95 @8`."""
     metric = key.metric
-    if metric.startswith("accuracy."):
+    if metric.startswith("adapter."):
+        title = f"Perplexity through adapter {metric.removeprefix('adapter.')}"
+    elif metric.startswith("accuracy."):
         title = f"Accuracy on {metric.removeprefix('accuracy.')}"
     else:
         title = (_SHORT if short else {}).get(metric) or _TITLES.get(metric, metric)

@@ -176,6 +176,14 @@ def experts_have_kernel(case: Case) -> Violation | None:
     )
 
 
+def adapters_have_kernel(case: Case) -> Violation | None:
+    """vLLM's INT8 kernel for CPUs puts the weights away, and an adapter then finds none (tried, 0.32)."""
+    scheme = case.configuration.scheme
+    if case.model is None or not case.model.adapters or not case.accelerator.is_cpu or scheme is not Scheme.W8A8_INT8:
+        return None
+    return Violation(f"{scheme.value}: vLLM serves no adapters with it on a CPU; use W4A8 or W4A16", ("scheme",))
+
+
 ARTIFACT_POLICIES: tuple[Policy, ...] = (
     scheme_runs_on_device,
     checkpoint_is_loaded,
@@ -185,6 +193,7 @@ ARTIFACT_POLICIES: tuple[Policy, ...] = (
     group_size_suits_scheme,
     groups_divide_columns,
     experts_have_kernel,
+    adapters_have_kernel,
     rows_suit_kernel,
 )
 """In the order in which they are tried."""

@@ -41,10 +41,12 @@ class ModelProfile:
 
     Attributes:
         variants: Its other checkpoints.
+        adapters: How many LoRA adapters are served beside it.
     """
 
     facts: ModelFacts
     variants: tuple[Published, ...] = ()
+    adapters: int = 0
 
     @property
     def itself(self) -> Published:

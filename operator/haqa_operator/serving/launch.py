@@ -7,8 +7,9 @@ HAQA adds as little as it can to vLLM's own defaults, since whatever it adds is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from haqa_contract import Configuration, EngineLaunch, Scalar
 from haqa_operator.api.tuning import MAX_MODEL_LEN
@@ -41,6 +42,52 @@ DEFAULTS: tuple[Default, ...] = (
 )
 
 
+class LookedAt(Protocol):
+    """An adapter as the look at it says."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def targets(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class ServedAdapters:
+    """LoRA adapters beside the model.
+
+    Attributes:
+        paths: Name -> folder, as the engine sees it.
+        rank: Largest of their ranks.
+        targets: Modules that any of them changes; the engine leaves all others as they are.
+    """
+
+    paths: Mapping[str, str]
+    rank: int
+    targets: tuple[str, ...]
+
+    @classmethod
+    def of(cls, adapters: Sequence[LookedAt], folder: str) -> ServedAdapters | None:
+        """Each in a folder of its name below `folder`; None where there are none."""
+        if not adapters:
+            return None
+        return cls(
+            {adapter.name: f"{folder}/{adapter.name}" for adapter in adapters},
+            max(adapter.rank for adapter in adapters),
+            tuple(sorted({target for adapter in adapters for target in adapter.targets})),
+        )
+
+    def arguments(self) -> tuple[str, ...]:
+        """All of them at once, so that no request waits until another one's adapter is put aside."""
+        ranks = sorted(int(rank) for rank in catalogue().settings["max-lora-rank"].choices)
+        rank = next(allowed for allowed in ranks if allowed >= self.rank)
+        limits = (f"--max-lora-rank={rank}", f"--max-loras={len(self.paths)}")
+        modules = (f"{name}={path}" for name, path in self.paths.items())
+        only = ("--lora-target-modules", *self.targets) if self.targets else ()
+        return ("--enable-lora", *limits, *only, "--lora-modules", *modules)
+
+
 class LaunchError(ValueError):
     """The configuration cannot become a command on this hardware; the message names the setting and the remedy."""
 
@@ -57,6 +104,7 @@ def engine_launch(
     trust_remote_code: bool = False,
     seed: int = 0,
     startup_timeout_s: float = 900,
+    adapters: ServedAdapters | None = None,
 ) -> EngineLaunch:
     """The command for one configuration on one kind of machine.
 
@@ -82,6 +130,7 @@ def engine_launch(
     present = {name: value for name, value in (defaults | given).items() if value is not None}
     args = [f"--model={model_path}", f"--served-model-name={served_model_name}"]
     args += [text for name in sorted(present) for text in argument(name, present[name])]
+    args += adapters.arguments() if adapters else ()
     return EngineLaunch(
         args=tuple(args),
         env=_environment(settings, accelerator, pool_env or {}),
@@ -101,13 +150,21 @@ def argument(name: str, value: Scalar) -> tuple[str, ...]:
     return (f"--{name}={value}",)
 
 
-def relocated(launch: EngineLaunch, model_path: str, port: int = ENGINE_PORT) -> EngineLaunch:
+def relocated(
+    launch: EngineLaunch, model_path: str, port: int = ENGINE_PORT, adapters: Mapping[str, str] | None = None
+) -> EngineLaunch:
     """The same command for a model that lies elsewhere: measured in a folder here, served from a volume there.
+
+    Args:
+        adapters: Name -> folder there.
 
     Libraries that were preloaded here are left out: the image preloads its own, at other paths.
     """
     env = {name: value for name, value in launch.env.items() if name != "LD_PRELOAD"}
-    args = tuple(f"--model={model_path}" if text.startswith("--model=") else text for text in launch.args)
+    moved = {f"{name}=": f"{name}={path}" for name, path in (adapters or {}).items()} | {
+        "--model=": f"--model={model_path}"
+    }
+    args = tuple(moved.get(f"{text.partition('=')[0]}=", text) for text in launch.args)
     return launch.model_copy(update={"args": args, "env": env, "port": port})
 
 

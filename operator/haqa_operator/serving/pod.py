@@ -18,6 +18,7 @@ from haqa_operator.serving.launch import drain_s
 from haqa_operator.serving.volumes import (
     MODEL_MOUNT,
     TRIAL_MOUNT,
+    AdaptersVolume,
     ExtraVolume,
     Fetching,
     LinkedVolume,
@@ -68,6 +69,7 @@ class EnginePod:
         secrets: More variables by reference, for example HF_TOKEN.
         command: For images in which vLLM is started otherwise.
         extra: Folders that the engine gets wherever it runs.
+        adapters: None where the model has none.
     """
 
     launch: EngineLaunch
@@ -81,6 +83,7 @@ class EnginePod:
     secrets: tuple[SecretVariable, ...] = ()
     command: tuple[str, ...] = ENGINE_COMMAND
     extra: tuple[ExtraVolume, ...] = ()
+    adapters: AdaptersVolume | None = None
 
 
 def pod_spec(pod: EnginePod) -> Manifest:
@@ -134,7 +137,12 @@ def engine_container(pod: EnginePod, *, sidecar: bool = False) -> Manifest:
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": PRE_STOP_S}}}
     return container | {
         "securityContext": container_security(),
-        "volumeMounts": [*model_mounts(pod.model), *scratch_mounts(), *(volume.mount for volume in pod.extra)],
+        "volumeMounts": [
+            *model_mounts(pod.model),
+            *(pod.adapters.mounts() if pod.adapters else ()),
+            *scratch_mounts(),
+            *(volume.mount for volume in pod.extra),
+        ],
     }
 
 
@@ -146,29 +154,34 @@ def engine_env(pod: EnginePod) -> list[Manifest]:
 
 
 def init_containers(pod: EnginePod) -> list[Manifest]:
-    """What has to run before the engine where the model does not lie on a volume at its place."""
+    """What has to run before the engine where model and adapters do not lie on a volume at their place."""
+    adapters = pod.adapters
+    fetching = adapters.fetching if adapters else None
+    beside = [_fetching("fetch-adapters", fetching, adapters.fetching_mounts())] if adapters and fetching else []
+    return [*_model_first(pod), *beside]
+
+
+def _fetching(name: str, fetching: Fetching, mounts: Sequence[Manifest]) -> Manifest:
+    return {
+        "name": name,
+        "image": fetching.image,
+        "command": [literal(word) for word in fetching.command],
+        "env": [
+            *({"name": name, "value": literal(text)} for name, text in sorted(fetching.env.items())),
+            *(entry for entry in scratch_env() if entry["name"] not in fetching.env),
+            *secret_env(fetching.secrets),
+        ],
+        # Its last line says why it failed.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": container_security(),
+        "volumeMounts": [*mounts, *scratch_mounts(), *(extra.mount for extra in fetching.extra)],
+    }
+
+
+def _model_first(pod: EnginePod) -> list[Manifest]:
     match pod.model:
         case LinkedVolume(fetching=Fetching() as fetching):
-            return [
-                {
-                    "name": "fetch-model",
-                    "image": fetching.image,
-                    "command": [literal(word) for word in fetching.command],
-                    "env": [
-                        *({"name": name, "value": literal(text)} for name, text in sorted(fetching.env.items())),
-                        *(entry for entry in scratch_env() if entry["name"] not in fetching.env),
-                        *secret_env(fetching.secrets),
-                    ],
-                    # Its last line says why it failed.
-                    "terminationMessagePolicy": "FallbackToLogsOnError",
-                    "securityContext": container_security(),
-                    "volumeMounts": [
-                        *model_mounts(pod.model, writable=True),
-                        *scratch_mounts(),
-                        *(extra.mount for extra in fetching.extra),
-                    ],
-                }
-            ]
+            return [_fetching("fetch-model", fetching, model_mounts(pod.model, writable=True))]
         case LinkedVolume(target=str(target)):
             return [
                 {
@@ -186,9 +199,14 @@ def init_containers(pod: EnginePod) -> list[Manifest]:
 def pod_volumes(pod: EnginePod) -> list[Manifest]:
     # Tensor parallelism talks through shared memory; vLLM's documents give 10 GiB to it.
     scratch = scratch_volumes(shm_gib=10 if pod.accelerator.count > 1 else 2)
-    fetching = pod.model.fetching if isinstance(pod.model, LinkedVolume) else None
-    extra = [*pod.extra, *(fetching.extra if fetching else ())]
-    return once([*model_volumes(pod.model), *scratch, *(volume.volume for volume in extra)])
+    adapters = pod.adapters
+    bringing = (
+        pod.model.fetching if isinstance(pod.model, LinkedVolume) else None,
+        adapters.fetching if adapters else None,
+    )
+    extra = [*pod.extra, *(volume for fetching in bringing if fetching for volume in fetching.extra)]
+    beside = adapters.volumes if adapters else []
+    return once([*model_volumes(pod.model), *beside, *scratch, *(volume.volume for volume in extra)])
 
 
 def pod_security(pod: EnginePod) -> Manifest:

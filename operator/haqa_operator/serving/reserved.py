@@ -12,6 +12,7 @@ _MODEL = "the artifact that HAQA makes from spec.model is what is served"
 _ADDRESS = "HAQA decides where the engine listens"
 _SECRET = "a secret does not belong in a tuning, its trials or a manifest"  # noqa: S105, a sentence
 _CODE = "it makes the engine load Python code"
+_ADAPTERS = "it follows from the adapters; set spec.model.adapters"
 _LAYOUT = "a HAQA replica is one engine on one node; scale with replicas"
 _API = "it changes the replies that accuracy is measured from"
 
@@ -27,6 +28,10 @@ RESERVED_SETTINGS: dict[str, str] = {
     "quantization-config": "it follows from the artifact; set search.schemes",
     "served-model-name": "HAQA names the model after the tuning's model",
     "trust-remote-code": "set spec.model.trustRemoteCode, which quantizing has to know too",
+    "enable-lora": _ADAPTERS,
+    "lora-modules": _ADAPTERS,
+    "lora-target-modules": _ADAPTERS,
+    "max-lora-rank": _ADAPTERS,
     "hf-token": f"{_SECRET}; set spec.model.tokenSecretRef",
     "api-key": f"{_SECRET}; put an authenticating proxy in front of the Service",
     "config": "it would bring in settings that HAQA does not see; write them in search.fixedEngine",

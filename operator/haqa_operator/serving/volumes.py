@@ -15,6 +15,8 @@ STORE_MOUNT = "/store"
 CLAIM_MOUNT = "/models"
 """The claim of a pvc:// model."""
 CACHE_MOUNT = "/cache"
+ADAPTERS_MOUNT = "/adapters"
+"""A folder for each LoRA adapter: in a trial `quantize` fills it, in the winner's Deployment an init container."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,34 @@ class LinkedVolume:
     model_claim: str | None = None
     target: str | None = None
     fetching: Fetching | None = None
+
+
+@dataclass(frozen=True)
+class AdaptersVolume:
+    """A folder of the pod's own with the model's LoRA adapters.
+
+    Attributes:
+        fetching: Brings them; None = somebody else does.
+        claim: In which some of them lie, for `fetching`.
+    """
+
+    fetching: Fetching | None = None
+    claim: str | None = None
+
+    @property
+    def volumes(self) -> list[Manifest]:
+        own: list[Manifest] = [{"name": "adapters", "emptyDir": {}}]
+        if self.fetching is None or self.claim is None:
+            return own
+        return [*own, {"name": "models", "persistentVolumeClaim": {"claimName": self.claim, "readOnly": True}}]
+
+    def mounts(self, *, writable: bool = False) -> list[Manifest]:
+        return [{"name": "adapters", "mountPath": ADAPTERS_MOUNT, "readOnly": not writable}]
+
+    def fetching_mounts(self) -> list[Manifest]:
+        """Of the container that brings them."""
+        claim = [{"name": "models", "mountPath": CLAIM_MOUNT, "readOnly": True}] if self.claim else []
+        return [*self.mounts(writable=True), *claim]
 
 
 ModelVolume = ClaimVolume | HostPathVolume | LinkedVolume

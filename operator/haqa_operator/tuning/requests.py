@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from haqa_contract import AccuracyGate, EngineLaunch, ModelSource, TrialRequest, VariantSource
+from haqa_contract import AccuracyGate, AdapterSource, EngineLaunch, ModelSource, TrialRequest, VariantSource
 from haqa_operator.api import Constraint, Trial, TuningSpec
 from haqa_operator.api.metrics import higher_is_better, is_accuracy
 from haqa_operator.api.pools import ModelSpec
@@ -25,6 +25,7 @@ class TrialPlaces:
         reference: The baseline's next-token distributions.
         reports: Folder in the store for the trials' reports; None: they stay in the trials' own folders.
         mount: Where a pvc:// claim is mounted.
+        adapters: Folder for the model's adapters; None: one in the trial's own.
     """
 
     store: str
@@ -33,6 +34,7 @@ class TrialPlaces:
     reference: str
     reports: str | None = None
     mount: str | None = None
+    adapters: str | None = None
 
 
 def model_source(model: ModelSpec, mount: str | None = None) -> ModelSource:
@@ -58,6 +60,25 @@ def variant_sources(model: ModelSpec, mount: str | None = None) -> tuple[Variant
     )
 
 
+def adapter_sources(
+    model: ModelSpec, mount: str | None = None, digests: Mapping[str, str] | None = None
+) -> tuple[AdapterSource, ...]:
+    """The model's adapters, under the model's own token.
+
+    Args:
+        digests: Name -> which files each has to be, where they have been looked at.
+    """
+    itself = model_source(model, mount)
+    return tuple(
+        AdapterSource(
+            name=adapter.name,
+            source=itself.model_copy(update={"uri": adapter.uri, "revision": adapter.revision}),
+            digest=(digests or {}).get(adapter.name),
+        )
+        for adapter in model.adapters
+    )
+
+
 def trial_request(
     spec: TuningSpec,
     trial: Trial,
@@ -65,12 +86,14 @@ def trial_request(
     launch: EngineLaunch,
     places: TrialPlaces,
     cost_per_hour: float | None = None,
+    adapters: Mapping[str, str] | None = None,
 ) -> TrialRequest:
     """The request for one attempt at a trial.
 
     Args:
         earlier: The pool's trials so far: what is asked of this one is relative to the baseline and the best of them.
         cost_per_hour: Price of one replica's machines.
+        adapters: Of the model, name -> digest.
     """
     limit_s = spec.budget.trial_timeout / timedelta(seconds=1)
     return TrialRequest(
@@ -83,6 +106,8 @@ def trial_request(
             for variant in variant_sources(spec.model, places.mount)
             if variant.label == trial.configuration.variant_label
         ),
+        adapters=adapter_sources(spec.model, places.mount, adapters),
+        adapters_directory=places.adapters,
         configuration=trial.configuration,
         quantize_head=spec.search.quantize_head,
         calibration=spec.calibration,

@@ -28,7 +28,12 @@ _MUCH_REST = 0.2
 
 @dataclass(frozen=True)
 class Accuracy:
+    """Attributes:
+    scores: Of every window, as the report was made from them.
+    """
+
     report: AccuracyReport
+    scores: Scores
     warnings: tuple[str, ...] = ()
 
 
@@ -82,7 +87,7 @@ def summarize(
             f"no klDivergence: no baseline has left its distributions at {expected_reference}; measure the baseline "
             f"first",
         )
-    return Accuracy(AccuracyReport(metrics=metrics, tokens=int(scores.actual.size)), warnings)
+    return Accuracy(AccuracyReport(metrics=metrics, tokens=int(scores.actual.size)), scores, warnings)
 
 
 def check_gates(gates: Sequence[AccuracyGate], metrics: Mapping[str, Estimate]) -> None:

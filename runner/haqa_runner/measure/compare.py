@@ -114,7 +114,7 @@ def summarize(
 
 
 def _side(engine: ServedEngine, workload: Workload) -> LoadTest:
-    endpoint = connect(engine.base_url, engine.served_model_name)
+    endpoint = connect(engine.base_url, engine.served_model_name, engine.adapters)
     tokenizer = load_tokenizer(Path(engine.model))
     return LoadTest(endpoint, workload, prompt_source(workload, tokenizer, endpoint.max_model_len))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -27,11 +28,17 @@ class Endpoint:
         base_url: Without path and slash at the end.
         model: Name that the engine serves it by.
         max_model_len: Longest prompt plus answer in tokens; None where the engine does not say.
+        adapters: Names that requests of a load test take turns with, in the model's place.
     """
 
     base_url: str
     model: str
     max_model_len: int | None = None
+    adapters: tuple[str, ...] = ()
+
+    def through(self, adapter: str) -> Endpoint:
+        """The same engine, asked through an adapter."""
+        return replace(self, model=adapter, adapters=())
 
     def client(self, timeout_s: float = _HTTP_TIMEOUT_S) -> httpx.Client:
         """For plain requests; proxies of the environment are not used, the engine is next door."""
@@ -62,8 +69,11 @@ def keep_requests_out_of_the_log() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-def connect(base_url: str, model: str) -> Endpoint:
+def connect(base_url: str, model: str, adapters: Sequence[str] = ()) -> Endpoint:
     """The endpoint, after a look at what is served there.
+
+    Args:
+        adapters: Names of what has to be served beside the model.
 
     Raises:
         TrialFailure: nobody answers, or somebody who serves another model.
@@ -83,8 +93,13 @@ def connect(base_url: str, model: str) -> Endpoint:
             f"the server at {base_url} serves {', '.join(models) or 'no model'}, not {model}; another process has the "
             "engine's port",
         )
+    if absent := [name for name in adapters if name not in models]:
+        raise TrialFailure(
+            FailureReason.ENGINE_LOAD_FAILED,
+            f"the engine serves {', '.join(models)} and not the adapter {absent[0]}; its log says why it did not load",
+        )
     longest = models[model].get("max_model_len")
-    return Endpoint(base_url, model, int(longest) if longest else None)
+    return Endpoint(base_url, model, int(longest) if longest else None, tuple(adapters))
 
 
 def error_text(response: httpx.Response) -> str:

@@ -14,6 +14,7 @@ tokenizing, is the same for every configuration. Answers are greedy and run to e
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -39,6 +40,7 @@ from haqa_runner.measure.traffic import SentRequest
 
 _FORMAT = "haqa/token-ids"
 _PROMPT = "token_ids"
+_MODEL = "model"
 _ARRIVALS = "arrivals"
 _PAUSE_AFTER_ERROR_S = 0.2
 """An engine that is gone refuses thousands of connections a second; nobody needs that many errors."""
@@ -61,7 +63,7 @@ class TokenIdsHandler(TextCompletionsRequestHandler):  # type: ignore[misc]
         return GenerationRequestArguments(
             stream=True,
             body={
-                "model": kwargs["model"],
+                "model": data.columns[_MODEL][0],
                 "prompt": data.columns[_PROMPT][0],
                 "max_tokens": data.output_metrics.text_tokens,
                 "ignore_eos": True,
@@ -114,6 +116,7 @@ class ClosedLoop:
     def __init__(self, endpoint: Endpoint, workload: Workload, prompts: Iterator[Sequence[int]], streams: int) -> None:
         self.sent: list[SentRequest] = []
         self._prompts = prompts
+        self._models = itertools.cycle(endpoint.adapters or (endpoint.model,))
         self._output_tokens = workload.output_tokens
         self._streams = streams
         self._timeout_s = workload.request_timeout_s
@@ -187,7 +190,8 @@ class ClosedLoop:
 
     async def _send(self, prompt: Sequence[int]) -> SentRequest:
         request = GenerationRequest(
-            columns={_PROMPT: [list(prompt)]}, output_metrics=UsageMetrics(text_tokens=self._output_tokens)
+            columns={_PROMPT: [list(prompt)], _MODEL: [next(self._models)]},
+            output_metrics=UsageMetrics(text_tokens=self._output_tokens),
         )
         info = RequestInfo(request_id=request.request_id)
         response: GenerationResponse | None = None

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from haqa_contract import AccuracyReport, TrialReport, TrialRequest
+from haqa_contract import AccuracyReport, Estimate, TrialReport, TrialRequest
 from haqa_contract.engine_log.lines import setting
 from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.accuracy import check_gates, measure_text_accuracy
+from haqa_runner.measure.adapters import measure_adapter
 from haqa_runner.measure.endpoint import Endpoint, connect, keep_requests_out_of_the_log
 from haqa_runner.measure.load import LoadTest
 from haqa_runner.measure.machine import describe_machine
@@ -34,7 +35,8 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
     """
     keep_requests_out_of_the_log()
     with phases.measure("overhead"):
-        endpoint = connect(base_url(request.engine), request.engine.served_model_name)
+        names = [adapter.name for adapter in request.adapters]
+        endpoint = connect(base_url(request.engine), request.engine.served_model_name, names)
         tokenizer = load_tokenizer(model_folder(request))
         prompts = prompt_source(request.workload, tokenizer, endpoint.max_model_len)
     measuring = _Measuring(request, endpoint, tokenizer, prompts, phases, progress)
@@ -74,6 +76,9 @@ class _Measuring:
         with self._phases.measure("sanity"):
             prompts = [next(source)[:_SANITY_TOKENS] for _ in range(_SANITY_PROMPTS)]
             self._warn(check_sanity(self._endpoint, prompts))
+            for name in self._endpoint.adapters:
+                self._progress("sanity", 0.5, f"asking adapter {name} something")
+                self._warn(check_sanity(self._endpoint.through(name), prompts))
 
     def accuracy(self) -> None:
         evaluation = self._request.evaluation
@@ -88,6 +93,13 @@ class _Measuring:
             )
             self._warn(text.warnings)
             self._update(accuracy=text.report)
+            for name in self._endpoint.adapters:
+                of_adapter = measure_adapter(
+                    self._endpoint, name, evaluation, self._tokenizer, text.scores, self._request, self._progress
+                )
+                self._warn(of_adapter.warnings)
+                metrics = {**self._metrics, **of_adapter.report.metrics}
+                self._update(accuracy=AccuracyReport(metrics=metrics, tokens=text.report.tokens))
             if evaluation.tasks:
                 # lm-eval brings torch along: twenty seconds of imports that a trial without tasks does not need.
                 from haqa_runner.measure.tasks import measure_tasks
@@ -95,8 +107,13 @@ class _Measuring:
                 self._progress("accuracy", 1.0, f"tasks: {', '.join(evaluation.tasks)}")
                 tasks = measure_tasks(self._endpoint, evaluation, model_folder(self._request))
                 self._warn(tasks.warnings)
-                report = AccuracyReport(metrics={**text.report.metrics, **tasks.metrics}, tokens=text.report.tokens)
+                report = AccuracyReport(metrics={**self._metrics, **tasks.metrics}, tokens=text.report.tokens)
                 self._update(accuracy=report)
+
+    @property
+    def _metrics(self) -> dict[str, Estimate]:
+        """Of accuracy, as far as they are known."""
+        return dict(self.report.accuracy.metrics) if self.report.accuracy else {}
 
     def load(self) -> None:
         gates = self._request.load_gates

@@ -13,7 +13,7 @@ from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.disk import disk_full, is_disk_full, require_space
 from haqa_runner.durable import sync_file, sync_folder
 from haqa_runner.locks import exclusive
-from haqa_runner.models.checkpoint import CODE_PATTERNS, PATTERNS, belongs
+from haqa_runner.models.checkpoint import FileSet
 from haqa_runner.progress import ProgressSink
 from haqa_runner.s3 import S3Client, S3Object, S3Place, is_s3_error, s3_sentence
 
@@ -22,7 +22,7 @@ _WAIT_LIMIT_S = 3600.0
 
 
 def fetch_from_bucket(
-    source: ModelSource, cache: Path, progress: ProgressSink, *, client: S3Client | None = None
+    source: ModelSource, files: FileSet, cache: Path, progress: ProgressSink, *, client: S3Client | None = None
 ) -> tuple[Path, str]:
     """The folder in the cache that holds the model, and the digest of the listing (names, sizes, ETags).
 
@@ -35,7 +35,7 @@ def fetch_from_bucket(
     except ValueError as error:
         raise _refused(source, str(error)) from error
     try:
-        objects = _model_objects(client, place, source)
+        objects = _objects(client, place, source, files)
         digest = hashlib.sha256("\n".join(f"{o.name} {o.size_bytes} {o.etag}" for o in objects).encode()).hexdigest()
         folder = cache / "models" / f"s3-{digest[:32]}"
         if not folder.is_dir():
@@ -51,13 +51,12 @@ def fetch_from_bucket(
         raise _refused(source, f"{cause_of(error)}; check the cache {cache}") from error
 
 
-def _model_objects(client: S3Client, place: S3Place, source: ModelSource) -> Sequence[S3Object]:
-    patterns = PATTERNS + (CODE_PATTERNS if source.trust_remote_code else ())
+def _objects(client: S3Client, place: S3Place, source: ModelSource, files: FileSet) -> Sequence[S3Object]:
     found = client.listing(place)
-    objects = [entry for entry in found if belongs(entry.name, patterns)]
-    if not any(entry.name == "config.json" for entry in objects):
+    objects = [entry for entry in found if files.has(entry.name)]
+    if not any(entry.name == files.needed for entry in objects):
         there = f"{len(found)} other objects are" if found else "nothing is"
-        raise _refused(source, f"no config.json under {place} ({there} there); name the folder that holds it")
+        raise _refused(source, f"no {files.needed} under {place} ({there} there); name the folder that holds it")
     return objects
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,6 +21,9 @@ PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoke
 CODE_PATTERNS = ("*.py",)
 IGNORED_PATTERNS = ("*/*", "consolidated*.safetensors", "adapter_model*")
 """Folders inside (`original/`, `onnx/`), Mistral's second copy of the weights, and LoRA adapters."""
+
+ADAPTER_PATTERNS = ("adapter_config.json", "adapter_model.safetensors", "added_tokens.json")
+"""Files that belong to a LoRA adapter, in peft's layout."""
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "*.tiktoken", "tekken.json")
 INDEX = "model.safetensors.index.json"
@@ -46,16 +49,38 @@ class TensorHeader:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class FileSet:
+    """Which files of a folder belong to what is fetched.
+
+    Attributes:
+        patterns: Of names relative to the folder.
+        ignored: Of those, which are not meant.
+        needed: Without this one it is something else.
+    """
+
+    patterns: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+    needed: str = "config.json"
+
+    def has(self, name: str) -> bool:
+        """Whether a file of this name is one of them."""
+        wanted = any(fnmatch(name, pattern) for pattern in self.patterns)
+        return wanted and not any(fnmatch(name, pattern) for pattern in self.ignored)
+
+    def of(self, folder: Path) -> list[Path]:
+        """Those that lie directly in `folder`, sorted by name."""
+        return sorted(path for path in folder.iterdir() if path.is_file() and self.has(path.name))
+
+
+MODEL_FILES = FileSet(PATTERNS, IGNORED_PATTERNS)
+MODEL_FILES_WITH_CODE = FileSet((*PATTERNS, *CODE_PATTERNS), IGNORED_PATTERNS)
+ADAPTER_FILES = FileSet(ADAPTER_PATTERNS, ("*/*",), needed="adapter_config.json")
+
+
 def model_files(folder: Path, *, code: bool = False) -> list[Path]:
     """The files directly in `folder` that belong to the model, sorted by name; Python files only if `code`."""
-    patterns = PATTERNS + (CODE_PATTERNS if code else ())
-    return sorted(path for path in folder.iterdir() if path.is_file() and belongs(path.name, patterns))
-
-
-def belongs(name: str, patterns: Collection[str]) -> bool:
-    """Whether a file of this name, relative to the model's folder, is part of the model."""
-    wanted = any(fnmatch(name, pattern) for pattern in patterns)
-    return wanted and not any(fnmatch(name, pattern) for pattern in IGNORED_PATTERNS)
+    return (MODEL_FILES_WITH_CODE if code else MODEL_FILES).of(folder)
 
 
 def check_model(

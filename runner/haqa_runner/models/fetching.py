@@ -12,7 +12,7 @@ from haqa_contract import FailureReason, ModelSource
 from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.checksums import ChecksumMemory
 from haqa_runner.models.bucket import fetch_from_bucket
-from haqa_runner.models.checkpoint import check_model, model_files
+from haqa_runner.models.checkpoint import ADAPTER_FILES, MODEL_FILES, MODEL_FILES_WITH_CODE, FileSet, check_model
 from haqa_runner.models.hub import fetch_from_hub
 from haqa_runner.progress import ProgressSink
 
@@ -42,24 +42,35 @@ def fetch_model(source: ModelSource, cache: Path, progress: ProgressSink) -> Fet
     Raises:
         TrialFailure: ModelFetch, with what is missing or unreachable and the remedy.
     """
-    scheme = urlsplit(source.uri).scheme
-    fetch = _FETCHERS.get(scheme)
-    if fetch is None:
-        raise _refused(
-            source.uri, "no known form; write hf://org/name, file:///path, s3://bucket/path or pvc://claim/path"
-        )
-    progress(PHASE, 0.0, source.uri)
-    model = fetch(source, cache, progress)
+    files = MODEL_FILES_WITH_CODE if source.trust_remote_code else MODEL_FILES
+    model = _fetched(source, files, cache, progress)
     check_model(model.path, source.uri, trust_remote_code=source.trust_remote_code)
     progress(PHASE, 1.0, f"{source.uri} is {model.digest[:19]}")
     return model
 
 
-def _fetch_file(source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
-    return _in_place(Path(_path_of(source.uri)), source, cache, progress)
+def fetch_adapter(source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
+    """The same for a LoRA adapter; whether it fits the model is `adapters.check_adapter`'s business."""
+    adapter = _fetched(source, ADAPTER_FILES, cache, progress)
+    progress(PHASE, 1.0, f"{source.uri} is {adapter.digest[:19]}")
+    return adapter
 
 
-def _fetch_claim(source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
+def _fetched(source: ModelSource, files: FileSet, cache: Path, progress: ProgressSink) -> FetchedModel:
+    fetch = _FETCHERS.get(urlsplit(source.uri).scheme)
+    if fetch is None:
+        raise _refused(
+            source.uri, "no known form; write hf://org/name, file:///path, s3://bucket/path or pvc://claim/path"
+        )
+    progress(PHASE, 0.0, source.uri)
+    return fetch(source, files, cache, progress)
+
+
+def _fetch_file(source: ModelSource, files: FileSet, cache: Path, progress: ProgressSink) -> FetchedModel:
+    return _in_place(Path(_path_of(source.uri)), source, files, cache, progress)
+
+
+def _fetch_claim(source: ModelSource, files: FileSet, cache: Path, progress: ProgressSink) -> FetchedModel:
     if not source.mount:
         raise _refused(
             source.uri, "the claim is not mounted here; set source.mount to its folder, or name file:///path"
@@ -69,45 +80,45 @@ def _fetch_claim(source: ModelSource, cache: Path, progress: ProgressSink) -> Fe
     folder = (mount / inside).resolve()
     if not folder.is_relative_to(mount):
         raise _refused(source.uri, f"the path leads out of the claim, to {folder}; name a folder inside it")
-    return _in_place(folder, source, cache, progress)
+    return _in_place(folder, source, files, cache, progress)
 
 
-def _in_place(folder: Path, source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
+def _in_place(folder: Path, source: ModelSource, files: FileSet, cache: Path, progress: ProgressSink) -> FetchedModel:
     if not folder.is_absolute():
         raise _refused(source.uri, "the path is not absolute; write file:///the/whole/path")
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise _refused(source.uri, f"{folder} {what}; name the folder that holds config.json")
+        raise _refused(source.uri, f"{folder} {what}; name the folder that holds {files.needed}")
     try:
-        return _identified(folder.resolve(), source, cache, progress)
+        return _identified(folder.resolve(), files, cache, progress)
     except OSError as error:
         raise _refused(source.uri, f"{folder} cannot be read ({cause_of(error)}); check its permissions") from error
 
 
-def _identified(folder: Path, source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
-    files = model_files(folder, code=source.trust_remote_code)
-    total = sum(path.stat().st_size for path in files)
+def _identified(folder: Path, files: FileSet, cache: Path, progress: ProgressSink) -> FetchedModel:
+    found = files.of(folder)
+    total = sum(path.stat().st_size for path in found)
     memory = ChecksumMemory(cache / "checksums" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.json")
     counted = _counted(total, f"reading {folder.name}", progress)
     identity = hashlib.sha256()
-    for path in files:
+    for path in found:
         identity.update(f"{path.name} {memory.sha256(path, counted=counted)}\n".encode())
-    memory.forget_others(files)
+    memory.forget_others(found)
     memory.save()
     return FetchedModel(folder, f"sha256-{identity.hexdigest()}", total)
 
 
-def _fetch_hub(source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
-    folder, commit = fetch_from_hub(source, cache, progress)
-    return FetchedModel(folder, f"commit-{commit}", _size_of(folder))
+def _fetch_hub(source: ModelSource, files: FileSet, cache: Path, progress: ProgressSink) -> FetchedModel:
+    folder, commit = fetch_from_hub(source, files, cache, progress)
+    return FetchedModel(folder, f"commit-{commit}", _size_of(folder, files))
 
 
-def _fetch_s3(source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
-    folder, digest = fetch_from_bucket(source, cache, progress)
-    return FetchedModel(folder, f"etags-{digest}", _size_of(folder))
+def _fetch_s3(source: ModelSource, files: FileSet, cache: Path, progress: ProgressSink) -> FetchedModel:
+    folder, digest = fetch_from_bucket(source, files, cache, progress)
+    return FetchedModel(folder, f"etags-{digest}", _size_of(folder, files))
 
 
-_FETCHERS: dict[str, Callable[[ModelSource, Path, ProgressSink], FetchedModel]] = {
+_FETCHERS: dict[str, Callable[[ModelSource, FileSet, Path, ProgressSink], FetchedModel]] = {
     "file": _fetch_file,
     "pvc": _fetch_claim,
     "hf": _fetch_hub,
@@ -120,8 +131,8 @@ def _path_of(uri: str) -> str:
     return unquote(parts.netloc + parts.path)
 
 
-def _size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in model_files(folder, code=True))
+def _size_of(folder: Path, files: FileSet) -> int:
+    return sum(path.stat().st_size for path in files.of(folder))
 
 
 def _counted(total: int, message: str, progress: ProgressSink) -> Callable[[int], None]:

@@ -16,7 +16,7 @@ from haqa_contract import FailureReason, ModelSource
 from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.bars import Bar, heard_bars
 from haqa_runner.disk import disk_full, is_disk_full, require_space
-from haqa_runner.models.checkpoint import CODE_PATTERNS, IGNORED_PATTERNS, PATTERNS
+from haqa_runner.models.checkpoint import FileSet
 from haqa_runner.progress import ProgressSink
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _ETAG_TIMEOUT_S = 15.0
 _WORKERS = 4
 
 
-def fetch_from_hub(source: ModelSource, cache: Path, progress: ProgressSink) -> tuple[Path, str]:
+def fetch_from_hub(source: ModelSource, files: FileSet, cache: Path, progress: ProgressSink) -> tuple[Path, str]:
     """The model's snapshot folder and its commit.
 
     `hf://org/name` or `hf://org/name@revision`. Server errors and broken connections are retried; an interrupted
@@ -46,7 +46,7 @@ def fetch_from_hub(source: ModelSource, cache: Path, progress: ProgressSink) -> 
     pauses, waited_s = list(_PAUSES_S), 0.0
     while True:
         try:
-            return _download(source, name, revision or source.revision, cache, progress)
+            return _download(source, files, name, revision or source.revision, cache, progress)
         except TrialFailure:
             raise
         except Exception as error:
@@ -65,7 +65,7 @@ def fetch_from_hub(source: ModelSource, cache: Path, progress: ProgressSink) -> 
 
 
 def _download(
-    source: ModelSource, name: str, revision: str | None, cache: Path, progress: ProgressSink
+    source: ModelSource, files: FileSet, name: str, revision: str | None, cache: Path, progress: ProgressSink
 ) -> tuple[Path, str]:
     import tqdm.std
     from huggingface_hub import snapshot_download
@@ -75,8 +75,8 @@ def _download(
         "cache_dir": cache / "hub",
         "token": _token(source),
         "endpoint": _endpoint(),
-        "allow_patterns": [*PATTERNS, *(CODE_PATTERNS if source.trust_remote_code else ())],
-        "ignore_patterns": list(IGNORED_PATTERNS),
+        "allow_patterns": list(files.patterns),
+        "ignore_patterns": list(files.ignored),
         "etag_timeout": _ETAG_TIMEOUT_S,
         "max_workers": _WORKERS,
         # The hub's own class is silent where there is no terminal.

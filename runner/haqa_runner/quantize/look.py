@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-from haqa_contract import Configuration, FailureReason, ModelSource, TrialRequest, VariantReport, VariantSource
+from haqa_contract import (
+    AdapterReport,
+    AdapterSource,
+    Configuration,
+    FailureReason,
+    ModelSource,
+    TrialRequest,
+    VariantReport,
+    VariantSource,
+)
 from haqa_contract.configuration import variant_name
 from haqa_contract.failures import TrialFailure
 from haqa_contract.model_facts import ModelFacts
-from haqa_runner.models import FetchedModel, fetch_model
+from haqa_runner.models import FetchedModel, fetch_adapter, fetch_model
+from haqa_runner.models.adapters import check_adapter
+from haqa_runner.models.checkpoint import ADAPTER_FILES
 from haqa_runner.models.facts import model_facts
 from haqa_runner.models.tokenizers import tokenizers_differ
-from haqa_runner.progress import ProgressSink
+from haqa_runner.progress import ProgressSink, no_progress
 from haqa_runner.quantize.smoothing import can_be_smoothed
 
 _ALIKE = ("hidden_size", "layers", "vocab_size")
@@ -42,7 +54,7 @@ def check_variant(configuration: Configuration, digest: str) -> None:
 
 
 def looked_at(request: TrialRequest, model: FetchedModel, progress: ProgressSink) -> dict[str, Any]:
-    """`facts` and `variants` of the report of a fetch.
+    """`facts`, `variants` and `adapters` of the report of a fetch.
 
     Raises:
         TrialFailure: ModelFetch, with what is wrong with the model or one of its variants.
@@ -50,8 +62,51 @@ def looked_at(request: TrialRequest, model: FetchedModel, progress: ProgressSink
     source = request.model
     facts = model_facts(model.path, source.uri, trust_remote_code=source.trust_remote_code)
     smoothable = can_be_smoothed(facts, model.path, source.uri)
-    variants = tuple(_variant(one, request, model, facts, progress) for one in request.variants)
-    return {"facts": facts.model_copy(update={"smoothable": smoothable}), "variants": variants}
+    return {
+        "facts": facts.model_copy(update={"smoothable": smoothable}),
+        "variants": tuple(_variant(one, request, model, facts, progress) for one in request.variants),
+        "adapters": tuple(_adapter(one, request, facts, progress) for one in request.adapters),
+    }
+
+
+def place_adapters(request: TrialRequest, progress: ProgressSink) -> None:
+    """Copies the adapters to where the engine finds them; raises as `place_adapter`."""
+    place = Path(request.adapters_directory or Path(request.directory) / "adapters")
+    for adapter in request.adapters:
+        place_adapter(adapter, place, Path(request.cache), progress)
+
+
+def place_adapter(adapter: AdapterSource, place: Path, cache: Path, progress: ProgressSink = no_progress) -> None:
+    """Copies an adapter to a folder of its name in `place`.
+
+    Raises:
+        TrialFailure: ModelFetch, where it cannot be had or is not the one that the tuning has looked at.
+    """
+    found = fetch_adapter(adapter.source, cache, progress)
+    if adapter.digest not in (None, found.digest):
+        raise TrialFailure(
+            FailureReason.MODEL_FETCH,
+            f"model.adapters {adapter.name} is {found.digest} now, and {adapter.digest} was looked at; pin its "
+            "revision, or tune anew",
+        )
+    target = place / adapter.name
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for path in ADAPTER_FILES.of(found.path):
+        shutil.copyfile(path, target / path.name)
+
+
+def _adapter(adapter: AdapterSource, request: TrialRequest, facts: ModelFacts, progress: ProgressSink) -> AdapterReport:
+    found = fetch_adapter(adapter.source, Path(request.cache), progress)
+    known = check_adapter(found.path, adapter.source.uri, facts)
+    return AdapterReport(
+        name=adapter.name,
+        digest=found.digest,
+        path=str(found.path),
+        size_bytes=found.size_bytes,
+        rank=known.rank,
+        targets=known.targets,
+    )
 
 
 def _variant(

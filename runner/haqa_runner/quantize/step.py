@@ -27,7 +27,7 @@ from haqa_runner.models import FetchedModel, fetch_model
 from haqa_runner.models.facts import model_facts, prediction_names
 from haqa_runner.progress import Phases, ProgressSink
 from haqa_runner.quantize.compiler import EAGER, REMEDY, compiler_problem
-from haqa_runner.quantize.look import check_variant, looked_at, served_source
+from haqa_runner.quantize.look import check_variant, looked_at, place_adapters, served_source
 from haqa_runner.quantize.machine import has_device_file, memory_limit_bytes, peak_rss_bytes, reset_peak_rss
 from haqa_runner.quantize.recipes import (
     RECIPE_VERSION,
@@ -68,6 +68,8 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
         open_store(request.store, Path(request.cache)).check()
     with phases.measure("fetch"):
         model = fetch_model(served_source(request), Path(request.cache), progress)
+        if request.trial != FETCH_TRIAL:
+            place_adapters(request, progress)
     if not request.configuration.made:
         check_variant(request.configuration, model.digest)
         link_model(Path(request.directory), model.path)

@@ -73,9 +73,11 @@ def test_every_field_has_a_description() -> None:
 def test_entries_of_keyed_lists_have_the_key() -> None:
     keyed = {path: node for path, node in ALL if node.get("x-kubernetes-list-type") == "map"}
     assert {path.removeprefix("QuantizationTuning.") for path in keyed} == {
+        "spec.model.adapters",
         "spec.model.variants",
         "spec.nodePools",
         "status.conditions",
+        "status.model.adapters",
         "status.model.variants",
         "status.pools",
     }

@@ -66,7 +66,15 @@ def test_a_minimal_tuning_is_valid() -> None:
         (variants(("a", "file:///models/x")), "variants: a is the model itself; leave it out"),
         (
             variants(("a", "pvc://one/x"), ("b", "pvc://two/x")),
-            "variants: model and variants lie in several claims (pvc://one, pvc://two); copy them into one",
+            "model, variants and adapters lie in several claims (pvc://one, pvc://two); copy them into one",
+        ),
+        (
+            {"model": {"uri": "hf://x/y", "adapters": [{"name": "a", "uri": f"hf://x/{n}"} for n in range(2)]}},
+            "adapters: two are called 'a'; give each a name of its own",
+        ),
+        (
+            {"constraints": [{"metric": "adapter.sql", "max": 9}]},
+            "constraints[0].metric adapter.sql: model.adapters has no 'sql'; add it there",
         ),
         (variants(("Their", "hf://x/y")), "spec.model.variants[0].label: 'Their' is not allowed"),
         ({"nodePools": [{"name": "a"}, {"name": "a"}]}, "two pools are called 'a'"),

@@ -11,7 +11,7 @@ from tests.checkpoints import write_checkpoint
 
 from haqa_contract import FailureReason
 from haqa_contract.failures import TrialFailure
-from haqa_runner.models.checkpoint import belongs, check_model, model_files
+from haqa_runner.models.checkpoint import MODEL_FILES, check_model, model_files
 
 URI = "file:///models/x"
 
@@ -95,7 +95,7 @@ def test_files_of_a_model_are_weights_configuration_and_tokenizer(tmp_path: Path
     (tmp_path / "original").mkdir()
     assert [path.name for path in model_files(tmp_path)] == ["config.json", "model.safetensors", "tokenizer.json"]
     assert "modeling_x.py" in [path.name for path in model_files(tmp_path, code=True)]
-    assert not belongs("original/params.json", ("*.json",))
+    assert not MODEL_FILES.has("original/params.json")
 
 
 @pytest.mark.parametrize(

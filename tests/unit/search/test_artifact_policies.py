@@ -1,15 +1,16 @@
 """Scheme, algorithm and group size: what cannot be quantized or loaded, and the sentence for it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.optional import present
-from tests.unit.search.builders import LLAMA_SMALL, case, cpu, gpu_of, model, nvidia
+from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, case, cpu, gpu_of, model, nvidia
 
 from haqa_contract import MADE_SCHEMES, Algorithm, Scheme
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.algorithms import APPLICABLE, DEFAULT
-from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES
+from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES, adapters_have_kernel
 from haqa_operator.search.cases import first_violation
 from haqa_operator.search.model_profile import ModelProfile
 
@@ -159,3 +160,15 @@ def test_smoothing_is_for_models_that_llm_compressor_can_smooth() -> None:
     )
     assert reason(cpu(), "W8A8-INT8", "gptq", profile=rough) is None
     assert reason(cpu(), "W8A8-INT8", "smoothquant", profile=model(LLAMA_SMALL)) is None
+
+
+def test_int8_serves_no_adapters_on_a_cpu() -> None:
+    profile = replace(model(LLAMA_8B), adapters=1)
+    (refused,) = [
+        scheme
+        for scheme in ("BF16", "W8A8-INT8", "W4A16", "W4A8")
+        if adapters_have_kernel(case(cpu(), scheme, profile=profile)) is not None
+    ]
+    assert refused == "W8A8-INT8"
+    assert adapters_have_kernel(case(cpu(), "W8A8-INT8", profile=model(LLAMA_8B))) is None
+    assert adapters_have_kernel(case(nvidia(), "W8A8-INT8", profile=profile)) is None

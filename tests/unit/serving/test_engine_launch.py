@@ -1,5 +1,6 @@
 """A configuration becomes one command, the same wherever it runs."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.launch import (
     DEFAULTS,
     LaunchError,
+    ServedAdapters,
     drain_s,
     engine_launch,
     kv_cache_space_gib,
@@ -175,3 +177,26 @@ def test_moving_the_model_changes_nothing_else(settings: dict[str, Scalar]) -> N
     )
     assert moved.args == tuple(a if a != "--model=/model" else "--model=/elsewhere" for a in made.args)
     assert (moved.env, moved.port) == (made.env, 9000)
+
+
+@dataclass(frozen=True)
+class Looked:
+    name: str
+    rank: int
+    targets: tuple[str, ...]
+
+
+def test_adapters_are_loaded_all_at_once_and_only_where_they_change_something() -> None:
+    both = (Looked("sql", 8, ("q_proj",)), Looked("chat", 20, ("q_proj", "down_proj")))
+    adapters = ServedAdapters.of(both, "/adapters")
+    assert launch(adapters=adapters).args[-9:] == (
+        *("--enable-lora", "--max-lora-rank=32", "--max-loras=2", "--lora-target-modules", "down_proj", "q_proj"),
+        *("--lora-modules", "sql=/adapters/sql", "chat=/adapters/chat"),
+    )
+    assert ServedAdapters.of((), "/adapters") is None
+
+
+def test_adapters_of_a_relocated_command_lie_where_they_lie_there() -> None:
+    made = launch(adapters=ServedAdapters.of((Looked("sql", 8, ("q_proj",)),), "/here/adapters"))
+    moved = relocated(made, "/there/model", adapters={"sql": "/there/adapters/sql"})
+    assert (moved.args[0], moved.args[-1]) == ("--model=/there/model", "sql=/there/adapters/sql")

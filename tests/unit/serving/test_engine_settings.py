@@ -33,7 +33,7 @@ def test_catalogue_is_that_of_the_pinned_vllm() -> None:
         ("optimization-level", 3),
         ("compilation-config", '{"cudagraph_mode": "NONE"}'),
         ("hf-overrides", '{"rope_theta": 1000000}'),
-        ("max-lora-rank", 16),
+        ("max-cpu-loras", 16),
         ("data-parallel-size", 2),
         ("VLLM_CPU_OMP_THREADS_BIND", "0-31|32-63"),
         ("VLLM_CPU_KVCACHE_SPACE", 4),

@@ -25,6 +25,7 @@ def printed(**fields: Any) -> str:
         {"calibration": {"samples": 8}},
         {"search": {"fixedEngine": {"enforce-eager": True}}},
         {"serving": {"maxModelLen": 4096}},
+        {"search": {"quantizeHead": True}},
     ],
 )
 def test_what_numbers_depend_on_starts_a_new_run(fields: dict[str, Any]) -> None:
@@ -42,6 +43,16 @@ def test_what_numbers_depend_on_starts_a_new_run(fields: dict[str, Any]) -> None
 )
 def test_what_numbers_do_not_depend_on_goes_on_with_the_run(fields: dict[str, Any]) -> None:
     assert printed(**fields) == printed()
+
+
+def test_adapters_and_what_they_hold_are_part_of_what_is_measured() -> None:
+    spec = make_tuning().obj().spec
+    with_adapters = [
+        fingerprint(spec, spec.node_pools[0], CPU, "files-1", "0.32.0", adapters)
+        for adapters in ({}, {"sql": "commit-1"}, {"sql": "commit-2"}, {"chat": "commit-1"})
+    ]
+    assert with_adapters[0] == printed()
+    assert len(set(with_adapters)) == 4
 
 
 def test_results_from_before_serving_was_a_field_are_still_found() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from haqa_operator.api.status import FetchedModel, FetchedVariant
+from haqa_operator.api.status import FetchedAdapter, FetchedModel, FetchedVariant
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.act.ownership import NameTaken, create_owned
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
@@ -19,7 +19,7 @@ from haqa_operator.cluster.observe.pods import Job
 from haqa_operator.cluster.observe.snapshot import TuningSnapshot, Work
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.tuning.preflight import model_unread
-from haqa_operator.tuning.requests import model_source, variant_sources
+from haqa_operator.tuning.requests import adapter_sources, model_source, variant_sources
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class ModelInspector:
         if request is None:
             return False
         mount = request.model.mount
-        return (request.model, request.variants) != (model_source(model, mount), variant_sources(model, mount))
+        wanted = model_source(model, mount), variant_sources(model, mount), adapter_sources(model, mount)
+        return (request.model, request.variants, request.adapters) != wanted
 
     def _outcome(self, seen: TrialObservation) -> ModelInspection:
         artifact = seen.report.artifact if seen.report else None
@@ -82,6 +83,10 @@ class ModelInspector:
             digest=artifact.model_digest,
             facts=artifact.facts.model_dump_json(exclude_defaults=True) if artifact.facts else None,
             path=artifact.path,
+            adapters=tuple(
+                FetchedAdapter(name=one.name, digest=one.digest, rank=one.rank, targets=one.targets)
+                for one in artifact.adapters
+            ),
             variants=tuple(FetchedVariant.of(variant) for variant in artifact.variants),
         )
         return ModelInspection(facts)

@@ -55,7 +55,12 @@ class PoolReconciler:
         self._tuning = context.snapshot.tuning.metadata.name
         self._version = catalogue().version
         self._fingerprint = fingerprint(
-            context.snapshot.tuning.spec, context.pool, context.accelerator, context.model.digest, self._version
+            context.snapshot.tuning.spec,
+            context.pool,
+            context.accelerator,
+            context.model.digest,
+            self._version,
+            {adapter.name: adapter.digest for adapter in context.model.adapters},
         )
         self._trials = TrialWriter(dependencies, context, self._fingerprint, requeue)
         self._proposals = ProposalSource(self._api, dependencies.proposals, context, self._fingerprint, requeue)
@@ -108,6 +113,7 @@ class PoolReconciler:
             self._accelerator,
             self._installation,
             setup.max_model_len,
+            self._context.model.adapters,
         )
 
     def _view(self, setup: PoolSetup, state: PoolState, hardware: str) -> PoolView:

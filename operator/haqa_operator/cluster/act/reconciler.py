@@ -225,6 +225,7 @@ def spec_problems(tuning: QuantizationTuning) -> list[str]:
     problems = [*metric_problems(tuning), *setting_problems(tuning)]
     places = {"spec.model.uri": spec.model.uri}
     places |= {f"spec.model.variants {variant.label}": variant.uri for variant in spec.model.variants}
+    places |= {f"spec.model.adapters {adapter.name}": adapter.uri for adapter in spec.model.adapters}
     problems += [
         f"{where}: {uri}: a folder of one machine; in a cluster use hf://, s3:// or pvc://"
         for where, uri in places.items()

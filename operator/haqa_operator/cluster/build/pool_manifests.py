@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from haqa_contract import EngineLaunch, ModelSource
+from haqa_contract import AdapterSource, EngineLaunch, ModelSource
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.api.status import FetchedModel
+from haqa_operator.api.status import FetchedAdapter, FetchedModel
 from haqa_operator.cluster.build.trial_job import (
     TrialPod,
     build_model_job,
@@ -23,20 +23,23 @@ from haqa_operator.cluster.installation import Installation
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name
 from haqa_operator.serving.images import engine_image
-from haqa_operator.serving.launch import ENGINE_PORT, engine_launch
+from haqa_operator.serving.launch import ENGINE_PORT, ServedAdapters, engine_launch
 from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.serving.pod import EnginePod
 from haqa_operator.serving.volumes import (
+    ADAPTERS_MOUNT,
+    CLAIM_MOUNT,
     MODEL_MOUNT,
     STORE_MOUNT,
     TRIAL_MOUNT,
+    AdaptersVolume,
     Fetching,
     LinkedVolume,
     ModelVolume,
     artifact_volume,
     served_volume,
 )
-from haqa_operator.tuning.requests import TrialPlaces, model_source, trial_request, variant_sources
+from haqa_operator.tuning.requests import TrialPlaces, adapter_sources, model_source, trial_request, variant_sources
 
 
 class CannotDeploy(Exception):
@@ -49,6 +52,7 @@ class PoolManifests:
 
     Attributes:
         max_model_len: What the engine gets; None until the model is known.
+        adapters: Of the model, as they were looked at; none until then.
     """
 
     namespace: str
@@ -58,6 +62,7 @@ class PoolManifests:
     accelerator: Accelerator
     installation: Installation
     max_model_len: MaxModelLen = None
+    adapters: tuple[FetchedAdapter, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spec", spec_in_pods(self.spec))
@@ -72,13 +77,16 @@ class PoolManifests:
         """Raises ValueError: the tuning names no store that a pod can reach."""
         launch = self._launch(trial)
         places = self._places()
-        request = trial_request(self.spec, trial, earlier, launch, places, self.pool.cost_per_hour).model_copy(
+        request = trial_request(
+            self.spec, trial, earlier, launch, places, self.pool.cost_per_hour, self._digests
+        ).model_copy(
             update={
                 "report": f"{places.reports}/{trial.name}/{attempt}.json",
                 "scrape_grace_s": 2 * self.installation.scrape_interval_s if self.installation.prometheus else 0.0,
             }
         )
         engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim))
+        engine = replace(engine, adapters=AdaptersVolume() if self.adapters else None)
         return build_trial_job(replace(self._pod(engine, owner, attempt), request=request))
 
     def winner(self, trial: Trial, model: FetchedModel | None) -> tuple[Manifest, Manifest]:
@@ -87,7 +95,7 @@ class PoolManifests:
         Raises:
             CannotDeploy: it is not known what it served.
         """
-        engine = self._engine(self._launch(trial), self._served(trial, model))
+        engine = replace(self._engine(self._launch(trial), self._served(trial, model)), adapters=self._fetched_adapters)
         provenance = Provenance.of(trial)
         output = self.spec.output.deployment
         name = output.name or deployment_name(self.tuning, self.pool.name)
@@ -108,7 +116,33 @@ class PoolManifests:
             trust_remote_code=self.spec.model.trust_remote_code,
             seed=self.spec.search.seed,
             startup_timeout_s=self.installation.startup_timeout_s,
+            adapters=ServedAdapters.of(self.adapters, ADAPTERS_MOUNT),
         )
+
+    @property
+    def _digests(self) -> dict[str, str]:
+        return {adapter.name: adapter.digest for adapter in self.adapters}
+
+    @property
+    def _fetched_adapters(self) -> AdaptersVolume | None:
+        """Brought by an init container: what was measured, by its digest."""
+        if not self.adapters:
+            return None
+        installation, model = self.installation, self.spec.model
+        wanted = adapter_sources(model, CLAIM_MOUNT if model.claim else None, self._digests)
+        words = [word for one in wanted for word in ("--adapter", one.name, _pinned(one), one.digest or "")]
+        token = model_source(model).token_env
+        where = ("--directory", ADAPTERS_MOUNT, "--cache", f"{ADAPTERS_MOUNT}/.cache")
+        more = (*(("--token-env", token) if token else ()), *(("--mount", CLAIM_MOUNT) if model.claim else ()))
+        fetching = Fetching(
+            image=installation.runner_image,
+            command=(*installation.runner_command, "fetch", *words, *where, *more),
+            env=dict(installation.runner_env),
+            secrets=(*hub_secrets(model), *installation.runner_secrets),
+            extra=installation.extra,
+        )
+        in_claim = any(adapter.uri.startswith("pvc://") for adapter in model.adapters)
+        return AdaptersVolume(fetching, model.claim if in_claim else None)
 
     def _engine(self, launch: EngineLaunch, model: ModelVolume) -> EnginePod:
         pool, installation = self.pool, self.installation
@@ -179,6 +213,14 @@ class PoolManifests:
             extra=installation.extra,
         )
         return LinkedVolume(fetching=fetching)
+
+
+def _pinned(adapter: AdapterSource) -> str:
+    """Where the adapter is, a hub's at the commit that was measured."""
+    uri, digest = adapter.source.uri, adapter.digest or ""
+    if digest.startswith("commit-"):
+        return f"{uri.partition('@')[0]}@{digest.removeprefix('commit-')}"
+    return uri
 
 
 def _words(source: ModelSource, digest: str) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ from haqa_operator.serving.pod import (
     resource_requirements,
 )
 from haqa_operator.serving.volumes import (
+    ADAPTERS_MOUNT,
     CLAIM_MOUNT,
     STORE_MOUNT,
     TRIAL_MOUNT,
@@ -50,7 +51,7 @@ from haqa_operator.serving.volumes import (
     scratch_mounts,
     secret_env,
 )
-from haqa_operator.tuning.requests import TrialPlaces, model_source, variant_sources
+from haqa_operator.tuning.requests import TrialPlaces, adapter_sources, model_source, variant_sources
 
 _REQUEST_FOLDER = "/etc/haqa"
 _REQUEST_FILE = "request.json"
@@ -163,6 +164,7 @@ def trial_places(namespace: str, tuning: str, pool: str, artifacts: Artifacts | 
         reference=f"{store}/references/{namespace}/{tuning}/{pool}/reference.npz",
         reports=f"{store}/reports/{namespace}/{tuning}",
         mount=CLAIM_MOUNT if claim else None,
+        adapters=ADAPTERS_MOUNT,
     )
 
 
@@ -174,6 +176,7 @@ def fetch_request(spec: TuningSpec, tuning: str, pool: str, places: TrialPlaces)
         pool=pool,
         model=model_source(spec.model, places.mount),
         variants=variant_sources(spec.model, places.mount),
+        adapters=adapter_sources(spec.model, places.mount),
         configuration=Configuration(),
         engine=EngineLaunch(args=(), served_model_name=tuning, port=ENGINE_PORT),
         store=places.store,
@@ -264,6 +267,7 @@ def _runner_container(trial: TrialPod, step: str, resources: Manifest) -> Manife
         "securityContext": container_security(),
         "volumeMounts": [
             *model_mounts(trial.engine.model, writable=True),
+            *(trial.engine.adapters.mounts(writable=step == QUANTIZE) if trial.engine.adapters else ()),
             {"name": "request", "mountPath": _REQUEST_FOLDER, "readOnly": True},
             *scratch_mounts(),
             *(extra.mount for extra in trial.runner_extra),

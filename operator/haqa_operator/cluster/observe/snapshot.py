@@ -188,7 +188,7 @@ def profile_of(model: FetchedModel) -> ModelProfile:
         else ModelFacts(architecture="unknown", model_type="", source="nothing", parameters=0)
     )
     variants = tuple(Published(one.variant, one.weight_bytes, one.quantization) for one in model.variants)
-    return ModelProfile(facts, variants)
+    return ModelProfile(facts, variants, len(model.adapters))
 
 
 def owner_reference(owner: Manifest) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tests.unit.tuning.pool_states import BASELINE, INT8, trial
 from haqa_contract import Algorithm, Configuration, Scheme
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.labels import REQUEST_ANNOTATION
-from haqa_operator.api.status import FetchedModel, FetchedVariant
+from haqa_operator.api.status import FetchedAdapter, FetchedModel, FetchedVariant
 from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
 from haqa_operator.cluster.installation import Installation
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
@@ -171,3 +171,52 @@ def test_only_the_variant_that_a_trial_serves_is_in_its_request() -> None:
         assert [variant["label"] for variant in request["variants"]] == labels
     look = pods.model_job(1, {})["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION]
     assert [variant["source"]["uri"] for variant in json.loads(look)["variants"]] == ["hf://nvidia/name-NVFP4"]
+
+
+SQL = FetchedAdapter(name="sql", digest="commit-abc", rank=16, targets=("q_proj",))
+
+
+def with_adapter(uri: str = "hf://org/sql-lora", adapter: FetchedAdapter = SQL) -> PoolManifests:
+    model = {"uri": "hf://org/name", "adapters": [{"name": "sql", "uri": uri}]}
+    spec = {"model": model, "nodePools": [{"name": "cpu"}], "artifacts": {"pvc": "artifacts"}}
+    return PoolManifests("team", "demo", TuningSpec.model_validate(spec), POOL, CPU, INSTALLATION, adapters=(adapter,))
+
+
+def mounts_of(container: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return [mount for mount in container["volumeMounts"] if mount["name"] == name]
+
+
+def test_a_trials_adapters_are_written_by_quantize_and_read_by_the_engine() -> None:
+    job = with_adapter().trial_job(quantized(), (), 1, {})
+    pod = job["spec"]["template"]["spec"]
+    request = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])
+    assert request["adapters_directory"] == "/adapters"
+    assert [(one["name"], one["digest"]) for one in request["adapters"]] == [("sql", "commit-abc")]
+    quantize, engine = pod["initContainers"]
+    assert mounts_of(quantize, "adapters") == [{"name": "adapters", "mountPath": "/adapters", "readOnly": False}]
+    assert mounts_of(engine, "adapters") == [{"name": "adapters", "mountPath": "/adapters", "readOnly": True}]
+    assert "sql=/adapters/sql" in engine["args"]
+    assert {"name": "adapters", "emptyDir": {}} in pod["volumes"]
+
+
+def test_a_winners_adapters_are_fetched_at_the_commit_that_was_measured() -> None:
+    deployment, _ = with_adapter().winner(quantized(), hub())
+    pod = deployment["spec"]["template"]["spec"]
+    (fetching,) = pod["initContainers"]
+    assert fetching["name"] == "fetch-adapters"
+    words = fetching["command"]
+    place = words.index("--adapter")
+    assert words[place + 1 : place + 4] == ["sql", "hf://org/sql-lora@abc", "commit-abc"]
+    assert mounts_of(fetching, "adapters")[0]["readOnly"] is False
+    assert "sql=/adapters/sql" in pod["containers"][0]["args"]
+
+
+def test_an_adapter_in_a_claim_is_read_from_there() -> None:
+    local = SQL.model_copy(update={"digest": "sha256-abc"})
+    deployment, _ = with_adapter("pvc://weights/sql", local).winner(quantized(), hub())
+    pod = deployment["spec"]["template"]["spec"]
+    claim = {"name": "models", "persistentVolumeClaim": {"claimName": "weights", "readOnly": True}}
+    assert claim in pod["volumes"]
+    (fetching,) = pod["initContainers"]
+    assert mounts_of(fetching, "models") == [{"name": "models", "mountPath": CLAIM_MOUNT, "readOnly": True}]
+    assert fetching["command"][-2:] == ["--mount", CLAIM_MOUNT]
