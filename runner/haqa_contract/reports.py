@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ from haqa_contract.base import CONTRACT_VERSION, Contract
 from haqa_contract.configuration import variant_name
 from haqa_contract.failures import Failure
 from haqa_contract.model_facts import CheckpointFormat, ModelFacts
+
+ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=128)]
+"""Becomes a word of a command, so that it must be nothing else."""
 
 
 class Estimate(Contract):
@@ -63,7 +66,7 @@ class AdapterReport(Contract):
     size_bytes: int
     rank: int
     """Largest of its matrices' ranks"""
-    targets: tuple[str, ...] = ()
+    targets: tuple[ModuleName, ...] = ()
     """Modules that it changes, by the last part of their names: q_proj"""
 
 

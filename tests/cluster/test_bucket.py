@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.adapters import write_adapter
 from tests.checkpoints import write_checkpoint
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.operator_process import ROOT
@@ -246,6 +247,37 @@ def test_a_winner_that_cannot_fetch_says_why(place: Workplace, buckets: Buckets,
 def free(place: Workplace, restored: None) -> None:
     """Nodes without engines."""
     place.tidied()
+
+
+@pytest.mark.usefixtures("free")
+def test_a_published_checkpoint_and_an_adapter_are_measured_and_served(
+    place: Workplace, buckets: Buckets, tmp_path: Path
+) -> None:
+    gptq = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "desc_act": False}
+    theirs = write_checkpoint(tmp_path / "theirs", SHAPES, config=CONFIG | {"quantization_config": gptq})
+    changed = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    adapter = write_adapter(tmp_path / "sql", {changed: (8, 128)})
+    for folder, prefix in ((theirs, "models/theirs"), (adapter, "adapters/sql")):
+        for file in folder.iterdir():
+            buckets.server.client().upload_file(str(file), BUCKET, f"{prefix}/{file.name}")
+    model = {
+        "uri": MODEL,
+        "variants": [{"label": "theirs", "uri": f"s3://{BUCKET}/models/theirs"}],
+        "adapters": [{"name": "sql", "uri": f"s3://{BUCKET}/adapters/sql"}],
+    }
+    place.api.apply(in_bucket("published", model=model))
+    found = place.in_phase("Succeeded", name="published")
+    assert pool_of(found, "full")["best"]["configuration"] == "W4A16/published g128 (theirs)"
+    (variant,) = found["status"]["model"]["variants"]
+    assert (variant["format"], variant["scheme"]) == ("gptq 4 bit group 128", "W4A16")
+    deployment = place.api.get("deployment", "published-full")
+    names = [container["name"] for container in deployment["spec"]["template"]["spec"]["initContainers"]]
+    assert names == ["fetch-model", "fetch-adapters"]
+    assert deployment["status"]["availableReplicas"] == 1
+    served = ("exec", "deployment/published-full", "-c", "vllm", "--", "cat")
+    assert json.loads(place.api.run(*served, "/haqa/model/config.json"))["quantization_config"] == gptq
+    assert json.loads(place.api.run(*served, "/adapters/sql/adapter_config.json"))["peft_type"] == "LORA"
+    assert_answers(place, "published-full")
 
 
 @pytest.mark.usefixtures("free")

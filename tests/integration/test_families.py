@@ -151,7 +151,7 @@ def test_transformers_loads_what_is_saved(bench: Bench, families: Path, launcher
 
 
 PREDICTING = {
-    "deepseek-v3": ("model.layers.2.", {"num_nextn_predict_layers": 1}, r"re:.*layers\.2\..*"),
+    "deepseek-v3": ("model.layers.2.", {"num_nextn_predict_layers": 1}, r"re:(.*\.)?layers\.2\..*"),
     "qwen3-next": ("mtp.layers.0.", {"mtp_num_hidden_layers": 1}, r"re:(.*\.)?mtp\..*"),
 }
 """Families whose checkpoints have layers that guess further tokens: their beginning, and how the config says so."""

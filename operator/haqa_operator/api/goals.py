@@ -48,7 +48,7 @@ class Constraint(ResourceModel):
     """A limit that the winner keeps. Degradation is relative to the measured baseline."""
 
     metric: Annotated[str, Field(max_length=128)]
-    """perplexity, klDivergence, accuracy.<task>, ttft, itl, tpot, e2e (ms), throughput, requestRate"""
+    """perplexity, klDivergence, accuracy.<task>, adapter.<name>, ttft, itl, tpot, e2e (ms), throughput, requestRate"""
     percentile: int | None = None
     """For latencies: 50, 90, 95 or 99; none = the mean"""
     concurrency: Annotated[int | None, Field(ge=1)] = None

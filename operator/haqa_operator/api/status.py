@@ -12,6 +12,7 @@ from pydantic import Field
 
 from haqa_contract import Estimate, Scheme, VariantReport
 from haqa_contract.model_facts import CheckpointFormat
+from haqa_contract.reports import ModuleName
 from haqa_operator.api.base import ResourceModel, keyed_by
 
 
@@ -134,7 +135,7 @@ class FetchedAdapter(StatusModel):
     """Which files these are: hub commit, or hash of them"""
     rank: Annotated[int, Field(ge=1)]
     """Largest of its matrices' ranks"""
-    targets: tuple[str, ...] = ()
+    targets: tuple[ModuleName, ...] = ()
     """Modules that it changes, by the last part of their names"""
 
 

@@ -265,3 +265,12 @@ class QuantizationTuning(ResourceModel):
     """What to tune, where, for which load, and how much it may cost"""
     status: TuningStatus | None = None
     """What the operator found; written by it alone"""
+
+    @model_validator(mode="after")
+    def _adapters_have_names_of_their_own(self) -> QuantizationTuning:
+        if any(adapter.name == self.metadata.name for adapter in self.spec.model.adapters):
+            raise ValueError(
+                f"model.adapters has one called {self.metadata.name!r}, which is the tuning's name, by which the model "
+                "itself is served; give one of them another name"
+            )
+        return self

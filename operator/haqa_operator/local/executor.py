@@ -39,7 +39,7 @@ from haqa_operator.local.processes import Launcher, StepTimeout, run_step
 from haqa_operator.serving.launch import ServedAdapters, engine_launch
 from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.tuning.executor import Executor, OnProgress, TrialProgress
-from haqa_operator.tuning.requests import TrialPlaces, trial_request
+from haqa_operator.tuning.requests import NOTHING_SEEN, Digests, TrialPlaces, trial_request
 from haqa_operator.tuning.results import trial_status
 from haqa_runner.progress import Phases
 from haqa_runner.serve.engine import EngineProcess
@@ -74,6 +74,7 @@ class LocalPool:
         cache: Folder for fetched models.
         max_model_len: Longest request that the engines serve.
         adapters: What is served beside the model.
+        seen: Which files were looked at.
     """
 
     spec: TuningSpec
@@ -84,10 +85,7 @@ class LocalPool:
     cache: Path
     max_model_len: MaxModelLen
     adapters: tuple[AdapterReport, ...] = ()
-
-    @property
-    def digests(self) -> dict[str, str]:
-        return {adapter.name: adapter.digest for adapter in self.adapters}
+    seen: Digests = NOTHING_SEEN
 
     def served_adapters(self, folder: Path) -> ServedAdapters | None:
         """Those of a trial, by its folder."""
@@ -192,7 +190,7 @@ class LocalExecutor(Executor):
                         base_url=served.engine.base_url,
                         served_model_name=launch.served_model_name,
                         model=os.fspath(self._trial_folder(trial) / "model"),
-                        adapters=tuple(self._place.digests),
+                        adapters=tuple(adapter.name for adapter in self._place.adapters),
                     )
                 )
             request = CompareRequest(
@@ -259,7 +257,7 @@ class LocalExecutor(Executor):
             cache=os.fspath(place.cache),
             reference=os.fspath(place.folder / "reference.npz"),
         )
-        return trial_request(place.spec, trial, earlier, launch, places, place.pool.cost_per_hour, place.digests)
+        return trial_request(place.spec, trial, earlier, launch, places, place.pool.cost_per_hour, place.seen)
 
     def _launch(self, trial: Trial, folder: Path, port: int) -> EngineLaunch:
         place = self._place

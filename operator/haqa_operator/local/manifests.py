@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from haqa_contract import Configuration, EngineLaunch
 from haqa_operator.api import NodePool, QuantizationTuning
@@ -13,10 +14,14 @@ from haqa_operator.serving.deployment import Provenance, build_deployment, build
 from haqa_operator.serving.images import engine_image
 from haqa_operator.serving.launch import ENGINE_PORT, relocated
 from haqa_operator.serving.pod import EnginePod
-from haqa_operator.serving.volumes import ADAPTERS_MOUNT, MODEL_MOUNT, ClaimVolume, artifact_volume
+from haqa_operator.serving.volumes import ADAPTERS_MOUNT, MODEL_MOUNT, AdaptersVolume, ClaimVolume, artifact_volume
 
 LOCAL_CLAIM = "haqa-artifacts"
 """Claim that a manifest made on one machine names; the artifact has to be copied into it."""
+
+
+_ADAPTERS = "adapters"
+"""Folder of that claim in which the model's adapters lie, a folder each."""
 
 
 def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | None:
@@ -44,6 +49,7 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
         model=artifact_volume(claim, digest) if digest else ClaimVolume(claim),
         node_selector=dict(pool.node_selector),
         tolerations=pool.tolerations,
+        adapters=AdaptersVolume(lies_in=ClaimVolume(claim, _ADAPTERS)) if adapters else None,
     )
     provenance = Provenance.of(winner)
     deployment = tuning.spec.output.deployment
@@ -51,7 +57,8 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
     namespace = tuning.metadata.namespace
     comment = (
         f"{winner.configuration.describe()}: {result.decision.reason}\n"
-        f"{_what(tuning, winner.configuration, digest)} is expected in the claim {claim}."
+        f"{_what(tuning, winner.configuration, digest)} is expected in the claim {claim}"
+        f"{_with_adapters(adapters)}."
     )
     return render_yaml(
         [
@@ -60,6 +67,11 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
         ],
         comment,
     )
+
+
+def _with_adapters(names: Iterable[str]) -> str:
+    folders = ", ".join(f"{_ADAPTERS}/{name}" for name in names)
+    return f", and the model's adapters as {folders}" if folders else ""
 
 
 def _what(tuning: QuantizationTuning, served: Configuration, digest: str | None) -> str:

@@ -14,6 +14,7 @@ from haqa_operator.tuning.preflight import metric_problems, setting_problems
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _ADAPTER_WEIGHTS = "adapter_model*"
 
 
@@ -29,6 +30,11 @@ def local_problems(tuning: QuantizationTuning) -> list[str]:
             problem
             for variant in tuning.spec.model.variants
             for problem in model_problems(variant.uri, f"spec.model.variants {variant.label}")
+        ),
+        *(
+            problem
+            for adapter in tuning.spec.model.adapters
+            for problem in adapter_problems(adapter.uri, f"spec.model.adapters {adapter.name}")
         ),
     ]
 
@@ -50,9 +56,22 @@ def model_problems(uri: str, field: str = "spec.model.uri") -> list[str]:
     return problems + _architecture_problems(where, read_config(path))
 
 
+def adapter_problems(uri: str, field: str) -> list[str]:
+    """What is wrong with an adapter's folder; remote ones are checked when they are fetched."""
+    if not uri.startswith("file://"):
+        return []
+    where, path = f"{field}: {uri}", Path(uri.removeprefix("file://"))
+    if not path.is_dir():
+        return [f"{where}: no such folder; give the folder that holds adapter_config.json"]
+    missing = [name for name in _ADAPTER_FILES if not (path / name).is_file()]
+    return [f"{where}: no {' and no '.join(missing)} there; give the folder that peft's save_pretrained wrote"] * bool(
+        missing
+    )
+
+
 def _instead_of_a_model(path: Path) -> str:
     if (path / "adapter_config.json").is_file():
-        return "a LoRA adapter and no model; merge it into its base, then give that"
+        return "a LoRA adapter and no model; give its base, and this one in model.adapters"
     if any(path.glob("*.gguf")):
         return "GGUF files for llama.cpp; give the original model's folder, with config.json and safetensors"
     return "no config.json there; give a folder in the Hugging Face layout"
@@ -92,6 +111,7 @@ def _places(tuning: QuantizationTuning) -> list[str]:
     problems = []
     model = tuning.spec.model
     uris = {"uri": model.uri} | {f"variants {variant.label}": variant.uri for variant in model.variants}
+    uris |= {f"adapters {adapter.name}": adapter.uri for adapter in model.adapters}
     problems += [
         f"spec.model.{field}: {uri}: a claim is a place in a cluster; on one machine use file://"
         for field, uri in uris.items()

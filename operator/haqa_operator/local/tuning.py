@@ -32,7 +32,7 @@ from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.loop import Observer, PoolRun
 from haqa_operator.tuning.pool_setup import PoolSetup
 from haqa_operator.tuning.preflight import model_unread
-from haqa_operator.tuning.requests import adapter_sources, model_source, variant_sources
+from haqa_operator.tuning.requests import Digests, adapter_sources, model_source, variant_sources
 from haqa_runner.serve.launching import Spawn
 
 _NOTHING_NAMED = (
@@ -161,6 +161,7 @@ class LocalTuning:
             cache=self.workspace.cache,
             max_model_len=setup.max_model_len,
             adapters=model.adapters,
+            seen=Digests(model.digest, {one.label: one.digest for one in model.variants}, adapters),
         )
         run = PoolRun(
             tuning=self.tuning.metadata.name,

@@ -29,7 +29,9 @@ def unfinished_results(tuning: QuantizationTuning, workspace: Workspace, since: 
 
 
 def _so_far(tuning: QuantizationTuning, pool: NodePool, record: TuningRecord) -> PoolResult:
-    spec, trials = tuning.spec, record.trials
+    spec = tuning.spec
+    labels = {None, *(variant.label for variant in spec.model.variants)}
+    trials = tuple(trial for trial in record.trials if trial.configuration.variant_label in labels)
     decision = decide(trials, spec.objectives, spec.constraints, spec.search.min_improvement_percent)
     confirmation = record.confirmation_of(decision.winner) if decision.winner else None
     ends = [trial.status.finished for trial in trials if trial.status.finished is not None]

@@ -153,6 +153,7 @@ def build_space(
     for artifact in _artifacts(search, base_case, itself):
         configuration = artifact.with_engine(_items(fixed))
         violation = first_violation(replace(base_case, configuration=configuration), ARTIFACT_POLICIES)
+        violation = _of_published(violation, artifact)
         if violation is None:
             allowed.append(artifact)
         else:
@@ -164,7 +165,7 @@ def build_space(
     for artifact in allowed:
         defaults, expectations = joint.of(artifact)
         for engine in engines:
-            violation = verdicts.of(artifact.weights, looked_at(engine)).violation
+            violation = _of_published(verdicts.of(artifact.weights, looked_at(engine)).violation, artifact)
             if violation is not None and artifact.with_engine(engine) != baseline:
                 ruled_out.add(artifact.with_engine(engine), violation)
             found += _candidates(artifact, engine, defaults, expectations, verdicts)
@@ -249,6 +250,15 @@ class _Joint:
     @property
     def notes(self) -> tuple[str, ...]:
         return (self._plan.note,) if self._plan.note else ()
+
+
+def _of_published(violation: Violation | None, artifact: _Artifact) -> Violation | None:
+    """Of a published checkpoint: that one is at fault, and not what else is in its format."""
+    if violation is None or artifact.variant is None or "variant" in violation.parameters:
+        return violation
+    others = (name for name in violation.parameters if name not in ("scheme", "group-size"))
+    label = artifact.variant.partition("@")[0]
+    return Violation(f"model.variants {label}: {violation.reason}", ("variant", *others))
 
 
 def _artifacts(search: Search, case: Case, itself: _Artifact) -> list[_Artifact]:

@@ -161,10 +161,10 @@ def relocated(
     Libraries that were preloaded here are left out: the image preloads its own, at other paths.
     """
     env = {name: value for name, value in launch.env.items() if name != "LD_PRELOAD"}
-    moved = {f"{name}=": f"{name}={path}" for name, path in (adapters or {}).items()} | {
-        "--model=": f"--model={model_path}"
-    }
-    args = tuple(moved.get(f"{text.partition('=')[0]}=", text) for text in launch.args)
+    args = tuple(f"--model={model_path}" if text.startswith("--model=") else text for text in launch.args)
+    if adapters and (option := "--lora-modules") in args:
+        first = args.index(option) + 1
+        args = (*args[:first], *(f"{name}={adapters[name]}" for name, _, _ in (t.partition("=") for t in args[first:])))
     return launch.model_copy(update={"args": args, "env": env, "port": port})
 
 

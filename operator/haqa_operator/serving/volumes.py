@@ -106,25 +106,33 @@ class LinkedVolume:
 
 @dataclass(frozen=True)
 class AdaptersVolume:
-    """A folder of the pod's own with the model's LoRA adapters.
+    """A folder with the model's LoRA adapters, one folder each.
 
     Attributes:
-        fetching: Brings them; None = somebody else does.
+        fetching: Brings them; None = somebody else does, in a trial `quantize`.
         claim: In which some of them lie, for `fetching`.
+        lies_in: They lie in a claim as they are, and nobody has to bring them.
     """
 
     fetching: Fetching | None = None
     claim: str | None = None
+    lies_in: ClaimVolume | None = None
 
     @property
     def volumes(self) -> list[Manifest]:
+        if self.lies_in is not None:
+            there = {"claimName": self.lies_in.claim, "readOnly": True}
+            return [{"name": "adapters", "persistentVolumeClaim": there}]
         own: list[Manifest] = [{"name": "adapters", "emptyDir": {}}]
         if self.fetching is None or self.claim is None:
             return own
         return [*own, {"name": "models", "persistentVolumeClaim": {"claimName": self.claim, "readOnly": True}}]
 
     def mounts(self, *, writable: bool = False) -> list[Manifest]:
-        return [{"name": "adapters", "mountPath": ADAPTERS_MOUNT, "readOnly": not writable}]
+        mount: Manifest = {"name": "adapters", "mountPath": ADAPTERS_MOUNT, "readOnly": not writable}
+        if self.lies_in is not None and self.lies_in.sub_path:
+            mount["subPath"] = self.lies_in.sub_path
+        return [mount]
 
     def fetching_mounts(self) -> list[Manifest]:
         """Of the container that brings them."""

@@ -128,7 +128,7 @@ class PoolRun:
             stopped=action.why,
             candidates=len(self.space.candidates),
             exclusions=state.taught_space.ruled_out,
-            trials=state.trials,
+            trials=state.counted_trials,
             decision=action.decision,
             confirmation=confirmation or (state.confirmations[-1] if state.confirmations else None),
             started=state.started,

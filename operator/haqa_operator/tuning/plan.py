@@ -92,7 +92,7 @@ class PoolState:
     @cached_property
     def taught_space(self) -> SearchSpace:
         """The space without what its trials rule out."""
-        return taught(self.space, self.trials, self.spec.constraints)
+        return taught(self.space, self.counted_trials, self.spec.constraints)
 
     @property
     def measured_baseline(self) -> Trial | None:
@@ -101,12 +101,13 @@ class PoolState:
 
     @property
     def finished_trials(self) -> tuple[Trial, ...]:
-        """Those that count: not of a published checkpoint that is not named any more, or whose files have changed."""
-        return tuple(
-            trial
-            for trial in self.trials
-            if trial.status.phase.finished and trial.configuration.variant in (None, *self.space.variants)
-        )
+        return tuple(trial for trial in self.counted_trials if trial.status.phase.finished)
+
+    @property
+    def counted_trials(self) -> tuple[Trial, ...]:
+        """Not of a published checkpoint that is not named any more, or whose files have changed."""
+        known = (None, *self.space.variants)
+        return tuple(trial for trial in self.trials if trial.configuration.variant in known)
 
     @property
     def baseline(self) -> Trial | None:

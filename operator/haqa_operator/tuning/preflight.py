@@ -14,7 +14,8 @@ def metric_problems(tuning: QuantizationTuning) -> list[str]:
     named += [(f"spec.constraints[{i}].metric", c.metric) for i, c in enumerate(tuning.spec.constraints)]
     return [
         f"{where}: {metric!r} is not a metric; known are throughput, totalThroughput, requestRate, throughputPerCost, "
-        "ttft, itl, tpot, e2e, perplexity, klDivergence, topTokenAgreement, artifactBytes and accuracy.<task>"
+        "ttft, itl, tpot, e2e, perplexity, klDivergence, topTokenAgreement, artifactBytes, accuracy.<task> and "
+        "adapter.<name>"
         for where, metric in named
         if not known_metric(metric)
     ]

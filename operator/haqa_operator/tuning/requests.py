@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from haqa_contract import AccuracyGate, AdapterSource, EngineLaunch, ModelSource, TrialRequest, VariantSource
@@ -12,6 +12,9 @@ from haqa_operator.api.metrics import higher_is_better, is_accuracy
 from haqa_operator.api.pools import ModelSpec
 from haqa_operator.decision.constraints import measured_baseline
 from haqa_operator.tuning.load_gates import load_gates
+
+_COMMIT = "commit-"
+"""How the digest of what comes from a hub begins."""
 
 
 @dataclass(frozen=True)
@@ -49,31 +52,61 @@ def model_source(model: ModelSpec, mount: str | None = None) -> ModelSource:
     )
 
 
-def variant_sources(model: ModelSpec, mount: str | None = None) -> tuple[VariantSource, ...]:
+@dataclass(frozen=True)
+class Digests:
+    """Which files the tuning has looked at; what comes from a hub is asked for at that commit.
+
+    Attributes:
+        model: None where it has not been looked at.
+        variants: By label.
+        adapters: By name.
+    """
+
+    model: str | None = None
+    variants: Mapping[str, str] = field(default_factory=dict)
+    adapters: Mapping[str, str] = field(default_factory=dict)
+
+
+NOTHING_SEEN = Digests()
+
+
+def pinned(source: ModelSource, digest: str | None) -> ModelSource:
+    """The same files, whatever a branch of the hub holds by now."""
+    if digest is None or not digest.startswith(_COMMIT):
+        return source
+    return source.model_copy(update={"uri": source.uri.partition("@")[0], "revision": digest.removeprefix(_COMMIT)})
+
+
+def variant_sources(
+    model: ModelSpec, mount: str | None = None, seen: Digests = NOTHING_SEEN
+) -> tuple[VariantSource, ...]:
     """The model's published checkpoints, under the model's own token and trust."""
     itself = model_source(model, mount)
     return tuple(
         VariantSource(
-            label=variant.label, source=itself.model_copy(update={"uri": variant.uri, "revision": variant.revision})
+            label=variant.label,
+            source=pinned(
+                itself.model_copy(update={"uri": variant.uri, "revision": variant.revision}),
+                seen.variants.get(variant.label),
+            ),
         )
         for variant in model.variants
     )
 
 
 def adapter_sources(
-    model: ModelSpec, mount: str | None = None, digests: Mapping[str, str] | None = None
+    model: ModelSpec, mount: str | None = None, seen: Digests = NOTHING_SEEN
 ) -> tuple[AdapterSource, ...]:
-    """The model's adapters, under the model's own token.
-
-    Args:
-        digests: Name -> which files each has to be, where they have been looked at.
-    """
+    """The model's adapters, under the model's own token."""
     itself = model_source(model, mount)
     return tuple(
         AdapterSource(
             name=adapter.name,
-            source=itself.model_copy(update={"uri": adapter.uri, "revision": adapter.revision}),
-            digest=(digests or {}).get(adapter.name),
+            source=pinned(
+                itself.model_copy(update={"uri": adapter.uri, "revision": adapter.revision}),
+                seen.adapters.get(adapter.name),
+            ),
+            digest=seen.adapters.get(adapter.name),
         )
         for adapter in model.adapters
     )
@@ -86,27 +119,27 @@ def trial_request(
     launch: EngineLaunch,
     places: TrialPlaces,
     cost_per_hour: float | None = None,
-    adapters: Mapping[str, str] | None = None,
+    seen: Digests = NOTHING_SEEN,
 ) -> TrialRequest:
     """The request for one attempt at a trial.
 
     Args:
         earlier: The pool's trials so far: what is asked of this one is relative to the baseline and the best of them.
         cost_per_hour: Price of one replica's machines.
-        adapters: Of the model, name -> digest.
+        seen: Which files were looked at.
     """
     limit_s = spec.budget.trial_timeout / timedelta(seconds=1)
     return TrialRequest(
         tuning=trial.tuning,
         trial=trial.name,
         pool=trial.pool,
-        model=model_source(spec.model, places.mount),
+        model=pinned(model_source(spec.model, places.mount), seen.model),
         variants=tuple(
             variant
-            for variant in variant_sources(spec.model, places.mount)
+            for variant in variant_sources(spec.model, places.mount, seen)
             if variant.label == trial.configuration.variant_label
         ),
-        adapters=adapter_sources(spec.model, places.mount, adapters),
+        adapters=adapter_sources(spec.model, places.mount, seen),
         adapters_directory=places.adapters,
         configuration=trial.configuration,
         quantize_head=spec.search.quantize_head,

@@ -199,7 +199,7 @@ def _adapter(folder: Path) -> str:
     except (OSError, ValueError, AttributeError):
         base = None
     of = f" of {base}" if isinstance(base, str) and base else ""
-    remedy = "merge it into its base (peft's merge_and_unload), then name that"
+    remedy = "name its base in model.uri, and this folder in model.adapters"
     return f"{folder} holds a LoRA adapter{of} and no model; {remedy}"
 
 

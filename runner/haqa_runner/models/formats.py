@@ -117,12 +117,18 @@ def _fp8(method: str, found: Mapping[str, Any]) -> CheckpointFormat:
 
 def _integer_weights(method: str, found: Mapping[str, Any]) -> CheckpointFormat:
     """GPTQ, AWQ and AutoRound: integer weights beside 16-bit activations."""
-    bits, group = found.get("bits", found.get("w_bit")), found.get("group_size", found.get("q_group_size"))
+    bits = _whole(found.get("bits", found.get("w_bit")))
+    group = _whole(found.get("group_size", found.get("q_group_size")))
     name = " ".join([method, *([f"{bits} bit"] if bits else []), *([f"group {group}"] if group else [])])
     offset = found.get("zero_point") is True or found.get("sym") is False
     scheme = {4: Scheme.W4A16_ASYM if offset else Scheme.W4A16, 8: Scheme.W8A16}.get(bits or 0, Scheme.OTHER)
-    size = group if isinstance(group, int) and scheme is not Scheme.OTHER else None
+    size = group if scheme is not Scheme.OTHER else None
     return CheckpointFormat(name=name, method=method, scheme=scheme, group_size=size)
+
+
+def _whole(value: Any) -> int | None:
+    """A number of bits, or of weights that share a scale (-1: a whole row); None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and (value > 0 or value == -1) else None
 
 
 def _compressed_tensors(found: Mapping[str, Any]) -> CheckpointFormat:
@@ -142,10 +148,10 @@ def _compressed_tensors(found: Mapping[str, Any]) -> CheckpointFormat:
 def _group(described: Mapping[str, Any]) -> tuple[str, Scheme, int | None]:
     """What people call one group of layers, its scheme, and its group size where the scheme leaves a choice."""
     weights, activations = described["weights"], described.get("input_activations")
-    bits, size = weights.get("num_bits"), weights.get("group_size")
+    bits, size = _whole(weights.get("num_bits")), _whole(weights.get("group_size"))
     floats = weights.get("type") == "float"
     beside = activations if isinstance(activations, Mapping) else {"num_bits": 16, "type": "float"}
-    side = beside.get("num_bits")
+    side = _whole(beside.get("num_bits"))
     if floats:
         return _float_group(bits, size, side, weights.get("strategy"))
     integers = bool(side == 16 or beside.get("type") != "float")
@@ -158,7 +164,7 @@ def _group(described: Mapping[str, Any]) -> tuple[str, Scheme, int | None]:
         (4, 8, False): Scheme.W4AFP8,
     }
     scheme = known.get((bits, side, integers), Scheme.OTHER)
-    grouped = isinstance(size, int) and scheme not in (Scheme.OTHER, Scheme.W8A8_INT8)
+    grouped = scheme not in (Scheme.OTHER, Scheme.W8A8_INT8)
     return f"W{bits}A{side}", scheme, size if grouped else None
 
 

@@ -49,7 +49,7 @@ def _tokenizer(folder: Path) -> Any:
     try:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a tokenizer's own code raises: the trial will tell
         log.info("%s: no tokenizer to compare (%s)", folder, cause_of(error))
         return None

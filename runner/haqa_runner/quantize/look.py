@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,8 @@ def place_adapter(adapter: AdapterSource, place: Path, cache: Path, progress: Pr
 
 
 def _adapter(adapter: AdapterSource, request: TrialRequest, facts: ModelFacts, progress: ProgressSink) -> AdapterReport:
-    found = fetch_adapter(adapter.source, Path(request.cache), progress)
+    with _named(f"spec.model.adapters {adapter.name}"):
+        found = fetch_adapter(adapter.source, Path(request.cache), progress)
     known = check_adapter(found.path, adapter.source.uri, facts)
     return AdapterReport(
         name=adapter.name,
@@ -113,7 +116,8 @@ def _variant(
     variant: VariantSource, request: TrialRequest, model: FetchedModel, facts: ModelFacts, progress: ProgressSink
 ) -> VariantReport:
     source = variant.source
-    found = fetch_model(source, Path(request.cache), progress)
+    with _named(f"spec.model.variants {variant.label}"):
+        found = fetch_model(source, Path(request.cache), progress)
     own = model_facts(found.path, source.uri, trust_remote_code=source.trust_remote_code)
     other = _difference(facts, own) or tokenizers_differ(model.path, found.path)
     if other is not None:
@@ -129,6 +133,16 @@ def _variant(
         weight_bytes=own.weight_bytes or found.size_bytes,
         quantization=own.quantization,
     )
+
+
+@contextmanager
+def _named(field: str) -> Iterator[None]:
+    """Puts the field at fault before what is said of it."""
+    try:
+        yield
+    except TrialFailure as error:
+        failure = error.failure
+        raise TrialFailure(failure.reason, f"{field}: {failure.message}", failure.log_tail) from error
 
 
 def _difference(one: ModelFacts, other: ModelFacts) -> str | None:

@@ -7,7 +7,6 @@ among what is not quantized, so that an engine which loads them looks for plain 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,12 @@ from safetensors.torch import save_file
 from haqa_runner.models.checkpoint import INDEX, TensorHeader, read_header, weight_files
 from haqa_runner.models.facts import prediction_names
 from haqa_runner.quantize.ignored import leave_unquantized
+from haqa_runner.quantize.layer_patterns import patterns_of
+
+_SCALES = (".weight_scale", ".weight_packed")
+"""What every quantized matrix has one of."""
 
 FILE = "model-prediction-layers.safetensors"
-_LAYER = re.compile(r"(?:^|\.)(layers|h|blocks)\.(\d+)\.")
 
 
 def keep_prediction_layers(source: Path, target: Path) -> int:
@@ -36,7 +38,8 @@ def keep_prediction_layers(source: Path, target: Path) -> int:
             tensors |= {name: file.get_tensor(name) for name in sorted(missing) if where[name] == path}
     save_file(tensors, target / FILE, metadata={"format": "pt"})
     _write_index(target)
-    leave_unquantized(target, dict.fromkeys(_pattern(name) for name in sorted(missing)))
+    quantized = {name.rpartition(".")[0] for _, header in _headers(target) if (name := header.name).endswith(_SCALES)}
+    leave_unquantized(target, patterns_of(missing, quantized))
     return len(missing)
 
 
@@ -55,12 +58,3 @@ def _write_index(folder: Path) -> None:
         "weight_map": {header.name: name for name, header in sorted(found, key=lambda one: one[1].name)},
     }
     (folder / INDEX).write_text(json.dumps(index, indent=2))
-
-
-def _pattern(name: str) -> str:
-    """All modules of the layer that a tensor belongs to, whatever an engine puts between their names."""
-    layer = _LAYER.search(name)
-    first = name.partition(".")[0]
-    if layer is not None and first == "model":
-        return rf"re:.*{layer[1]}\.{layer[2]}\..*"
-    return rf"re:(.*\.)?{re.escape(first)}\..*"

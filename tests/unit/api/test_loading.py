@@ -73,6 +73,10 @@ def test_a_minimal_tuning_is_valid() -> None:
             "adapters: two are called 'a'; give each a name of its own",
         ),
         (
+            {"model": {"uri": "hf://x/y", "adapters": [{"name": "demo", "uri": "hf://x/1"}]}},
+            "model.adapters has one called 'demo', which is the tuning's name",
+        ),
+        (
             {"constraints": [{"metric": "adapter.sql", "max": 9}]},
             "constraints[0].metric adapter.sql: model.adapters has no 'sql'; add it there",
         ),

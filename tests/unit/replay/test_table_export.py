@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import TrialBuilder, make_baseline, make_trial, make_tuning
 
-from haqa_contract import Configuration, Estimate, FailureReason, Scalar
+from haqa_contract import Algorithm, Configuration, Estimate, FailureReason, Scalar, Scheme
 from haqa_operator.api import Objective, Trial
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.decision.results import Decision, PoolResult, Verdict
@@ -167,3 +167,14 @@ def test_notes_read_back_as_they_were(**given: Any) -> None:
 def test_the_empty_cell_is_no_value() -> None:
     assert read_scalar("") is None
     assert write_scalar(None) == ""
+
+
+def test_published_checkpoints_of_one_format_stay_apart(tmp_path: Path) -> None:
+    def of(number: int, variant: str, throughput: float) -> Trial:
+        theirs = Configuration(scheme=Scheme.NVFP4, algorithm=Algorithm.PUBLISHED, variant=variant)
+        return repeated(make_trial(number).of(theirs), "throughput", throughput, throughput + 1, throughput + 2).obj()
+
+    table = loaded(tmp_path, [BASELINE.obj(), of(1, "nvidia@abc", 150), of(2, "redhat@def", 300)])
+    means = {row.variant: found.metrics["throughput"].value for row, found in table.rows.items()}
+    assert means == pytest.approx({None: 101, "nvidia@abc": 151, "redhat@def": 301}, rel=1e-3)
+    assert table.space.variants == {"nvidia@abc", "redhat@def"}

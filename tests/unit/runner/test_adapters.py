@@ -40,14 +40,31 @@ def facts(tmp_path: Path) -> ModelFacts:
 
 
 def test_an_adapter_says_its_rank_and_what_it_changes(tmp_path: Path, facts: ModelFacts) -> None:
-    found = check_adapter(write_adapter(tmp_path / "sql", SHAPES), "hf://org/sql", facts)
+    folder = write_adapter(tmp_path / "sql", SHAPES, r=8, rank_pattern={"down_proj": 16}, init_lora_weights="eva")
+    found = check_adapter(folder, "hf://org/sql", facts)
     assert (found.rank, found.targets) == (16, ("down_proj", "q_proj"))
+
+
+def test_experts_of_an_adapter_are_one_module_whatever_their_tensors_are_called(
+    tmp_path: Path, facts: ModelFacts
+) -> None:
+    experts = {
+        f"{LAYER}.mlp.experts.base_layer.lora_A.weight": (128, 64),
+        f"{LAYER}.mlp.experts.lora_B.weight": (64, 8),
+    }
+    found = check_adapter(write_adapter(tmp_path / "sql", experts), "hf://org/sql", facts)
+    assert (found.rank, found.targets) == (8, ("experts",))
 
 
 @pytest.mark.parametrize(
     ("config", "says"),
     [
         ({"peft_type": "IA3"}, "it is a IA3 adapter, and vLLM serves LoRA alone"),
+        ({"r": 1024}, "its rank is 1024, and vLLM serves up to 512"),
+        ({"r": 0}, "says rank 0; a rank is a whole number above 0"),
+        ({"rank_pattern": {"q_proj": None}}, "a rank is a whole number above 0"),
+        ({"init_lora_weights": "pissa"}, "it changed the model's own weights when it began (init_lora_weights pissa)"),
+        ({"trainable_token_indices": [1]}, "since it changes single tokens"),
         ({"use_dora": True}, "vLLM does not serve it, since it is a DoRA; merge it into the model"),
         (
             {"bias": "all", "modules_to_save": ["embed_tokens"]},
@@ -65,9 +82,12 @@ def test_what_vllm_does_not_serve_is_refused(
     ("shapes", "says"),
     [
         ({f"{LAYER}.self_attn.q_proj.lora_A.weight": (8, 4096)}, "its q_proj takes 4096 inputs, and the model's 64"),
-        ({f"{LAYER}.self_attn.q_proj.lora_A.weight": (1024, 64)}, "its rank is 1024, and vLLM serves up to 512"),
         ({"base_model.model.lm_head.lora_A.weight": (8, 64)}, "it changes lm_head, with which vLLM cannot say"),
-        ({"model.layers.0.mlp.up_proj.weight": (8, 64)}, "has no LoRA matrices (lora_A)"),
+        ({"base_model.model.model.embed_tokens.lora_embedding_A": (8, 64)}, "it changes its embeddings, with which"),
+        ({"model.layers.0.mlp.up_proj.weight": (8, 64)}, "vLLM does not read its tensor model.layers.0.mlp.up_proj"),
+        ({}, "has no LoRA matrices (lora_A)"),
+        ({"x.--trust-remote-code.lora_A.weight": (8, 64)}, "names no module; fetch the adapter again"),
+        ({"x.--api-key=y.lora_A.weight": (8, 64)}, "names no module; fetch the adapter again"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(
@@ -79,7 +99,7 @@ def test_what_does_not_fit_the_model_is_refused(
 def test_a_folder_that_is_something_else_says_what(tmp_path: Path, facts: ModelFacts) -> None:
     refused(write_checkpoint(tmp_path / "whole"), facts, "it holds a whole model")
     (folder := tmp_path / "pickled").mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 8}))
     refused(folder, facts, "no adapter_model.safetensors")
 
 

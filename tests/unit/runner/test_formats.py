@@ -116,6 +116,22 @@ def test_format_is_what_the_config_says(
     assert quantization(config) == expected
 
 
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"quant_method": "gptq", "bits": [4], "group_size": {"a": 1}},
+        {"quant_method": "gptq", "bits": True, "group_size": 0},
+        {"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": [4], "type": "int"}}}},
+        {"quant_method": "compressed-tensors", "config_groups": [1]},
+        {"quant_method": None, "config_groups": {"a": None}},
+    ],
+)
+def test_what_nobody_would_write_is_some_other_format(described: dict[str, Any]) -> None:
+    found = quantization({"quantization_config": described})
+    assert found is not None
+    assert (found.scheme, found.group_size) == (Scheme.OTHER, None)
+
+
 def test_groups_that_differ_are_a_format_of_their_own() -> None:
     four, eight = compressed({"num_bits": 4, "type": "int", "group_size": 128}), compressed(FP8, FP8)
     groups = {

@@ -103,7 +103,7 @@ def test_files_of_a_model_are_weights_configuration_and_tokenizer(tmp_path: Path
     [
         ({"model-q4_k_m.gguf": b"GGUF", "README.md": b"#"}, "a GGUF file for llama.cpp"),
         ({"adapter_config.json": b'{"base_model_name_or_path": "org/base"}'}, "a LoRA adapter of org/base"),
-        ({"adapter_config.json": b"[]"}, "a LoRA adapter and no model; merge it"),
+        ({"adapter_config.json": b"[]"}, "a LoRA adapter and no model; name its base"),
         ({"config.json": b"<!DOCTYPE html><p>log in"}, "is a web page"),
         ({"config.json": b"version https://git-lfs.github.com/spec/v1"}, "a pointer of git-lfs"),
         ({}, "name the folder that holds config.json"),

@@ -129,7 +129,9 @@ def test_weights_are_as_large_as_the_files() -> None:
         assert memory is not None
         assert memory.weights_gib == pytest.approx(size_gib)
     fits = space(nvidia("NVIDIA-L40S"), with_variants(variant("large", GPTQ, 60)), schemes=("BF16",))
-    assert any("weights under W4A16 take 60.0 GiB" in exclusion.reason for exclusion in fits.exclusions)
+    (exclusion,) = fits.exclusions
+    assert exclusion.reason.startswith("model.variants large: weights under W4A16 take 60.0 GiB")
+    assert exclusion.parameters == {"variant": "large@abc"}
 
 
 def test_bound_follows_the_bytes_of_the_files_and_unknown_formats_have_none() -> None:

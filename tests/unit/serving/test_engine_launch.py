@@ -197,6 +197,8 @@ def test_adapters_are_loaded_all_at_once_and_only_where_they_change_something() 
 
 
 def test_adapters_of_a_relocated_command_lie_where_they_lie_there() -> None:
-    made = launch(adapters=ServedAdapters.of((Looked("sql", 8, ("q_proj",)),), "/here/adapters"))
+    made = launch(adapters=ServedAdapters.of((Looked("sql", 8, ("sql",)),), "/here/adapters"))
     moved = relocated(made, "/there/model", adapters={"sql": "/there/adapters/sql"})
-    assert (moved.args[0], moved.args[-1]) == ("--model=/there/model", "sql=/there/adapters/sql")
+    assert (moved.args[0], *moved.args[-2:]) == ("--model=/there/model", "--lora-modules", "sql=/there/adapters/sql")
+    assert "--lora-target-modules" in moved.args
+    assert "sql" in moved.args, "a module of the adapter's name stays one"

@@ -113,7 +113,7 @@ class PoolReconciler:
             self._accelerator,
             self._installation,
             setup.max_model_len,
-            self._context.model.adapters,
+            self._context.model,
         )
 
     def _view(self, setup: PoolSetup, state: PoolState, hardware: str) -> PoolView:

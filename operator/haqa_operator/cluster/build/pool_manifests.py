@@ -39,7 +39,15 @@ from haqa_operator.serving.volumes import (
     artifact_volume,
     served_volume,
 )
-from haqa_operator.tuning.requests import TrialPlaces, adapter_sources, model_source, trial_request, variant_sources
+from haqa_operator.tuning.requests import (
+    Digests,
+    TrialPlaces,
+    adapter_sources,
+    model_source,
+    pinned,
+    trial_request,
+    variant_sources,
+)
 
 
 class CannotDeploy(Exception):
@@ -52,7 +60,7 @@ class PoolManifests:
 
     Attributes:
         max_model_len: What the engine gets; None until the model is known.
-        adapters: Of the model, as they were looked at; none until then.
+        model: What was found out about it; None until then.
     """
 
     namespace: str
@@ -62,7 +70,7 @@ class PoolManifests:
     accelerator: Accelerator
     installation: Installation
     max_model_len: MaxModelLen = None
-    adapters: tuple[FetchedAdapter, ...] = ()
+    model: FetchedModel | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spec", spec_in_pods(self.spec))
@@ -78,7 +86,7 @@ class PoolManifests:
         launch = self._launch(trial)
         places = self._places()
         request = trial_request(
-            self.spec, trial, earlier, launch, places, self.pool.cost_per_hour, self._digests
+            self.spec, trial, earlier, launch, places, self.pool.cost_per_hour, self._seen
         ).model_copy(
             update={
                 "report": f"{places.reports}/{trial.name}/{attempt}.json",
@@ -120,8 +128,18 @@ class PoolManifests:
         )
 
     @property
-    def _digests(self) -> dict[str, str]:
-        return {adapter.name: adapter.digest for adapter in self.adapters}
+    def adapters(self) -> tuple[FetchedAdapter, ...]:
+        return self.model.adapters if self.model else ()
+
+    @property
+    def _seen(self) -> Digests:
+        if self.model is None:
+            return Digests()
+        return Digests(
+            self.model.digest,
+            {variant.label: variant.digest for variant in self.model.variants},
+            {adapter.name: adapter.digest for adapter in self.model.adapters},
+        )
 
     @property
     def _fetched_adapters(self) -> AdaptersVolume | None:
@@ -129,7 +147,7 @@ class PoolManifests:
         if not self.adapters:
             return None
         installation, model = self.installation, self.spec.model
-        wanted = adapter_sources(model, CLAIM_MOUNT if model.claim else None, self._digests)
+        wanted = adapter_sources(model, CLAIM_MOUNT if model.claim else None, self._seen)
         words = [word for one in wanted for word in ("--adapter", one.name, _pinned(one), one.digest or "")]
         token = model_source(model).token_env
         where = ("--directory", ADAPTERS_MOUNT, "--cache", f"{ADAPTERS_MOUNT}/.cache")
@@ -216,20 +234,17 @@ class PoolManifests:
 
 
 def _pinned(adapter: AdapterSource) -> str:
-    """Where the adapter is, a hub's at the commit that was measured."""
-    uri, digest = adapter.source.uri, adapter.digest or ""
-    if digest.startswith("commit-"):
-        return f"{uri.partition('@')[0]}@{digest.removeprefix('commit-')}"
-    return uri
+    """Where the adapter is, in one word."""
+    source = adapter.source
+    return f"{source.uri}@{source.revision}" if source.uri.startswith("hf://") and source.revision else source.uri
 
 
 def _words(source: ModelSource, digest: str) -> tuple[str, ...]:
     """Arguments of `haqa_runner fetch` for a checkpoint that was measured."""
-    commit = digest.removeprefix("commit-") if digest.startswith("commit-") else None
-    revision, token = commit or source.revision, source.token_env
+    source = pinned(source, digest)
     return (
         *("--model", source.uri, "--digest", digest),
-        *(("--revision", revision) if revision else ()),
-        *(("--token-env", token) if token else ()),
+        *(("--revision", source.revision) if source.revision else ()),
+        *(("--token-env", source.token_env) if source.token_env else ()),
         *(("--trust-remote-code",) if source.trust_remote_code else ()),
     )

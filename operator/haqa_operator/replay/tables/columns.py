@@ -20,7 +20,7 @@ LOAD_HOURS = "loadHours"
 
 Bound = Literal["low", "high", "n"]
 BOUNDS: tuple[Bound, ...] = ("low", "high", "n")
-FIELDS = ("scheme", "algorithm", "group-size")
+FIELDS = ("scheme", "algorithm", "group-size", "variant")
 
 
 @dataclass(frozen=True)

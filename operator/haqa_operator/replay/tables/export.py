@@ -17,6 +17,7 @@ from haqa_operator.replay.tables.columns import (
     BASELINE,
     BOUNDS,
     FAILURE,
+    FIELDS,
     LOAD_HOURS,
     MACHINE_HOURS,
     MESSAGE,
@@ -68,7 +69,7 @@ def export_table(trials: Sequence[Trial], notes: TableNotes | None = None) -> st
     """
     finished = [trial for trial in trials if trial.status.phase.finished and not trial.status.ended_early]
     rows = [row for trial in finished for row in _rows(trial)]
-    header = list(dict.fromkeys([TRIAL + "name", TRIAL + BASELINE, "scheme", "algorithm", "group-size"]))
+    header = list(dict.fromkeys([TRIAL + "name", TRIAL + BASELINE, *FIELDS]))
     settings = sorted({name for row in rows for name in row if name.startswith(SETTING)})
     metrics = dict.fromkeys(name for row in rows for name in row if name.startswith(METRIC))
     about = [TRIAL + name for name in (FAILURE, MESSAGE, MACHINE_HOURS, LOAD_HOURS)]
@@ -91,6 +92,7 @@ def _rows(trial: Trial) -> list[dict[str, str]]:
             "scheme": configuration.scheme.value,
             "algorithm": configuration.algorithm.value,
             "group-size": write_scalar(configuration.group_size),
+            "variant": write_scalar(configuration.variant),
             **{SETTING + name: write_scalar(value) for name, value in configuration.engine},
         }
         for _ in range(count)

@@ -212,7 +212,9 @@ def _levels(row: TableRow) -> set[int]:
     return {key.concurrency for key in map(MetricKey.parse, row.samples) if key.concurrency is not None}
 
 
-def _known_value(name: str, value: Scalar) -> Scheme | Algorithm | int | None:
+def _known_value(name: str, value: Scalar) -> Scheme | Algorithm | int | str | None:
+    if name == "variant":
+        return value if isinstance(value, str) else None
     if name == "group-size":
         return value if isinstance(value, int) and not isinstance(value, bool) else None
     kind: type[Scheme] | type[Algorithm] = Scheme if name == "scheme" else Algorithm

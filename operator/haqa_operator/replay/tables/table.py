@@ -98,6 +98,7 @@ class Table:
         return SearchSpace(
             self.baseline,
             tuple(c for c in self.rows if c != self.baseline),
+            variants=frozenset(c.variant for c in self.rows if c.variant),
             load_parameters=frozenset(names & set(self.notes.load)),
             accelerator_parameters=frozenset(names & accelerators),
         )

@@ -25,7 +25,7 @@ from haqa_operator.search.lessons.lesson import Lesson, failure_text, numbers_te
 from haqa_operator.search.lessons.likelihood import may_be_blamed, unlikeliness
 from haqa_operator.search.lessons.traits import Explanation, Trait, family, lesson_of, names, together
 
-_ARTIFACT = ("scheme", "algorithm", "group-size")
+_ARTIFACT = ("scheme", "algorithm", "group-size", "variant")
 
 
 def attributed(evidence: Evidence) -> Iterator[Lesson]:

@@ -23,7 +23,7 @@ from haqa_operator.search.lessons.evidence import Evidence
 from haqa_operator.search.lessons.lesson import Lesson, failure_text
 from haqa_operator.search.lessons.orders import Order, of_values
 
-_ARTIFACT = ("scheme", "algorithm", "group-size")
+_ARTIFACT = ("scheme", "algorithm", "group-size", "variant")
 _ONCE = 0.03
 """A latency this little above its limit, relative to it, might keep it in another trial: what starting an engine anew
 changes (`search.minImprovementPercent`), which the interval of one trial does not know."""

@@ -179,7 +179,8 @@ SQL = FetchedAdapter(name="sql", digest="commit-abc", rank=16, targets=("q_proj"
 def with_adapter(uri: str = "hf://org/sql-lora", adapter: FetchedAdapter = SQL) -> PoolManifests:
     model = {"uri": "hf://org/name", "adapters": [{"name": "sql", "uri": uri}]}
     spec = {"model": model, "nodePools": [{"name": "cpu"}], "artifacts": {"pvc": "artifacts"}}
-    return PoolManifests("team", "demo", TuningSpec.model_validate(spec), POOL, CPU, INSTALLATION, adapters=(adapter,))
+    known = hub().model_copy(update={"adapters": (adapter,)})
+    return PoolManifests("team", "demo", TuningSpec.model_validate(spec), POOL, CPU, INSTALLATION, model=known)
 
 
 def mounts_of(container: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -220,3 +221,25 @@ def test_an_adapter_in_a_claim_is_read_from_there() -> None:
     (fetching,) = pod["initContainers"]
     assert mounts_of(fetching, "models") == [{"name": "models", "mountPath": CLAIM_MOUNT, "readOnly": True}]
     assert fetching["command"][-2:] == ["--mount", CLAIM_MOUNT]
+
+
+def test_a_model_named_at_a_revision_is_fetched_at_the_commit_that_was_measured() -> None:
+    command = words(winner(trial(1, BASELINE, 150), hub(), model={"uri": "hf://org/name@v1"}))
+    assert command[command.index("--model") + 1] == "hf://org/name"
+    assert command[command.index("--revision") + 1] == "abc"
+
+
+def test_trials_ask_for_the_commits_that_were_looked_at() -> None:
+    given = naming_theirs("hf://nvidia/name@v2") | {"nodePools": [{"name": "cpu"}], "artifacts": {"pvc": "artifacts"}}
+    given["model"]["variants"][0].pop("revision")
+    known = hub().model_copy(update={"variants": (THEIRS,), "adapters": (SQL,)})
+    given["model"]["adapters"] = [{"name": "sql", "uri": "hf://org/sql-lora"}]
+    pods = PoolManifests("team", "demo", TuningSpec.model_validate(given), POOL, CPU, INSTALLATION, model=known)
+    job = pods.trial_job(published(), (), 1, {})
+    request = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])
+    sources = [request["model"], request["variants"][0]["source"], request["adapters"][0]["source"]]
+    assert [(source["uri"], source["revision"]) for source in sources] == [
+        ("hf://org/name", "abc"),
+        ("hf://nvidia/name", "def"),
+        ("hf://org/sql-lora", "abc"),
+    ]
