@@ -1,4 +1,5 @@
-"""Which models an engine on this CPU answers with: a program for the serving environment, MODEL... its arguments.
+"""Which models an engine on this CPU answers with: a program for the serving environment, MODEL... its arguments; one
+that begins with `text:` is served without its tower, as an engine does that is allowed no images.
 
 vLLM is imported once; every model gets a fork, because a kernel that is missing may end the process. The last line of
 JSON that it prints: model -> null, or the end of what went wrong.
@@ -8,9 +9,9 @@ import json
 import os
 import sys
 import traceback
-from pathlib import Path
 
 TOKENS = 4
+TEXT = "text:"
 
 
 def main(models: list[str]) -> None:
@@ -46,8 +47,10 @@ def problem_of(model: str) -> str | None:
 def _try(model: str) -> str:
     from vllm import LLM, SamplingParams
 
+    path = model.removeprefix(TEXT)
+    more = {"limit_mm_per_prompt": {"image": 0}} if model != path else {}
     try:
-        llm = LLM(model=model, enforce_eager=True, max_model_len=128, max_num_seqs=2, disable_log_stats=True)
+        llm = LLM(model=path, enforce_eager=True, max_model_len=128, max_num_seqs=2, disable_log_stats=True, **more)
         (answer,) = llm.generate(["def f(x):"], SamplingParams(max_tokens=TOKENS, ignore_eos=True), use_tqdm=False)
         assert len(answer.outputs[0].token_ids) == TOKENS, answer
     except BaseException:
@@ -56,4 +59,4 @@ def _try(model: str) -> str:
 
 
 if __name__ == "__main__":
-    main([str(Path(model)) for model in sys.argv[1:]])
+    main(sys.argv[1:])

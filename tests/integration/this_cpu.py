@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from haqa_contract import MADE_SCHEMES, Scheme
@@ -46,14 +46,20 @@ def this_cpu() -> Accelerator:
     return detect(os.environ, None)
 
 
-def answers(engines: Spawn, models: Iterable[Path], folder: Path, limit_s: float = 500) -> dict[Path, str | None]:
-    """What keeps this machine's engine from answering with each model; None where it answers."""
-    wanted = list(models)
+def answers(
+    engines: Spawn, models: Iterable[Path], folder: Path, limit_s: float = 500, *, text_only: Collection[Path] = ()
+) -> dict[Path, str | None]:
+    """What keeps this machine's engine from answering with each model; None where it answers.
+
+    Args:
+        text_only: Of the models, those that are served without their towers.
+    """
+    wanted = {model: f"text:{model}" if model in text_only else str(model) for model in models}
     program = Path(__file__).with_name("answering.py").read_text()
     environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    asking = engines(["-c", program, *map(str, wanted)], environment, folder, folder / "log")
+    asking = engines(["-c", program, *wanted.values()], environment, folder, folder / "log")
     code = asking.wait(limit_s)
     log = (folder / "log").read_text()
     assert code == 0, log[-3000:]
     found = json.loads(next(line for line in reversed(log.splitlines()) if line.startswith("{")))
-    return {model: found[str(model)] for model in wanted}
+    return {model: found[name] for model, name in wanted.items()}
