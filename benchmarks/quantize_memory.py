@@ -76,14 +76,15 @@ def quantize(model: Path, folder: Path, scheme: str, algorithm: str, told: Any) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--parameters", type=float, nargs="+", default=[0.25, 0.5, 1.0], help="in billions")
+    parser.add_argument("--rounding", action="store_true", help="leave out GPTQ, which takes minutes a billion")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each run")
     arguments = parser.parse_args()
     for billions in arguments.parameters:
         with tempfile.TemporaryDirectory(prefix="haqa-memory-") as place:
-            _measure(Path(place), billions, as_json=arguments.json)
+            _measure(Path(place), billions, arguments)
 
 
-def _measure(place: Path, billions: float, *, as_json: bool) -> None:
+def _measure(place: Path, billions: float, arguments: argparse.Namespace) -> None:
     context = multiprocessing.get_context("spawn")
     model = place / "model"
     maker = context.Process(target=make_model, args=(model, billions * 1e9))
@@ -91,6 +92,8 @@ def _measure(place: Path, billions: float, *, as_json: bool) -> None:
     maker.join()
     weights = sum(path.stat().st_size for path in model.glob("*.safetensors"))
     for scheme, algorithm in _CONFIGURATIONS:
+        if arguments.rounding and algorithm != "rtn":
+            continue
         told = context.Queue()
         target = place / f"{scheme}-{algorithm}"
         process = context.Process(target=quantize, args=(model, target, scheme, algorithm, told))
@@ -108,7 +111,7 @@ def _measure(place: Path, billions: float, *, as_json: bool) -> None:
             "times_weights": (peak - before) / weights,
             "seconds": seconds,
         }
-        if as_json:
+        if arguments.json:
             print(json.dumps(found), flush=True)
         else:
             print(
