@@ -52,7 +52,15 @@ MADE_ALGORITHMS: Final = tuple(algorithm for algorithm in Algorithm if algorithm
 """What HAQA can be asked for."""
 
 
+OF_WEIGHTS: Final = ("scheme", "algorithm", "group-size", "variant")
+"""Of a configuration's `parameters`, those that say which weights are served; the others are the engine's settings."""
+
 _DIGEST_LENGTH = 12
+
+
+def label_of(variant: str) -> str:
+    """The label in what `variant_name` made."""
+    return variant.partition("@")[0]
 
 
 def variant_name(label: str, digest: str) -> str:
@@ -93,7 +101,7 @@ class Configuration(Contract):
     @property
     def variant_label(self) -> str | None:
         """As `model.variants` calls it."""
-        return self.variant.partition("@")[0] if self.variant else None
+        return label_of(self.variant) if self.variant else None
 
     @property
     def parameters(self) -> dict[str, Scalar]:

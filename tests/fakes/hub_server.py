@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
+
+from tests.fakes.background_server import BackgroundServer
 
 COMMIT = "c0ffee" * 6 + "beef"
 """40 hex digits, as the hub's are."""
 
 
 @dataclass
-class HubServer:
+class HubServer(BackgroundServer):
     """Serves one repository, `org/name`, from a folder. `url` is what HF_ENDPOINT shall be."""
 
     folder: Path
@@ -44,19 +45,8 @@ class HubServer:
         class Handler(_Handler):
             hub = outer
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
+        self.start(Handler)
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def files(self) -> list[Path]:
         return sorted(path for path in self.folder.rglob("*") if path.is_file())

@@ -66,12 +66,12 @@ def deployed_arguments(asked: QuantizationTuning, model: Path) -> list[str]:
     setup = PoolSetup(spec, pool, accelerator, ModelProfile(model_facts(model, "file:///model")), catalogue().version)
     space = setup.space()
     assert space.baseline_problem is None
+    installation = Installation(runner_image="runner")
+    known = FetchedModel(digest="files-1", path="/store/models/tiny")
     manifests = PoolManifests(
-        "team", asked.metadata.name, spec, pool, accelerator, Installation(runner_image="runner"), setup.max_model_len
+        "team", asked.metadata.name, spec, pool, accelerator, installation, setup.max_model_len, known
     )
-    deployment, _ = manifests.winner(
-        make_baseline().of(space.baseline).obj(), FetchedModel(digest="files-1", path="/store/models/tiny")
-    )
+    deployment, _ = manifests.winner(make_baseline().of(space.baseline).obj())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     return [text for text in container["args"] if not text.startswith(("--model=", "--host=", "--port="))]
 

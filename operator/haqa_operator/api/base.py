@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
@@ -22,6 +24,11 @@ class ResourceModel(BaseModel):
 def keyed_by(field: str) -> dict[str, Any]:
     """For a list whose entries one field tells apart: the API server then merges it entry by entry."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [field]}
+
+
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first, alphabetically, of those that are given more than once."""
+    return min((name for name, count in Counter(names).items() if count > 1), default=None)
 
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"

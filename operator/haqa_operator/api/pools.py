@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from haqa_operator.api.base import DNS_LABEL, ResourceModel, keyed_by
+from haqa_operator.api.base import DNS_LABEL, ResourceModel, first_twice, keyed_by
 
 
 class SecretKeyRef(ResourceModel):
@@ -63,22 +63,29 @@ class ModelSpec(ResourceModel):
     """LoRA adapters that are served with the winner; every trial loads them, and its requests take turns with them"""
 
     @property
+    def uris(self) -> dict[str, str]:
+        """Where the model, its variants and its adapters are, by the field that says so."""
+        variants = {f"spec.model.variants {variant.label}": variant.uri for variant in self.variants}
+        adapters = {f"spec.model.adapters {adapter.name}": adapter.uri for adapter in self.adapters}
+        return {"spec.model.uri": self.uri, **variants, **adapters}
+
+    @property
     def claim(self) -> str | None:
-        """The claim in which the model, or a variant, lies."""
+        """The claim in which the model, a variant or an adapter lies."""
         return next(iter(self._claims), None)
 
     @property
     def _claims(self) -> tuple[str, ...]:
-        uris = (self.uri, *(variant.uri for variant in self.variants), *(adapter.uri for adapter in self.adapters))
-        claims = (uri.removeprefix("pvc://").partition("/")[0] for uri in uris if uri.startswith("pvc://"))
+        claims = (
+            uri.removeprefix("pvc://").partition("/")[0] for uri in self.uris.values() if uri.startswith("pvc://")
+        )
         return tuple(dict.fromkeys(claims))
 
     @model_validator(mode="after")
     def _variants_can_be_told_apart(self) -> ModelSpec:
-        labels = [variant.label for variant in self.variants]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            raise ValueError(f"variants: two are labelled {twice[0]!r}; give each a label of its own")
+        twice = first_twice(variant.label for variant in self.variants)
+        if twice is not None:
+            raise ValueError(f"variants: two are labelled {twice!r}; give each a label of its own")
         same = next((v.label for v in self.variants if (v.uri, v.revision) == (self.uri, self.revision)), None)
         if same is not None:
             raise ValueError(f"variants: {same} is the model itself; leave it out")
@@ -86,10 +93,9 @@ class ModelSpec(ResourceModel):
 
     @model_validator(mode="after")
     def _adapters_can_be_told_apart(self) -> ModelSpec:
-        names = [adapter.name for adapter in self.adapters]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"adapters: two are called {twice[0]!r}; give each a name of its own")
+        twice = first_twice(adapter.name for adapter in self.adapters)
+        if twice is not None:
+            raise ValueError(f"adapters: two are called {twice!r}; give each a name of its own")
         return self
 
     @model_validator(mode="after")

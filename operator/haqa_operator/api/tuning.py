@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from haqa_contract import Calibration, Evaluation, Workload
-from haqa_operator.api.base import API_VERSION, DNS_LABEL, Duration, ResourceModel, keyed_by
+from haqa_operator.api.base import API_VERSION, DNS_LABEL, Duration, ResourceModel, first_twice, keyed_by
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.metrics import ADAPTER, is_accuracy
 from haqa_operator.api.pools import ModelSpec, NodePool
@@ -160,10 +160,9 @@ class TuningSpec(ResourceModel):
     @field_validator("node_pools")
     @classmethod
     def _pool_names(cls, pools: tuple[NodePool, ...]) -> tuple[NodePool, ...]:
-        names = [pool.name for pool in pools]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"two pools are called {twice[0]!r}; give each a name of its own")
+        twice = first_twice(pool.name for pool in pools)
+        if twice is not None:
+            raise ValueError(f"two pools are called {twice!r}; give each a name of its own")
         return pools
 
     @model_validator(mode="after")

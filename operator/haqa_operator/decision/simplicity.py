@@ -6,6 +6,7 @@ A total order, so that the answer does not depend on the order in which trials w
 from __future__ import annotations
 
 from haqa_contract import Algorithm, Configuration, Scheme
+from haqa_contract.configuration import OF_WEIGHTS
 from haqa_operator.api.trial import Trial
 
 _BITS: dict[str, tuple[int, int]] = {
@@ -27,8 +28,6 @@ _BITS: dict[str, tuple[int, int]] = {
 }
 """Bits of weights and activations."""
 
-_NOT_SETTINGS = frozenset({"scheme", "algorithm", "group-size", "variant"})
-
 _WITHOUT_CALIBRATION = frozenset({Algorithm.NONE, Algorithm.PUBLISHED, Algorithm.RTN})
 
 SimplicityKey = tuple[bool, bool, int, int, bool, float, str, int, str]
@@ -49,7 +48,7 @@ def simplicity(trial: Trial, reference: Configuration | None, score: float) -> S
     reference = reference or Configuration()
     parameters, usual = trial.configuration.parameters, reference.parameters
     scheme = parameters["scheme"]
-    settings = (parameters.keys() | usual.keys()) - _NOT_SETTINGS
+    settings = (parameters.keys() | usual.keys()).difference(OF_WEIGHTS)
     return (
         not trial.is_baseline,
         scheme != usual["scheme"],

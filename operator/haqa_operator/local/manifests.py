@@ -19,7 +19,6 @@ from haqa_operator.serving.volumes import ADAPTERS_MOUNT, MODEL_MOUNT, AdaptersV
 LOCAL_CLAIM = "haqa-artifacts"
 """Claim that a manifest made on one machine names; the artifact has to be copied into it."""
 
-
 _ADAPTERS = "adapters"
 """Folder of that claim in which the model's adapters lie, a folder each."""
 

@@ -64,9 +64,9 @@ def adapter_problems(uri: str, field: str) -> list[str]:
     if not path.is_dir():
         return [f"{where}: no such folder; give the folder that holds adapter_config.json"]
     missing = [name for name in _ADAPTER_FILES if not (path / name).is_file()]
-    return [f"{where}: no {' and no '.join(missing)} there; give the folder that peft's save_pretrained wrote"] * bool(
-        missing
-    )
+    if missing:
+        return [f"{where}: no {' and no '.join(missing)} there; give the folder that peft's save_pretrained wrote"]
+    return []
 
 
 def _instead_of_a_model(path: Path) -> str:
@@ -108,13 +108,9 @@ def _environments() -> list[str]:
 
 
 def _places(tuning: QuantizationTuning) -> list[str]:
-    problems = []
-    model = tuning.spec.model
-    uris = {"uri": model.uri} | {f"variants {variant.label}": variant.uri for variant in model.variants}
-    uris |= {f"adapters {adapter.name}": adapter.uri for adapter in model.adapters}
-    problems += [
-        f"spec.model.{field}: {uri}: a claim is a place in a cluster; on one machine use file://"
-        for field, uri in uris.items()
+    problems = [
+        f"{field}: {uri}: a claim is a place in a cluster; on one machine use file://"
+        for field, uri in tuning.spec.model.uris.items()
         if uri.startswith("pvc://")
     ]
     artifacts = tuning.spec.artifacts

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from haqa_contract import Estimate
 from haqa_operator.api.goals import Constraint
-from haqa_operator.api.metrics import MetricKey
+from haqa_operator.api.metrics import ADAPTER, MetricKey
 from haqa_operator.metrics.quantities import quantity, signed_percent, unit
 
 _TITLES = {
@@ -35,8 +35,8 @@ NOT_MEASURED = "–"
 def metric_title(key: MetricKey, *, short: bool = False) -> str:
     """`Time to first token, 95th percentile, 8 in flight`; short: `TTFT p95 @8`."""
     metric = key.metric
-    if metric.startswith("adapter."):
-        title = f"Perplexity through adapter {metric.removeprefix('adapter.')}"
+    if metric.startswith(ADAPTER):
+        title = f"Perplexity through adapter {metric.removeprefix(ADAPTER)}"
     elif metric.startswith("accuracy."):
         title = f"Accuracy on {metric.removeprefix('accuracy.')}"
     else:

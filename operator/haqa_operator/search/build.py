@@ -15,6 +15,7 @@ from itertools import chain, product, zip_longest
 from math import prod
 
 from haqa_contract import MADE_SCHEMES, Algorithm, Configuration, Scalar, Scheme, Workload
+from haqa_contract.configuration import label_of
 from haqa_contract.model_facts import with_head
 from haqa_operator.api.goals import Objective
 from haqa_operator.api.search_spec import Search
@@ -93,8 +94,8 @@ class _Artifact:
     @cached_property
     def weights(self) -> Configuration:
         """All that speed and memory depend on: any algorithm stands for those that make a format."""
-        made = self.algorithm not in (Algorithm.NONE, Algorithm.PUBLISHED)
-        return replace(self, algorithm=Algorithm.RTN if made else self.algorithm).with_engine(())
+        own = self.with_engine(())
+        return own.model_copy(update={"algorithm": Algorithm.RTN}) if own.made else own
 
     def with_engine(self, engine: Items) -> Configuration:
         """Args:
@@ -257,8 +258,7 @@ def _of_published(violation: Violation | None, artifact: _Artifact) -> Violation
     if violation is None or artifact.variant is None or "variant" in violation.parameters:
         return violation
     others = (name for name in violation.parameters if name not in ("scheme", "group-size"))
-    label = artifact.variant.partition("@")[0]
-    return Violation(f"model.variants {label}: {violation.reason}", ("variant", *others))
+    return Violation(f"model.variants {label_of(artifact.variant)}: {violation.reason}", ("variant", *others))
 
 
 def _artifacts(search: Search, case: Case, itself: _Artifact) -> list[_Artifact]:

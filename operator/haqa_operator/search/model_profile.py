@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from haqa_contract import Configuration, Scheme
+from haqa_contract.configuration import label_of
 from haqa_contract.model_facts import CheckpointFormat, Matrix, ModelFacts, Role
 from haqa_operator.search.number_formats import FORMATS, NumberFormat, cache_bytes
 
@@ -32,7 +33,7 @@ class Published:
     @property
     def name(self) -> str:
         """For sentences: `model.variants nvidia`."""
-        return f"model.variants {self.variant.partition('@')[0]}" if self.variant else "the model"
+        return f"model.variants {label_of(self.variant)}" if self.variant else "the model"
 
 
 @dataclass(frozen=True)

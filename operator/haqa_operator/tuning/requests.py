@@ -9,7 +9,7 @@ from datetime import timedelta
 from haqa_contract import AccuracyGate, AdapterSource, EngineLaunch, ModelSource, TrialRequest, VariantSource
 from haqa_operator.api import Constraint, Trial, TuningSpec
 from haqa_operator.api.metrics import higher_is_better, is_accuracy
-from haqa_operator.api.pools import ModelSpec
+from haqa_operator.api.pools import ModelAdapter, ModelSpec, ModelVariant
 from haqa_operator.decision.constraints import measured_baseline
 from haqa_operator.tuning.load_gates import load_gates
 
@@ -77,6 +77,11 @@ def pinned(source: ModelSource, digest: str | None) -> ModelSource:
     return source.model_copy(update={"uri": source.uri.partition("@")[0], "revision": digest.removeprefix(_COMMIT)})
 
 
+def _beside(itself: ModelSource, one: ModelVariant | ModelAdapter, digest: str | None) -> ModelSource:
+    """Under the model's own token and trust."""
+    return pinned(itself.model_copy(update={"uri": one.uri, "revision": one.revision}), digest)
+
+
 def variant_sources(
     model: ModelSpec, mount: str | None = None, seen: Digests = NOTHING_SEEN
 ) -> tuple[VariantSource, ...]:
@@ -85,10 +90,7 @@ def variant_sources(
     return tuple(
         VariantSource(
             label=variant.label,
-            source=pinned(
-                itself.model_copy(update={"uri": variant.uri, "revision": variant.revision}),
-                seen.variants.get(variant.label),
-            ),
+            source=_beside(itself, variant, seen.variants.get(variant.label)),
         )
         for variant in model.variants
     )
@@ -102,10 +104,7 @@ def adapter_sources(
     return tuple(
         AdapterSource(
             name=adapter.name,
-            source=pinned(
-                itself.model_copy(update={"uri": adapter.uri, "revision": adapter.revision}),
-                seen.adapters.get(adapter.name),
-            ),
+            source=_beside(itself, adapter, seen.adapters.get(adapter.name)),
             digest=seen.adapters.get(adapter.name),
         )
         for adapter in model.adapters

@@ -29,10 +29,12 @@ _MUCH_REST = 0.2
 @dataclass(frozen=True)
 class Accuracy:
     """Attributes:
+    windows: Of text, that were scored.
     scores: Of every window, as the report was made from them.
     """
 
     report: AccuracyReport
+    windows: ScoringWindows
     scores: Scores
     warnings: tuple[str, ...] = ()
 
@@ -87,7 +89,7 @@ def summarize(
             f"no klDivergence: no baseline has left its distributions at {expected_reference}; measure the baseline "
             f"first",
         )
-    return Accuracy(AccuracyReport(metrics=metrics, tokens=int(scores.actual.size)), scores, warnings)
+    return Accuracy(AccuracyReport(metrics=metrics, tokens=int(scores.actual.size)), windows, scores, warnings)
 
 
 def check_gates(gates: Sequence[AccuracyGate], metrics: Mapping[str, Estimate]) -> None:

@@ -7,16 +7,17 @@ text's log-probabilities, and end the trial before the load test.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from haqa_contract import AccuracyReport, Estimate, Evaluation, FailureReason, TrialRequest
+from haqa_contract import AccuracyReport, Estimate, FailureReason, TrialRequest
 from haqa_contract.failures import TrialFailure
 from haqa_contract.statistics import estimate, exponential
 from haqa_runner.measure.accuracy import Accuracy
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.reference import load_reference, save_reference
-from haqa_runner.measure.scoring import Scores, score, scoring_windows
-from haqa_runner.measure.tokens import ModelTokenizer
+from haqa_runner.measure.scoring import Scores, score
 from haqa_runner.progress import ProgressSink
 
 PERPLEXITY = "adapter"
@@ -34,41 +35,36 @@ _GARBAGE = 2.0
 
 
 def measure_adapter(
-    endpoint: Endpoint,
-    name: str,
-    evaluation: Evaluation,
-    tokenizer: ModelTokenizer,
-    base: Scores,
-    request: TrialRequest,
-    progress: ProgressSink,
+    endpoint: Endpoint, name: str, base: Accuracy, request: TrialRequest, progress: ProgressSink
 ) -> Accuracy:
     """Perplexity through the adapter, its effect, and where there is a baseline to compare with, the ratio.
 
     Args:
-        base: The same windows without the adapter, on the same engine.
+        base: Of the same windows without the adapter, on the same engine.
 
     Raises:
         TrialFailure: AccuracyGate, where the adapter is left out, or answers garbage, over this base.
     """
-    windows = scoring_windows(evaluation, tokenizer, endpoint.max_model_len)
+    windows = base.windows
     ours = score(endpoint.through(name), windows, 0, progress)
     metrics = {
         f"{PERPLEXITY}.{name}": exponential(estimate(ours.window_nll.tolist())),
-        f"{EFFECT}.{name}": _effect(base, ours),
+        f"{EFFECT}.{name}": _effect(base.scores, ours),
     }
-    report = AccuracyReport(metrics=metrics, tokens=int(ours.actual.size))
+    found = Accuracy(AccuracyReport(metrics=metrics, tokens=int(ours.actual.size)), windows, ours)
     if request.reference is None:
-        return Accuracy(report, ours)
+        return found
     place = adapter_reference(request.reference, name)
     if request.baseline:
         save_reference(place, ours, windows.digest)
-        return Accuracy(report, ours, _untrained(name, metrics[f"{EFFECT}.{name}"]))
+        return replace(found, warnings=_untrained(name, metrics[f"{EFFECT}.{name}"]))
     before, theirs = load_reference(request.reference, windows.digest), load_reference(place, windows.digest)
     if before is None or theirs is None:
-        return Accuracy(report, ours)
+        return found
     ratio = exponential(estimate((ours.window_nll - theirs.window_nll).tolist()))
-    _check(name, metrics[f"{EFFECT}.{name}"], _effect(before, theirs), ratio, _ratio(before, base))
-    return Accuracy(report.model_copy(update={"metrics": {**metrics, f"{RATIO}.{name}": ratio}}), ours)
+    _check(name, metrics[f"{EFFECT}.{name}"], _effect(before, theirs), ratio, _ratio(before, base.scores))
+    compared = {**metrics, f"{RATIO}.{name}": ratio}
+    return replace(found, report=found.report.model_copy(update={"metrics": compared}))
 
 
 def adapter_reference(reference: str, name: str) -> str:

@@ -94,9 +94,7 @@ class _Measuring:
             self._warn(text.warnings)
             self._update(accuracy=text.report)
             for name in self._endpoint.adapters:
-                of_adapter = measure_adapter(
-                    self._endpoint, name, evaluation, self._tokenizer, text.scores, self._request, self._progress
-                )
+                of_adapter = measure_adapter(self._endpoint, name, text, self._request, self._progress)
                 self._warn(of_adapter.warnings)
                 metrics = {**self._metrics, **of_adapter.report.metrics}
                 self._update(accuracy=AccuracyReport(metrics=metrics, tokens=text.report.tokens))

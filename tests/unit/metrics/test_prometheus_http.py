@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from tests.fakes.background_server import SelfSigned
 
 from haqa_operator.metrics import prometheus_http
 from haqa_operator.metrics.prometheus_http import Connection, PrometheusHttp, Refused, Unreachable
@@ -34,7 +33,7 @@ def answer(status: int, body: bytes = EMPTY, **headers: str) -> Answer:
 
 
 @contextmanager
-def served(give: Answer, tls: Path | None = None) -> Iterator[str]:
+def served(give: Answer, tls: SelfSigned | None = None) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             try:
@@ -48,9 +47,7 @@ def served(give: Answer, tls: Path | None = None) -> Iterator[str]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(tls)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
+            tls.wrap(server)
         thread = Thread(target=server.serve_forever)
         thread.start()
         yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
@@ -153,36 +150,11 @@ def test_secrets_are_not_in_the_connections_text() -> None:
 
 
 def test_a_server_with_its_own_ca_is_trusted_by_that_ca_alone(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    command += [
-        "-subj",
-        "/CN=test",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-keyout",
-        str(key),
-        "-out",
-        str(certificate),
-    ]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
-    both = tmp_path / "both.pem"
-    both.write_bytes(key.read_bytes() + certificate.read_bytes())
-    with served(answer(200), tls=both) as url:
+    signed = SelfSigned.make(tmp_path)
+    with served(answer(200), tls=signed) as url:
         with pytest.raises(Refused, match=r"TLS with Prometheus failed \(self.signed certificate\)"):
             asked(url)
-        assert asked(url, ca_file=str(certificate)) == []
+        assert asked(url, ca_file=str(signed.certificate)) == []
         assert asked(url, verify=False) == []
 
 

@@ -12,14 +12,14 @@ from tests.adapters import write_adapter
 from tests.checkpoints import write_checkpoint
 from tests.unit.runner.requests import trial_request
 
-from haqa_contract import AdapterSource, Evaluation, FailureReason, ModelSource
+from haqa_contract import AccuracyReport, AdapterSource, FailureReason, ModelSource
 from haqa_contract.failures import TrialFailure
 from haqa_contract.model_facts import ModelFacts
 from haqa_runner.measure import adapters as measuring
+from haqa_runner.measure.accuracy import Accuracy
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.reference import save_reference
 from haqa_runner.measure.scoring import Scores, ScoringWindows
-from haqa_runner.measure.tokens import ModelTokenizer
 from haqa_runner.models.adapters import check_adapter
 from haqa_runner.models.facts import model_facts
 from haqa_runner.progress import no_progress
@@ -144,11 +144,10 @@ def measured(
         return ours
 
     monkeypatch.setattr(measuring, "score", score)
-    monkeypatch.setattr(measuring, "scoring_windows", lambda *_: WINDOWS)
     request = trial_request(tmp_path, reference=str(tmp_path / "reference.npz"), baseline=baseline)
     endpoint = Endpoint("http://127.0.0.1:1", "chat", 128, ("sql",))
-    tokenizer: ModelTokenizer = None  # type: ignore[assignment]
-    found = measuring.measure_adapter(endpoint, "sql", Evaluation(), tokenizer, base, request, no_progress)
+    without = Accuracy(AccuracyReport(metrics={}, tokens=int(base.actual.size)), WINDOWS, base)
+    found = measuring.measure_adapter(endpoint, "sql", without, request, no_progress)
     assert asked == ["sql"]
     return found
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from haqa_operator.api.labels import APPROVAL_ANNOTATION, MANAGED_BY, POOL_LABEL, TUNING_LABEL
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.api.status import FetchedModel, PoolPhase
+from haqa_operator.api.status import PoolPhase
 from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
 from haqa_operator.cluster.build.statuses import PoolView
 from haqa_operator.cluster.edges.api_server import FIELD_MANAGER, FIRST_WRITER, POD, ApiRefused, ApiServer, Kind
@@ -18,16 +18,11 @@ from haqa_operator.decision.results import Decision, Verdict
 
 @dataclass(frozen=True)
 class Deployer:
-    """Deploys the winner of one pool, during one reconciliation.
-
-    Attributes:
-        model: What was found out about the unquantized model.
-    """
+    """Deploys the winner of one pool, during one reconciliation."""
 
     api: ApiServer
     snapshot: TuningSnapshot
     manifests: PoolManifests
-    model: FetchedModel
 
     def carry_out(self, view: PoolView, decision: Decision, why: str) -> PoolView:
         view = replace(view, decision=decision, why=why, message=decision.reason)
@@ -44,7 +39,7 @@ class Deployer:
             return replace(view, phase=PoolPhase.AWAITING_APPROVAL, message=message)
         winner = next(trial for trial in view.state.trials if trial.name == decision.winner)
         try:
-            deployment, service = self.manifests.winner(winner, self.model)
+            deployment, service = self.manifests.winner(winner)
         except CannotDeploy as error:
             return replace(view, phase=PoolPhase.FAILED, problem=str(error))
         name = deployment["metadata"]["name"]

@@ -130,8 +130,7 @@ class PoolReconciler:
                     case AskStrategy(number) if number == left.state.next_number:
                         view = replace(view, message=_joined(view.message, f"choosing trial {number}"))
                     case Conclude(decision, why):
-                        manifests = self._manifests(setup, left.state)
-                        deployer = Deployer(self._api, self._snapshot, manifests, self._context.model)
+                        deployer = Deployer(self._api, self._snapshot, self._manifests(setup, left.state))
                         view = deployer.carry_out(view, decision, why)
         except ApiRefused as error:
             return replace(view, state=progress.state, problem=f"the API server refuses: {error}", refused=True)

@@ -223,12 +223,9 @@ def spec_problems(tuning: QuantizationTuning) -> list[str]:
     """What the API server cannot check, as sentences."""
     spec = tuning.spec
     problems = [*metric_problems(tuning), *setting_problems(tuning)]
-    places = {"spec.model.uri": spec.model.uri}
-    places |= {f"spec.model.variants {variant.label}": variant.uri for variant in spec.model.variants}
-    places |= {f"spec.model.adapters {adapter.name}": adapter.uri for adapter in spec.model.adapters}
     problems += [
-        f"{where}: {uri}: a folder of one machine; in a cluster use hf://, s3:// or pvc://"
-        for where, uri in places.items()
+        f"{field}: {uri}: a folder of one machine; in a cluster use hf://, s3:// or pvc://"
+        for field, uri in spec.model.uris.items()
         if uri.startswith("file://")
     ]
     if spec.artifacts is None or spec.artifacts.path:

@@ -93,17 +93,17 @@ class PoolManifests:
                 "scrape_grace_s": 2 * self.installation.scrape_interval_s if self.installation.prometheus else 0.0,
             }
         )
-        engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim))
-        engine = replace(engine, adapters=AdaptersVolume() if self.adapters else None)
+        adapters = AdaptersVolume() if self.adapters else None
+        engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim), adapters)
         return build_trial_job(replace(self._pod(engine, owner, attempt), request=request))
 
-    def winner(self, trial: Trial, model: FetchedModel | None) -> tuple[Manifest, Manifest]:
+    def winner(self, trial: Trial) -> tuple[Manifest, Manifest]:
         """Deployment and Service of a finished trial, with the command that was measured.
 
         Raises:
             CannotDeploy: it is not known what it served.
         """
-        engine = replace(self._engine(self._launch(trial), self._served(trial, model)), adapters=self._fetched_adapters)
+        engine = self._engine(self._launch(trial), self._served(trial), self._fetched_adapters)
         provenance = Provenance.of(trial)
         output = self.spec.output.deployment
         name = output.name or deployment_name(self.tuning, self.pool.name)
@@ -146,23 +146,16 @@ class PoolManifests:
         """Brought by an init container: what was measured, by its digest."""
         if not self.adapters:
             return None
-        installation, model = self.installation, self.spec.model
+        model = self.spec.model
         wanted = adapter_sources(model, CLAIM_MOUNT if model.claim else None, self._seen)
         words = [word for one in wanted for word in ("--adapter", one.name, _pinned(one), one.digest or "")]
         token = model_source(model).token_env
         where = ("--directory", ADAPTERS_MOUNT, "--cache", f"{ADAPTERS_MOUNT}/.cache")
         more = (*(("--token-env", token) if token else ()), *(("--mount", CLAIM_MOUNT) if model.claim else ()))
-        fetching = Fetching(
-            image=installation.runner_image,
-            command=(*installation.runner_command, "fetch", *words, *where, *more),
-            env=dict(installation.runner_env),
-            secrets=(*hub_secrets(model), *installation.runner_secrets),
-            extra=installation.extra,
-        )
         in_claim = any(adapter.uri.startswith("pvc://") for adapter in model.adapters)
-        return AdaptersVolume(fetching, model.claim if in_claim else None)
+        return AdaptersVolume(self._fetching(*words, *where, *more), model.claim if in_claim else None)
 
-    def _engine(self, launch: EngineLaunch, model: ModelVolume) -> EnginePod:
+    def _engine(self, launch: EngineLaunch, model: ModelVolume, adapters: AdaptersVolume | None = None) -> EnginePod:
         pool, installation = self.pool, self.installation
         return EnginePod(
             launch=launch,
@@ -174,6 +167,7 @@ class PoolManifests:
             user_id=installation.user_id,
             command=installation.engine_command,
             extra=installation.extra,
+            adapters=adapters,
         )
 
     def _pod(self, engine: EnginePod, owner: Manifest, attempt: int) -> TrialPod:
@@ -195,9 +189,9 @@ class PoolManifests:
     def _places(self) -> TrialPlaces:
         return trial_places(self.namespace, self.tuning, self.pool.name, self.spec.artifacts, self.spec.model.claim)
 
-    def _served(self, trial: Trial, model: FetchedModel | None) -> ModelVolume:
+    def _served(self, trial: Trial) -> ModelVolume:
         """Mounted where it lies in a claim, fetched where it does not."""
-        artifacts = self.spec.artifacts
+        artifacts, model = self.spec.artifacts, self.model
         store = artifacts.pvc if artifacts else None
         digest = trial.status.artifact_digest
         if trial.configuration.made:
@@ -207,7 +201,7 @@ class PoolManifests:
                 )
             if store is not None:
                 return artifact_volume(store, digest)
-            return self._fetched("--store", self._places().store, "--digest", digest)
+            return self._linked("--store", self._places().store, "--digest", digest)
         if model is None or model.path is None:
             raise CannotDeploy("it is not recorded where the model lies; make the tuning again")
         source, path, digest = model_source(self.spec.model), model.path, model.digest
@@ -218,19 +212,22 @@ class PoolManifests:
                 raise CannotDeploy(f"spec.model.variants has no {name} any more; put it back, or make the tuning again")
             source, path, digest = sources[variant.label], variant.path, variant.digest
         volume = served_volume(path, store=store, model_claim=self.spec.model.claim)
-        return volume or self._fetched(*_words(source, digest))
+        return volume or self._linked(*_words(source, digest))
 
-    def _fetched(self, *what: str) -> LinkedVolume:
-        installation = self.installation
+    def _linked(self, *what: str) -> LinkedVolume:
         where = ("--directory", TRIAL_MOUNT, "--cache", f"{STORE_MOUNT}/cache")
-        fetching = Fetching(
+        return LinkedVolume(fetching=self._fetching(*what, *where))
+
+    def _fetching(self, *words: str) -> Fetching:
+        """An init container that brings what a winner serves."""
+        installation = self.installation
+        return Fetching(
             image=installation.runner_image,
-            command=(*installation.runner_command, "fetch", *what, *where),
+            command=(*installation.runner_command, "fetch", *words),
             env=dict(installation.runner_env),
             secrets=(*hub_secrets(self.spec.model), *installation.runner_secrets),
             extra=installation.extra,
         )
-        return LinkedVolume(fetching=fetching)
 
 
 def _pinned(adapter: AdapterSource) -> str:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from haqa_contract import Configuration
+from haqa_contract.configuration import OF_WEIGHTS
 from haqa_operator.replay.tables.cells import TableError, read_scalar, same_value, write_scalar
-from haqa_operator.replay.tables.columns import BASELINE, FIELDS, Columns, TableOptions
+from haqa_operator.replay.tables.columns import BASELINE, Columns, TableOptions
 from haqa_operator.replay.tables.lines import Line, shortened
 from haqa_operator.replay.tables.notes import TYPICAL, TableNotes
 
@@ -56,7 +57,7 @@ def _typical(groups: Groups, columns: Columns, notes: TableNotes) -> Configurati
     left = list(groups)
     amounts = [name for name in (notes.accelerators, *notes.load) if name is not None]
     names = [name for column, name in columns.settings.items() if column not in amounts]
-    for name in (*FIELDS, *names):
+    for name in (*OF_WEIGHTS, *names):
         counts = Counter(write_scalar(c.parameters.get(name)) for c in left)
         common = max(sorted(counts), key=lambda value: counts[value])
         left = [c for c in left if write_scalar(c.parameters.get(name)) == common]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from haqa_contract.configuration import OF_WEIGHTS
 from haqa_operator.api.metrics import MetricKey, known_metric
 from haqa_operator.replay.tables.cells import TableError
 
@@ -20,7 +21,6 @@ LOAD_HOURS = "loadHours"
 
 Bound = Literal["low", "high", "n"]
 BOUNDS: tuple[Bound, ...] = ("low", "high", "n")
-FIELDS = ("scheme", "algorithm", "group-size", "variant")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def classify(header: Sequence[str], options: TableOptions, long_names: Sequence[
             trial[column.removeprefix(TRIAL)] = column
         elif column.startswith(SETTING) or column in options.settings:
             settings[column] = column.removeprefix(SETTING)
-        elif own_field in FIELDS:
+        elif own_field in OF_WEIGHTS:
             fields[column] = own_field
         elif _is_known_metric(column):
             measured[column] = MetricKey.parse(column)

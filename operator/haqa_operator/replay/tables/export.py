@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from haqa_contract.configuration import OF_WEIGHTS
 from haqa_operator.api import QuantizationTuning
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial, TrialStatus
@@ -17,7 +18,6 @@ from haqa_operator.replay.tables.columns import (
     BASELINE,
     BOUNDS,
     FAILURE,
-    FIELDS,
     LOAD_HOURS,
     MACHINE_HOURS,
     MESSAGE,
@@ -69,7 +69,7 @@ def export_table(trials: Sequence[Trial], notes: TableNotes | None = None) -> st
     """
     finished = [trial for trial in trials if trial.status.phase.finished and not trial.status.ended_early]
     rows = [row for trial in finished for row in _rows(trial)]
-    header = list(dict.fromkeys([TRIAL + "name", TRIAL + BASELINE, *FIELDS]))
+    header = list(dict.fromkeys([TRIAL + "name", TRIAL + BASELINE, *OF_WEIGHTS]))
     settings = sorted({name for row in rows for name in row if name.startswith(SETTING)})
     metrics = dict.fromkeys(name for row in rows for name in row if name.startswith(METRIC))
     about = [TRIAL + name for name in (FAILURE, MESSAGE, MACHINE_HOURS, LOAD_HOURS)]

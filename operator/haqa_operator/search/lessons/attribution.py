@@ -18,14 +18,13 @@ from itertools import combinations
 
 import numpy as np
 
+from haqa_contract.configuration import OF_WEIGHTS
 from haqa_operator.search.codes import UNKNOWN, Mask
 from haqa_operator.search.lessons.causes import Stage
 from haqa_operator.search.lessons.evidence import Evidence, Failed
 from haqa_operator.search.lessons.lesson import Lesson, failure_text, numbers_text
 from haqa_operator.search.lessons.likelihood import may_be_blamed, unlikeliness
 from haqa_operator.search.lessons.traits import Explanation, Trait, family, lesson_of, names, together
-
-_ARTIFACT = ("scheme", "algorithm", "group-size", "variant")
 
 
 def attributed(evidence: Evidence) -> Iterator[Lesson]:
@@ -123,7 +122,7 @@ class _Attribution:
         how its weights were rounded."""
         known = self.evidence.codes.names
         if self.stage is Stage.QUANTIZE:
-            usable = [i for i in self.evidence.suspectable if known[i] in _ARTIFACT]
+            usable = [i for i in self.evidence.suspectable if known[i] in OF_WEIGHTS]
         elif self.stage is Stage.LOAD:
             usable = [i for i in self.evidence.suspectable if known[i] != "algorithm"]
         else:

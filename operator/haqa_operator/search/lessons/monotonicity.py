@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from haqa_contract import FailureReason, Scalar
+from haqa_contract.configuration import OF_WEIGHTS
 from haqa_operator.api.goals import Constraint
 from haqa_operator.api.metrics import LATENCIES, is_accuracy
 from haqa_operator.api.trial import Trial
@@ -23,7 +24,6 @@ from haqa_operator.search.lessons.evidence import Evidence
 from haqa_operator.search.lessons.lesson import Lesson, failure_text
 from haqa_operator.search.lessons.orders import Order, of_values
 
-_ARTIFACT = ("scheme", "algorithm", "group-size", "variant")
 _ONCE = 0.03
 """A latency this little above its limit, relative to it, might keep it in another trial: what starting an engine anew
 changes (`search.minImprovementPercent`), which the interval of one trial does not know."""
@@ -129,7 +129,7 @@ class Implications:
 
     @cached_property
     def _artifact(self) -> list[int]:
-        return [column for column, name in enumerate(self._evidence.codes.names) if name in _ARTIFACT]
+        return [column for column, name in enumerate(self._evidence.codes.names) if name in OF_WEIGHTS]
 
 
 def _number(value: Scalar | None) -> float | None:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from haqa_contract import Algorithm, Configuration
+from haqa_contract.configuration import OF_WEIGHTS
 from haqa_operator.api.metrics import RATES, MetricKey, is_accuracy
 from haqa_operator.search.number_formats import FORMATS
 from haqa_operator.search.space import SearchSpace
@@ -159,9 +160,6 @@ _MINOR = {
 """What is taken to change less: a tenth at most, most of it a few percent."""
 
 
-_OF_WEIGHTS = ("scheme", "algorithm", "group-size", "variant")
-
-
 def _known(name: str) -> bool:
     """Whether it is a setting of the engine and not somebody's column."""
-    return name in _OF_WEIGHTS or name in catalogue().settings or is_variable(name)
+    return name in OF_WEIGHTS or name in catalogue().settings or is_variable(name)
