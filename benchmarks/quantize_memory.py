@@ -21,7 +21,7 @@ from typing import Any
 from haqa_contract import Calibration, Configuration
 from haqa_runner.models.facts import model_facts
 from haqa_runner.quantize.machine import peak_rss_bytes, reset_peak_rss
-from haqa_runner.quantize.recipes import reads_calibration, recipe
+from haqa_runner.quantize.recipes import recipe
 
 _GIB = 2**30
 _CONFIGURATIONS = (("W8A8-INT8", "rtn"), ("W4A16", "rtn"), ("W4A16", "gptq"))
@@ -65,7 +65,7 @@ def quantize(model: Path, folder: Path, scheme: str, algorithm: str, told: Any) 
 
     calibration = Calibration(samples=32, sequence_length=256)
     configuration = Configuration.of(scheme, algorithm)
-    texts = load_texts(calibration.dataset, limit=2048, seed=0) if reads_calibration(configuration) else []
+    texts = load_texts(calibration.dataset, limit=2048, seed=0) if configuration.calibrated else []
     plans = recipe(configuration, model_facts(model, str(model)), accelerator=False)
     reset_peak_rss()
     before, began = peak_rss_bytes(), time.monotonic()

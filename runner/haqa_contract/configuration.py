@@ -52,6 +52,12 @@ MADE_ALGORITHMS: Final = tuple(algorithm for algorithm in Algorithm if algorithm
 """What HAQA can be asked for."""
 
 
+STATIC_ACTIVATIONS: Final = (Scheme.NVFP4,)
+"""Schemes with a scale of the activations that calibration has to find, whatever rounds the weights."""
+
+CALIBRATED_KV_CACHES: Final = ("fp8", "fp8_e4m3")
+"""vLLM takes scales from a checkpoint for these; it refuses a checkpoint with scales for fp8_e5m2."""
+
 OF_WEIGHTS: Final = ("scheme", "algorithm", "group-size", "variant")
 """Of a configuration's `parameters`, those that say which weights are served; the others are the engine's settings."""
 
@@ -97,6 +103,17 @@ class Configuration(Contract):
     def made(self) -> bool:
         """An artifact has to be made; else a checkpoint is served as it is."""
         return self.algorithm not in (Algorithm.NONE, Algorithm.PUBLISHED)
+
+    @property
+    def calibrated(self) -> bool:
+        """What is made depends on the calibration data; plain rounding of most schemes looks at none."""
+        return self.made and (self.algorithm is not Algorithm.RTN or self.scheme in STATIC_ACTIVATIONS)
+
+    @property
+    def calibrated_kv_cache(self) -> str | None:
+        """The KV cache type that scales are calibrated for, where there is a calibration at all."""
+        wanted = str(self.settings.get("kv-cache-dtype", "auto"))
+        return wanted if wanted in CALIBRATED_KV_CACHES and self.calibrated else None
 
     @property
     def variant_label(self) -> str | None:

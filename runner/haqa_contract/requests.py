@@ -168,7 +168,11 @@ class TrialRequest(Contract):
     """Served beside the model; to be looked at, of a fetch"""
     adapters_directory: str | None = None
     """Where quantize leaves them, one folder each; none = `adapters` in this trial's own folder"""
+    model_digest: str | None = None
+    """Which files of the model were looked at; none where they are only now"""
     configuration: Configuration
+    artifact: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Content address of what is served: it is in the store, and is fetched and not made"""
     quantize_head: bool = False
     """Round the output head too"""
     calibration: Calibration = Calibration()

@@ -14,7 +14,7 @@ from pathlib import Path
 from haqa_contract import AdapterSource, FailureReason, ModelSource
 from haqa_contract.failures import TrialFailure
 from haqa_runner.models import fetch_model
-from haqa_runner.progress import ProgressLines
+from haqa_runner.progress import Phases, ProgressLines
 from haqa_runner.quantize.look import place_adapter
 from haqa_runner.quantize.step import link_model
 from haqa_runner.s3 import S3Place
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _artifact(given: argparse.Namespace) -> Path:
     store = S3Store(_place(given.store), LocalStore(given.cache / "store"))
-    return store.fetch(given.digest, ProgressLines()).path
+    return store.fetch(given.digest, Phases(), ProgressLines()).path
 
 
 def _model(given: argparse.Namespace) -> Path:

@@ -31,6 +31,7 @@ from haqa_contract import (
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.edges.api_server import JOB, POD
+from haqa_operator.cluster.names import ARTIFACT_TRIAL
 
 NAMESPACE = "team"
 SPEED = {
@@ -63,6 +64,7 @@ class SimulatedCluster:
 
     Attributes:
         endings: (pool, scheme) -> how the pods of such trials end, one for each attempt; then as planned.
+        makings: Scheme -> how the pods that make such an artifact end; then as planned.
         now: Unix seconds.
         measured: Names of trials that were measured, in order; one that is there twice was measured twice.
     """
@@ -71,6 +73,7 @@ class SimulatedCluster:
     now: float = T0
     endings: dict[tuple[str, str], list[Ending]] = field(default_factory=dict)
     measured: list[str] = field(default_factory=list)
+    makings: dict[str, list[Ending]] = field(default_factory=dict)
     serving: bool = True
 
     def __post_init__(self) -> None:
@@ -124,6 +127,9 @@ class SimulatedCluster:
         began: dict[str, Any] = {"began": seconds - _TRIAL_S, "finished": seconds}
         if request.trial == FETCH_TRIAL:
             return pod.ended("quantize", _fetched(), **began)
+        if request.trial == ARTIFACT_TRIAL:
+            made = self.makings.get(request.configuration.scheme.value)
+            return made.pop(0)(pod) if made else pod.ended("quantize", _quantized(request), **began)
         planned = self.endings.get((request.pool, request.configuration.scheme.value), [])
         if planned:
             return planned.pop(0)(pod)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from haqa_operator.api import Trial
 from haqa_operator.cluster.observe.attempts import TrialObservation
+from haqa_operator.cluster.observe.making import Making
 from haqa_operator.tuning.plan import AskStrategy, Conclude, Measure, PoolState, step_beside_running
 
 JOB_ATTEMPTS = 3
@@ -39,6 +40,7 @@ class PoolObservation:
         attempts: Trial name -> its latest Job; absent where there is none.
         asking: The strategy is thinking about the next trial (an LLM takes its time).
         leaving: Names of trials of which pods or Jobs of an earlier attempt are still there.
+        makings: Unfinished trial -> the artifact that it serves; absent where it serves a checkpoint as it is.
         lingering: Trial -> attempt, of recorded trials whose Job would go on: an engine that cannot start is started
             again for ever, and holds its node.
     """
@@ -48,6 +50,7 @@ class PoolObservation:
     asking: bool = False
     leaving: frozenset[str] = frozenset()
     lingering: Mapping[str, int] = field(default_factory=dict)
+    makings: Mapping[str, Making] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,22 @@ class Propose:
 
 
 @dataclass(frozen=True)
-class StartJob:
+class MakeArtifact:
+    """Have a Job make what the trial serves; other pools' trials that serve the same wait for the same Job."""
+
     trial: Trial
     attempt: int
+
+
+@dataclass(frozen=True)
+class StartJob:
+    """Attributes:
+    artifact: Content address of what it serves, where that has to be made.
+    """
+
+    trial: Trial
+    attempt: int
+    artifact: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,7 @@ class Record:
     attempts: int
 
 
-PoolAction = Propose | AskStrategy | StartJob | TryAgain | RemoveJob | ShowProgress | Record | Conclude
+PoolAction = Propose | AskStrategy | MakeArtifact | StartJob | TryAgain | RemoveJob | ShowProgress | Record | Conclude
 
 
 def pool_actions(snapshot: PoolObservation) -> tuple[PoolAction, ...]:
@@ -128,8 +144,8 @@ def _of_trial(trial: Trial, snapshot: PoolObservation) -> Iterator[PoolAction]:
     attempt, due = snapshot.attempts.get(trial.name), trial.status.attempts
     suspended = snapshot.state.spec.suspend
     if attempt is None:
-        if not suspended and trial.name not in snapshot.leaving:
-            yield StartJob(trial, due)
+        if trial.name not in snapshot.leaving:
+            yield from _start(trial, snapshot.makings.get(trial.name), suspended=suspended)
         return
     if attempt.number < due:
         yield RemoveJob(trial, attempt.number)
@@ -147,6 +163,26 @@ def _of_trial(trial: Trial, snapshot: PoolObservation) -> Iterator[PoolAction]:
         yield Record(trial, seen, attempt.number)
     elif not suspended:
         yield TryAgain(trial, seen, attempt.number)
+
+
+def _start(trial: Trial, making: Making | None, *, suspended: bool) -> Iterator[PoolAction]:
+    """The trial's Job, once what it serves is there."""
+    if making is None or making.digest is not None:
+        if not suspended:
+            yield StartJob(trial, trial.status.attempts, making.digest if making else None)
+        return
+    seen = making.seen
+    if seen is None:
+        if not suspended:
+            yield MakeArtifact(trial, 1)
+    elif not seen.phase.finished:
+        if seen.phase is not trial.status.phase:
+            yield ShowProgress(trial, seen)
+    elif seen.failure is not None and not seen.logs_wanted:
+        if not seen.failure.reason.transient or making.attempt >= JOB_ATTEMPTS:
+            yield Record(trial, seen, trial.status.attempts)
+        elif not suspended:
+            yield MakeArtifact(trial, making.attempt + 1)
 
 
 def _slots(state: PoolState) -> int:

@@ -56,6 +56,7 @@ class Resources:
     cpu: str
     memory: str
     memory_limit: str | None = None
+    ephemeral_storage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,8 @@ def resource_requirements(pod: EnginePod) -> Manifest:
     """Requests and limits; accelerators are whole and equal in both."""
     resources = pod.resources or default_resources(pod.accelerator)
     requests: dict[str, str] = {"cpu": resources.cpu, "memory": resources.memory}
+    if resources.ephemeral_storage:
+        requests["ephemeral-storage"] = resources.ephemeral_storage
     limits: dict[str, str] = {"memory": resources.memory_limit} if resources.memory_limit else {}
     if name := device_resource(pod.accelerator):
         requests[name] = limits[name] = str(pod.accelerator.count)

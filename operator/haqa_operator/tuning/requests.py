@@ -140,6 +140,7 @@ def trial_request(
         ),
         adapters=adapter_sources(spec.model, places.mount, seen),
         adapters_directory=places.adapters,
+        model_digest=seen.model,
         configuration=trial.configuration,
         quantize_head=spec.search.quantize_head,
         calibration=spec.calibration,

@@ -131,7 +131,11 @@ def _prepare(seed: int) -> None:
     torch.manual_seed(seed)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(usable_cores())
-    # By default it prints to standard output, which is for progress here.
+    log_here()
+
+
+def log_here() -> None:
+    """Has llm-compressor log through this module: by default it prints to standard output, which is for progress."""
     loguru_logger.remove()
     loguru_logger.add(lambda line: log.info("%s", line.rstrip()), format="{message}", level="INFO")
 
@@ -145,7 +149,7 @@ def _modifier(plan: ModifierPlan, calibration: Calibration) -> Any:
     if plan.kv_cache:
         options["kv_cache_scheme"] = dict(_FP8_KV_CACHE)
     if plan.preset is not None and plan.group_size is not None:
-        options["config_groups"] = {"group_0": _regrouped(plan.preset, plan.group_size, plan.targets)}
+        options["config_groups"] = {"group_0": regrouped(plan.preset, plan.group_size, plan.targets)}
     elif plan.preset is not None:
         options |= {"scheme": plan.preset, "targets": list(plan.targets)}
     return _class_of(plan.modifier)(**options)
@@ -159,7 +163,7 @@ def _class_of(modifier: Modifier) -> Any:
     return _CLASSES[modifier]
 
 
-def _regrouped(preset: str, group_size: int, targets: Sequence[str]) -> QuantizationScheme:
+def regrouped(preset: str, group_size: int, targets: Sequence[str]) -> QuantizationScheme:
     """The preset with another group size for its weights."""
     scheme = preset_name_to_scheme(preset, list(targets))
     if group_size == CHANNELWISE:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from haqa_contract import Algorithm, Configuration, FailureReason, Scheme
+from haqa_contract.configuration import STATIC_ACTIVATIONS
 from haqa_contract.failures import TrialFailure
 from haqa_contract.model_facts import Matrix, ModelFacts, Role
 
@@ -106,8 +107,7 @@ _FREE_GROUP = (Scheme.W4A16, Scheme.W4A16_ASYM, Scheme.W8A16, Scheme.W4A8, Schem
 _GROUP_SIZES = (16, 32, 64, 128, 256)
 """Sizes to suggest."""
 
-_STATIC_ACTIVATIONS = ("NVFP4",)
-"""Presets with a scale of the activations that calibration has to find, whatever rounds the weights."""
+_STATIC_ACTIVATIONS = tuple(_PRESETS[scheme] for scheme in STATIC_ACTIVATIONS)
 
 _ALGORITHMS: dict[Algorithm, tuple[Scheme, ...]] = {
     Algorithm.RTN: tuple(_PRESETS),
@@ -123,9 +123,6 @@ _SMOOTHING_STRENGTH = 0.8
 """llm-compressor's examples for W8A8 on Llama-like models; the paper (arXiv 2211.10438, 5.1) finds 0.5 to 0.85."""
 _AUTOROUND_STEPS = 200
 """Its authors' default (arXiv 2309.05516, 4)."""
-
-_CALIBRATED_KV_CACHES = ("fp8", "fp8_e4m3")
-"""vLLM takes scales from a checkpoint for these; it refuses a checkpoint with scales for fp8_e5m2."""
 
 
 def recipe(
@@ -147,7 +144,7 @@ def recipe(
     preset = _PRESETS[configuration.scheme]
     ignore = left_alone(facts)
     targets = (_LINEAR, _HEAD_BY_NAME) if rounds_head(facts) else (_LINEAR,)
-    kv_cache = calibrated_kv_cache(configuration) is not None
+    kv_cache = configuration.calibrated_kv_cache is not None
 
     def rounding(modifier: Modifier, **options: Any) -> ModifierPlan:
         return ModifierPlan(modifier, preset, configuration.group_size, kv_cache, ignore, targets, options)
@@ -184,19 +181,6 @@ def left_alone(facts: ModelFacts) -> tuple[str, ...]:
 def rounds_head(facts: ModelFacts) -> bool:
     """Whether the output head is rounded with the rest."""
     return any(matrix.rounded and matrix.role is Role.OUTPUT_HEAD for matrix in facts.matrices)
-
-
-def reads_calibration(configuration: Configuration) -> bool:
-    """Whether the artifact depends on the calibration data."""
-    if not configuration.quantized:
-        return False
-    return configuration.algorithm is not Algorithm.RTN or _PRESETS[configuration.scheme] in _STATIC_ACTIVATIONS
-
-
-def calibrated_kv_cache(configuration: Configuration) -> str | None:
-    """The KV cache type that scales are calibrated for, where there is a calibration at all."""
-    wanted = str(configuration.settings.get("kv-cache-dtype", "auto"))
-    return wanted if wanted in _CALIBRATED_KV_CACHES and reads_calibration(configuration) else None
 
 
 def check_combination(configuration: Configuration, facts: ModelFacts, *, accelerator: bool) -> None:

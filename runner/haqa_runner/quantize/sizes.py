@@ -37,6 +37,10 @@ _WEIGHT_COPIES = 1.5
 _ACTIVATION_COPIES = 3
 """Inputs and outputs of the layer at work, and the position embeddings that go with every sample."""
 _BYTES_PER_VALUE = 2
+_WHOLE_MODEL_COPIES = 1.8
+_LIBRARIES_BYTES = 2**30
+"""Rounding a whole model keeps so many times its weights at its peak, and what is imported (measured by
+`benchmarks.quantize_memory`)."""
 
 
 def artifact_bytes(facts: ModelFacts, scheme: Scheme) -> int:
@@ -44,6 +48,11 @@ def artifact_bytes(facts: ModelFacts, scheme: Scheme) -> int:
     rounded = sum(matrix.parameters for matrix in facts.matrices if matrix.rounded)
     kept = max(0, (facts.weight_bytes or 0) - rounded * _BYTES_PER_VALUE)
     return int((rounded * _WEIGHT_BITS[scheme] / 8 + kept) * _DISK_MARGIN) + _TOKENIZER_BYTES
+
+
+def fits_whole(facts: ModelFacts, memory_bytes: int) -> bool:
+    """Whether a model may be loaded in one piece to be rounded, in `memory_bytes` of host memory in all."""
+    return int((facts.weight_bytes or 0) * _WHOLE_MODEL_COPIES) + _LIBRARIES_BYTES <= memory_bytes
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,15 +30,10 @@ from haqa_runner.progress import Phases, ProgressSink
 from haqa_runner.quantize.compiler import EAGER, REMEDY, compiler_problem
 from haqa_runner.quantize.look import check_variant, looked_at, place_adapters, served_source
 from haqa_runner.quantize.machine import has_device_file, memory_limit_bytes, peak_rss_bytes, reset_peak_rss
-from haqa_runner.quantize.recipes import (
-    RECIPE_VERSION,
-    ModifierPlan,
-    calibrated_kv_cache,
-    reads_calibration,
-    recipe,
-)
-from haqa_runner.quantize.sizes import artifact_bytes, plan_samples
-from haqa_runner.store import ArtifactKey, CalibrationKey, open_store
+from haqa_runner.quantize.recipes import RECIPE_VERSION, ModifierPlan, recipe
+from haqa_runner.quantize.sizes import artifact_bytes, fits_whole, plan_samples
+from haqa_runner.store import Artifact, ArtifactKey, ArtifactStore, CalibrationKey, open_store
+from haqa_runner.store.asked import Known, recall, remember
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +47,11 @@ _OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot alloca
 
 @dataclass(frozen=True)
 class _Plan:
-    """What shall be made of which model."""
+    """What shall be made of which model.
+
+    Attributes:
+        by_file: The model does not fit into memory, and plain rounding can do without all of it at once.
+    """
 
     model: FetchedModel
     facts: ModelFacts
@@ -59,25 +59,57 @@ class _Plan:
     calibration: Calibration
     key: ArtifactKey
     warnings: tuple[str, ...]
+    by_file: bool
 
 
 def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialReport:
     """Fetches the model, makes or finds the artifact, links it. Raises TrialFailure with the reason if it cannot."""
     if request.trial == FETCH_TRIAL:
-        # A store that cannot be used would else be noticed after the baseline has been measured.
-        open_store(request.store, Path(request.cache)).check()
+        return _look(request, phases, progress)
+    if request.adapters:
+        with phases.measure("fetch"):
+            place_adapters(request, progress)
+    return _quantized(request, phases, progress) if request.configuration.made else _plain(request, phases, progress)
+
+
+def _look(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialReport:
+    """What the model is, before any trial."""
+    # A store that cannot be used would else be noticed after the baseline has been measured.
+    open_store(request.store, Path(request.cache)).check()
+    with phases.measure("fetch"):
+        model = fetch_model(request.model, Path(request.cache), progress)
+        link_model(Path(request.directory), model.path)
+        found = _as_it_is(model).model_copy(update=looked_at(request, model, progress))
+    return TrialReport(trial=request.trial, artifact=found)
+
+
+def _plain(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialReport:
+    """A checkpoint that is served as it is."""
     with phases.measure("fetch"):
         model = fetch_model(served_source(request), Path(request.cache), progress)
-        if request.trial != FETCH_TRIAL:
-            place_adapters(request, progress)
-    if not request.configuration.made:
-        check_variant(request.configuration, model.digest)
-        link_model(Path(request.directory), model.path)
-        found = _as_it_is(model)
-        if request.trial == FETCH_TRIAL:
-            with phases.measure("fetch"):
-                found = found.model_copy(update=looked_at(request, model, progress))
-        return TrialReport(trial=request.trial, artifact=found)
+    check_variant(request.configuration, model.digest)
+    link_model(Path(request.directory), model.path)
+    return TrialReport(trial=request.trial, artifact=_as_it_is(model))
+
+
+def _quantized(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialReport:
+    """The artifact, from the store where it is there: then the model itself is not even fetched."""
+    store = open_store(request.store, Path(request.cache))
+    if request.artifact is not None:
+        return _served(request, store.fetch(request.artifact, phases, progress), request.model_digest or "", progress)
+    asked = _asked(request)
+    known = recall(request.store, asked) if asked is not None else None
+    found = _still_there(store, known.digest, phases, progress) if known is not None else None
+    if known is not None and found is not None:
+        return _served(request, found, request.model_digest or "", progress, known.warnings)
+    with phases.measure("fetch"):
+        model = fetch_model(served_source(request), Path(request.cache), progress)
+    if request.model_digest not in (None, model.digest):
+        raise TrialFailure(
+            FailureReason.MODEL_FETCH,
+            f"{request.model.uri} is {model.digest} now, and {request.model_digest} was looked at; pin "
+            "spec.model.revision, or make the tuning again",
+        )
     plan = _plan(request, model)
     peaks: list[int] = []
 
@@ -85,7 +117,7 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
         with phases.measure("quantize"):
             peaks.append(_build(request, plan, folder, progress))
 
-    artifact = open_store(request.store, Path(request.cache)).obtain(
+    artifact = store.obtain(
         plan.key,
         build,
         estimate_bytes=artifact_bytes(plan.facts, request.configuration.scheme),
@@ -93,19 +125,54 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
         progress=progress,
         wait_s=request.quantize_timeout_s,
     )
+    if asked is not None:
+        remember(request.store, asked, Known(digest=artifact.digest, warnings=plan.warnings))
+    slower = _without_triton() if peaks else ()
+    return _served(request, artifact, model.digest, progress, (*plan.warnings, *slower), *peaks)
+
+
+def _served(
+    request: TrialRequest,
+    artifact: Artifact,
+    model_digest: str,
+    progress: ProgressSink,
+    warnings: Sequence[str] = (),
+    peak: int | None = None,
+) -> TrialReport:
+    """Links the artifact to where the engine looks, and says which it is."""
     link_model(Path(request.directory), artifact.path)
-    progress("quantize", 1.0, f"{request.configuration.describe()}: {size_text(artifact.size_bytes)}")
+    how = request.configuration.describe()
+    phase = "fetch" if artifact.reused else "quantize"
+    progress(phase, 1.0, f"{how}: {size_text(artifact.size_bytes)}")
     report = ArtifactReport(
         digest=artifact.digest,
         path=str(artifact.path),
         size_bytes=artifact.size_bytes,
         reused=artifact.reused,
-        model_digest=model.digest,
-        tool_versions=plan.key.tool_versions,
-        peak_rss_bytes=peaks[0] if peaks else None,
+        model_digest=model_digest,
+        tool_versions=artifact.tool_versions,
+        peak_rss_bytes=peak,
     )
-    slower = _without_triton() if peaks else ()
-    return TrialReport(trial=request.trial, artifact=report, warnings=(*plan.warnings, *slower))
+    return TrialReport(trial=request.trial, artifact=report, warnings=tuple(warnings))
+
+
+def _asked(request: TrialRequest) -> ArtifactKey | None:
+    """The artifact as it is asked for, before the model says what becomes of that; None of a model not looked at."""
+    if request.model_digest is None:
+        return None
+    configuration = request.configuration
+    versions = tool_versions(configuration.algorithm)
+    return artifact_key(
+        configuration, request.model_digest, request.calibration, versions, output_head=request.quantize_head
+    )
+
+
+def _still_there(store: ArtifactStore, digest: str, phases: Phases, progress: ProgressSink) -> Artifact | None:
+    try:
+        return store.fetch(digest, phases, progress)
+    except TrialFailure as error:
+        log.info("%s; it is made anew", error.message)
+        return None
 
 
 def artifact_key(
@@ -118,20 +185,19 @@ def artifact_key(
     prediction_layers: bool = False,
 ) -> ArtifactKey:
     """The content address of what `configuration` makes of a model; engine settings are no part of it."""
-    calibrated = reads_calibration(configuration)
     return ArtifactKey(
         model_digest=model_digest,
         scheme=configuration.scheme,
         algorithm=configuration.algorithm,
         group_size=configuration.group_size,
-        kv_cache=calibrated_kv_cache(configuration),
+        kv_cache=configuration.calibrated_kv_cache,
         calibration=CalibrationKey(
             dataset=fingerprint(calibration.dataset),
             samples=calibration.samples,
             sequence_length=calibration.sequence_length,
             seed=calibration.seed,
         )
-        if calibrated
+        if configuration.calibrated
         else None,
         output_head=output_head,
         prediction_layers=prediction_layers,
@@ -178,7 +244,7 @@ def _plan(request: TrialRequest, model: FetchedModel) -> _Plan:
     modifiers = recipe(configuration, facts, accelerator=accelerator, compiles=compiles)
     calibration = request.calibration
     warnings: tuple[str, ...] = ()
-    if reads_calibration(configuration):
+    if configuration.calibrated:
         samples = plan_samples(calibration, facts, memory_limit_bytes())
         calibration = calibration.model_copy(update={"samples": samples.samples})
         warnings = (samples.warning,) if samples.warning else ()
@@ -190,7 +256,8 @@ def _plan(request: TrialRequest, model: FetchedModel) -> _Plan:
         output_head=request.quantize_head,
         prediction_layers=bool(prediction_names(model.path, request.model.uri)),
     )
-    return _Plan(model, facts, modifiers, calibration, key, warnings)
+    by_file = not configuration.calibrated and not fits_whole(facts, memory_limit_bytes())
+    return _Plan(model, facts, modifiers, calibration, key, warnings, by_file)
 
 
 def _build(request: TrialRequest, plan: _Plan, folder: Path, progress: ProgressSink) -> int:
@@ -198,7 +265,7 @@ def _build(request: TrialRequest, plan: _Plan, folder: Path, progress: ProgressS
     configuration = request.configuration
     progress("quantize", 0.0, f"{configuration.describe()}: reading calibration data and importing")
     texts: list[str] = []
-    if reads_calibration(configuration):
+    if configuration.calibrated:
         limit = plan.calibration.samples * _TEXTS_PER_SAMPLE
         texts = load_texts(plan.calibration.dataset, limit=limit, seed=plan.calibration.seed)
     reset_peak_rss()
@@ -206,7 +273,12 @@ def _build(request: TrialRequest, plan: _Plan, folder: Path, progress: ProgressS
         from haqa_runner.quantize.warm import compressor
 
         job = compressor.Job(plan.model.path, plan.modifiers, plan.calibration, texts, request.model.trust_remote_code)
-        compressor.compress(job, folder, progress)
+        if plan.by_file:
+            from haqa_runner.quantize import model_free
+
+            model_free.compress(job, plan.facts, folder, progress)
+        else:
+            compressor.compress(job, folder, progress)
     except TrialFailure:
         raise
     except Exception as error:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from haqa_contract import Algorithm, Scheme
 from haqa_runner.progress import Phases, ProgressSink, no_progress
@@ -69,6 +69,8 @@ class Artifact(BaseModel):
     size_bytes: int
     reused: bool
     """It was in the store already"""
+    tool_versions: dict[str, str] = Field(default_factory=dict)
+    """What it was made with"""
 
 
 Build = Callable[[Path], None]
@@ -88,6 +90,14 @@ class ArtifactStore(ABC):
 
         Sizes are checked every time, checksums the first time that this machine reads the artifact and whenever
         `thorough`.
+        """
+
+    @abstractmethod
+    def fetch(self, digest: str, phases: Phases, progress: ProgressSink = no_progress) -> Artifact:
+        """The artifact by its content address alone, in good order.
+
+        Raises:
+            TrialFailure: ModelFetch: it is not there, or is damaged.
         """
 
     @abstractmethod

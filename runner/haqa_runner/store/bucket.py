@@ -131,12 +131,7 @@ class S3Store(ArtifactStore):
                             self._upload(found, lease, progress)
             return found
 
-    def fetch(self, digest: str, progress: ProgressSink = no_progress) -> Artifact:
-        """A published artifact by its content address alone, unpacked here.
-
-        Raises:
-            TrialFailure: ModelFetch: it is not there, or is damaged.
-        """
+    def fetch(self, digest: str, phases: Phases, progress: ProgressSink = no_progress) -> Artifact:
         with self._sentences():
             publication = self._published(digest)
             if publication is None:
@@ -145,7 +140,7 @@ class S3Store(ArtifactStore):
                     f"artifact {digest} is not in {self._place}; tune again to make it anew",
                 )
             try:
-                return self._unpacked(publication.manifest.key, publication, Phases(), progress, DEFAULT_WAIT_S)
+                return self._unpacked(publication.manifest.key, publication, phases, progress, DEFAULT_WAIT_S)
             except _DamagedUpload as error:
                 raise TrialFailure(
                     FailureReason.MODEL_FETCH,

@@ -47,6 +47,16 @@ class LocalStore(ArtifactStore):
         found = self._inspect(key.digest, thorough=thorough)
         return found if isinstance(found, Artifact) else None
 
+    def fetch(self, digest: str, phases: Phases, progress: ProgressSink = no_progress) -> Artifact:
+        found = self._inspect(digest)
+        if isinstance(found, Artifact):
+            return found
+        what = f"is damaged ({found})" if found else "is not there"
+        raise TrialFailure(
+            FailureReason.MODEL_FETCH,
+            f"artifact {digest} in the store {self._root} {what}; tune again to make it anew",
+        )
+
     def obtain(
         self,
         key: ArtifactKey,
@@ -106,7 +116,7 @@ class LocalStore(ArtifactStore):
         partial.rename(folder)
         sync_folder(folder.parent)
         progress("publish", 1.0, f"artifact {key.digest[:12]} published")
-        return Artifact(digest=key.digest, path=folder / MODEL, size_bytes=manifest.size_bytes, reused=False)
+        return _artifact(manifest, folder, reused=False)
 
     def _inspect(self, digest: str, *, thorough: bool = False) -> Artifact | str | None:
         """The artifact, or what is wrong with it, or None if there is none."""
@@ -122,7 +132,7 @@ class LocalStore(ArtifactStore):
         if flaw is not None:
             return flaw
         memory.save()
-        return Artifact(digest=digest, path=folder / MODEL, size_bytes=manifest.size_bytes, reused=True)
+        return _artifact(manifest, folder, reused=True)
 
     def _set_aside(self, digest: str, flaw: str) -> None:
         damaged = self._root / "damaged"
@@ -162,6 +172,16 @@ class LocalStore(ArtifactStore):
 
     def _lock(self, digest: str) -> Path:
         return self._root / "locks" / f"{digest}.lock"
+
+
+def _artifact(manifest: Manifest, folder: Path, *, reused: bool) -> Artifact:
+    return Artifact(
+        digest=manifest.digest,
+        path=folder / MODEL,
+        size_bytes=manifest.size_bytes,
+        reused=reused,
+        tool_versions=manifest.key.tool_versions,
+    )
 
 
 def _counted(model: Path, progress: ProgressSink) -> Callable[[int], None]:

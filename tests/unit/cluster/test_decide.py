@@ -13,6 +13,7 @@ from haqa_operator.api import Trial, TrialPhase
 from haqa_operator.cluster.decide import (
     JOB_ATTEMPTS,
     Attempt,
+    MakeArtifact,
     PoolObservation,
     Propose,
     Record,
@@ -23,6 +24,7 @@ from haqa_operator.cluster.decide import (
     pool_actions,
 )
 from haqa_operator.cluster.observe.attempts import LogWanted, TrialObservation
+from haqa_operator.cluster.observe.making import Making
 from haqa_operator.decision.results import Verdict
 from haqa_operator.tuning.plan import AskStrategy, Conclude, PoolState
 
@@ -191,3 +193,44 @@ def test_a_raised_budget_goes_on_where_it_ended() -> None:
     (action,) = actions(spent)
     assert isinstance(action, Conclude)
     assert actions(known) == [AskStrategy(2)]
+
+
+WAITING = trial(1, INT8)
+MADE = "ab" * 32
+
+
+def of_artifact(known: PoolState | None = None, **making: Any) -> list[object]:
+    """What is done about trial 1, whose artifact is as `making` says."""
+    known = known or state(done(0, BASELINE, 100), WAITING)
+    return list(pool_actions(PoolObservation(known, makings={WAITING.name: Making("m", **making)})))
+
+
+def test_what_a_trial_serves_is_made_before_it_has_a_job() -> None:
+    assert of_artifact() == [MakeArtifact(WAITING, 1)]
+    at_work = TrialObservation(TrialPhase.QUANTIZING, "quantizing on n")
+    assert of_artifact(seen=at_work, attempt=1) == [ShowProgress(WAITING, at_work)]
+    shown = replace(state(), trials=(done(0, BASELINE, 100), trial(1, INT8, phase=TrialPhase.QUANTIZING)))
+    assert of_artifact(shown, seen=at_work, attempt=1) == []
+    assert of_artifact(digest=MADE) == [StartJob(WAITING, 1, MADE)]
+
+
+def test_what_cannot_be_made_fails_the_trial_without_a_job() -> None:
+    seen = ended(FailureReason.QUANTIZATION_OOM).observation
+    assert of_artifact(seen=seen, attempt=1) == [Record(WAITING, seen, 1)]
+    unread = replace(seen, logs_wanted=(LogWanted("pod", "quantize"),))
+    assert of_artifact(seen=unread, attempt=1) == []
+
+
+@pytest.mark.parametrize("reason", [reason for reason in FailureReason if reason.transient])
+def test_making_is_tried_again_where_that_may_help(reason: FailureReason) -> None:
+    seen = ended(reason).observation
+    assert of_artifact(seen=seen, attempt=1) == [MakeArtifact(WAITING, 2)]
+    assert of_artifact(seen=seen, attempt=JOB_ATTEMPTS) == [Record(WAITING, seen, 1)]
+
+
+def test_a_suspended_tuning_makes_nothing_new_and_records_what_has_ended() -> None:
+    known = with_spec(state(done(0, BASELINE, 100), WAITING), suspend=True)
+    assert of_artifact(known) == of_artifact(known, digest=MADE) == []
+    assert of_artifact(known, seen=ended(FailureReason.EVICTED).observation, attempt=1) == []
+    seen = ended(FailureReason.QUANTIZATION_FAILED).observation
+    assert of_artifact(known, seen=seen, attempt=1) == [Record(WAITING, seen, 1)]

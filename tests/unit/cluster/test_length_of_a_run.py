@@ -25,7 +25,9 @@ def measured_lengths(operated: Operated) -> dict[str, str]:
     """Trial -> the length that its engine was started with."""
     jobs = (one["spec"]["template"]["metadata"]["annotations"] for one in operated.cluster.api.list(JOB, NAMESPACE))
     requests = [json.loads(found[REQUEST_ANNOTATION]) for found in jobs if REQUEST_ANNOTATION in found]
-    return {one["trial"]: length(one["engine"]["args"]) for one in requests if one["trial"] != "fetch"}
+    return {
+        one["trial"]: length(one["engine"]["args"]) for one in requests if one["trial"] not in ("fetch", "quantize")
+    }
 
 
 def served_length(operated: Operated) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from tests.fakes.kinds import DEPLOYMENT, SERVICE
-from tests.fakes.simulated_cluster import NAMESPACE, reporting
+from tests.fakes.simulated_cluster import NAMESPACE, Ending, reporting
 from tests.unit.cluster.tunings import ONE_POOL, Operated
 
-from haqa_contract import Configuration, FailureReason
+from haqa_contract import Configuration, Failure, FailureReason, TrialReport
 from haqa_operator.api import Proposal, Proposer
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
@@ -373,3 +373,70 @@ def test_an_answer_that_another_trial_has_overtaken_is_asked_for_again(
     assert operated.run()["phase"] == "Succeeded"
     assert not late
     assert schemes(operated, "full").count("W4A16") == 1
+
+
+def jobs(operated: Operated, component: str) -> list[Manifest]:
+    found = operated.cluster.api.list(JOB, NAMESPACE, f"haqa.dev/component={component}")
+    return sorted(found, key=lambda job: str(job["metadata"]["name"]))
+
+
+def failing(reason: FailureReason, message: str) -> Ending:
+    report = TrialReport(trial="quantize", failure=Failure(reason=reason, message=message))
+    return lambda pod: pod.ended("quantize", report, exit_code=3, began=100, finished=160)
+
+
+def test_an_artifact_is_made_once_for_all_pools_and_every_trial_is_told_which_it_is(operated: Operated) -> None:
+    operated.submit()
+    operated.run()
+    made = jobs(operated, "artifact")
+    requests = [request_of(job) for job in made]
+    assert sorted(one["configuration"]["scheme"] for one in requests) == ["W4A16", "W8A8-INT8"], "for two pools"
+    assert {one["model_digest"] for one in requests} == {"sha256-model"}
+    served = {
+        (one["configuration"]["scheme"], one.get("artifact"))
+        for job in jobs(operated, "trial")
+        for one in [request_of(job)]
+    }
+    digests = {scheme: scheme.lower().encode().hex().ljust(64, "0")[:64] for scheme in ("W8A8-INT8", "W4A16")}
+    assert served == {("BF16", None), *digests.items()}
+
+
+def test_making_is_put_down_to_the_trial_that_asked_first(operated: Operated) -> None:
+    operated.submit()
+    operated.run()
+    by_scheme: dict[str, list[float]] = {}
+    for one in trials_of(operated).values():
+        by_scheme.setdefault(one["spec"]["configuration"]["scheme"], []).append(one["status"]["machineHours"])
+    assert all(len(hours) == 2 for hours in by_scheme.values())
+    assert max(by_scheme["BF16"]) == pytest.approx(min(by_scheme["BF16"]))
+    for scheme in ("W8A8-INT8", "W4A16"):
+        assert max(by_scheme[scheme]) == pytest.approx(2 * min(by_scheme[scheme])), "both Jobs take 30 s"
+
+
+def test_an_artifact_that_cannot_be_made_fails_its_trials_on_all_pools_and_no_accelerator_was_held(
+    operated: Operated,
+) -> None:
+    operated.cluster.makings["W8A8-INT8"] = [failing(FailureReason.QUANTIZATION_OOM, "it takes 254 GiB")]
+    operated.submit()
+    assert operated.run()["phase"] == "Succeeded"
+    failed = [one for one in trials_of(operated).values() if one["status"]["phase"] == "Failed"]
+    assert {one["spec"]["pool"] for one in failed} == {"full", "avx2"}
+    assert {one["status"]["failure"]["reason"] for one in failed} == {"QuantizationOOM"}
+    asked, other = sorted((one["status"]["machineHours"] for one in failed), reverse=True)
+    assert (asked > 0, other) == (True, 0)
+    assert not any(request_of(job)["configuration"]["scheme"] == "W8A8-INT8" for job in jobs(operated, "trial"))
+    assert operated.pool("full")["best"]["configuration"] == "W4A16/rtn"
+
+
+def test_a_job_that_makes_an_artifact_is_replaced_where_it_failed_by_no_fault_of_its_own(operated: Operated) -> None:
+    operated.cluster.makings["W8A8-INT8"] = [failing(FailureReason.MODEL_FETCH, "the hub does not answer")]
+    operated.submit(**ONE_POOL)
+    operated.run()
+    assert operated.pool("full")["best"]["configuration"] == "W8A8-INT8/rtn"
+    assert operated.pool("full")["trials"]["failed"] == 0
+    assert [job["metadata"]["labels"]["haqa.dev/attempt"] for job in jobs(operated, "artifact")].count("2") == 1
+
+
+def request_of(job: Manifest) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])
+    return found

@@ -15,9 +15,7 @@ from haqa_contract.model_facts import CheckpointFormat, Matrix, ModelFacts, Role
 from haqa_runner.quantize.recipes import (
     Modifier,
     ModifierPlan,
-    calibrated_kv_cache,
     is_artifacts_own,
-    reads_calibration,
     recipe,
 )
 
@@ -218,7 +216,7 @@ def test_what_is_not_to_be_rounded_is_left_alone() -> None:
     ],
 )
 def test_only_what_looks_at_data_depends_on_calibration(scheme: str, algorithm: str, reads: bool) -> None:
-    assert reads_calibration(Configuration.of(scheme, algorithm)) is reads
+    assert Configuration.of(scheme, algorithm).calibrated is reads
 
 
 @pytest.mark.parametrize(
@@ -235,7 +233,7 @@ def test_kv_cache_scales_are_calibrated_where_data_is_read_anyway(
     algorithm: str, dtype: str, calibrated: str | None
 ) -> None:
     configuration = Configuration.of("W4A16", algorithm, kv_cache_dtype=dtype)
-    assert calibrated_kv_cache(configuration) == calibrated
+    assert configuration.calibrated_kv_cache == calibrated
     assert recipe(configuration, LLAMA, accelerator=False)[-1].kv_cache is (calibrated is not None)
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from haqa_operator.api import Trial
 from haqa_operator.api.status import PoolPhase
+from haqa_operator.cluster.act.artifacts import ArtifactMaker
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.act.dependencies import Dependencies
@@ -19,6 +20,7 @@ from haqa_operator.cluster.build.pool_manifests import PoolManifests
 from haqa_operator.cluster.build.statuses import PoolView
 from haqa_operator.cluster.decide import (
     Attempt,
+    MakeArtifact,
     PoolAction,
     PoolObservation,
     Propose,
@@ -30,7 +32,8 @@ from haqa_operator.cluster.decide import (
     pool_actions,
 )
 from haqa_operator.cluster.edges.api_server import ApiRefused
-from haqa_operator.cluster.observe.snapshot import profile_of
+from haqa_operator.cluster.observe.attempts import TrialObservation
+from haqa_operator.cluster.observe.snapshot import Work, profile_of
 from haqa_operator.search.build import SpaceError
 from haqa_operator.search.strategies import Stop
 from haqa_operator.serving.settings import catalogue
@@ -62,6 +65,7 @@ class PoolReconciler:
             self._version,
             {adapter.name: adapter.digest for adapter in context.model.adapters},
         )
+        self._artifacts = ArtifactMaker(dependencies, context, self._observe)
         self._trials = TrialWriter(dependencies, context, self._fingerprint, requeue)
         self._proposals = ProposalSource(self._api, dependencies.proposals, context, self._fingerprint, requeue)
 
@@ -143,7 +147,9 @@ class PoolReconciler:
         progress.state = self._with_answer(progress.state)
         while True:
             progress.observed = replace(
-                progress.observed, asking=self._proposals.pending(progress.observed.state.next_number)
+                progress.observed,
+                asking=self._proposals.pending(progress.state.next_number),
+                makings=self._artifacts.makings(progress.state),
             )
             fresh = [action for action in pool_actions(progress.observed) if action not in progress.done]
             if not fresh:
@@ -158,8 +164,10 @@ class PoolReconciler:
                 return self._choose(setup, state, number)
             case Propose(trial):
                 return self._create(state, trial)
-            case StartJob(trial, number):
-                self._trials.start(self._manifests(setup, state), state.finished_trials, trial, number)
+            case MakeArtifact(trial, number):
+                self._artifacts.start(self._manifests(setup, state), trial, number)
+            case StartJob(trial, number, artifact):
+                self._trials.start(self._manifests(setup, state), state.finished_trials, trial, number, artifact)
             case TryAgain(trial, seen, number):
                 self._trials.note_attempt(trial, seen, number)
                 self._trials.remove_job(trial, number)
@@ -168,7 +176,7 @@ class PoolReconciler:
             case ShowProgress(trial, seen):
                 self._trials.show_progress(trial, seen)
             case Record(trial, seen, count):
-                status = self._trials.record(trial, seen, count)
+                status = self._trials.record(trial, seen, count, self._artifacts.makings(state).get(trial.name))
                 if status is not None:
                     return state.with_trial(trial.model_copy(update={"status": status}))
         return state
@@ -217,11 +225,14 @@ class PoolReconciler:
         work = self._snapshot.work_of(trial.name)
         if work is None:
             return None
-        limits = self._installation.limits
-        seen = observe_with_logs(self._api, self._snapshot.namespace, work, self._context.now, limits)
+        seen = self._observe(work)
         if self._trials.being_read(seen):
             seen = replace(seen, message="measured; waiting for Prometheus")
         return Attempt(work.attempt, seen)
+
+    def _observe(self, work: Work) -> TrialObservation:
+        limits = self._installation.limits
+        return observe_with_logs(self._api, self._snapshot.namespace, work, self._context.now, limits)
 
     def _leaving(self, state: PoolState) -> dict[str, str]:
         """Trial -> what is left of its earlier Jobs, of those that have no Job now."""
@@ -259,7 +270,12 @@ def _doing(found: PoolObservation, leaving: dict[str, str], silent: frozenset[st
         if trial.name in found.attempts:
             seen = found.attempts[trial.name].observation
             return f"{seen.message} (the node {seen.node} is not ready)" if seen.node in silent else seen.message
-        return f"waiting for {leaving[trial.name]} to be gone" if trial.name in leaving else "starting"
+        if trial.name in leaving:
+            return f"waiting for {leaving[trial.name]} to be gone"
+        making = found.makings.get(trial.name)
+        if making is None or making.digest is not None:
+            return "starting"
+        return making.seen.message if making.seen else "quantizing"
 
     running = [
         f"trial {trial.number} ({trial.configuration.describe()}): {what(trial)}"

@@ -19,6 +19,7 @@ from haqa_operator.cluster.edges.events import Event
 from haqa_operator.cluster.edges.log_context import about
 from haqa_operator.cluster.names import job_name, label
 from haqa_operator.cluster.observe.attempts import TrialObservation
+from haqa_operator.cluster.observe.making import Making, not_made, with_making
 from haqa_operator.cluster.observe.snapshot import owner_reference
 from haqa_operator.cluster.retries import attempt_noted, with_earlier_attempts
 from haqa_operator.metrics.prometheus_series import ScrapedPod
@@ -59,7 +60,9 @@ class TrialWriter:
             self._created[trial.name] = created
             telemetry.proposed(trial.proposal)
 
-    def start(self, pods: PoolManifests, earlier: Sequence[Trial], trial: Trial, attempt: int) -> None:
+    def start(
+        self, pods: PoolManifests, earlier: Sequence[Trial], trial: Trial, attempt: int, artifact: str | None
+    ) -> None:
         """Raises NameTaken."""
         resource = self._resource_of(trial)
         if resource is None:
@@ -69,7 +72,7 @@ class TrialWriter:
         by = trial.proposal.proposer.value
         what = f"trial {trial.number} on pool {trial.pool}: {trial.configuration.describe()}, chosen by {by}{again}"
         self._record_event(resource, Event("TrialStarted", what))
-        create_owned(self._api, pods.trial_job(trial, earlier, attempt, owner_reference(resource)))
+        create_owned(self._api, pods.trial_job(trial, earlier, attempt, owner_reference(resource), artifact))
 
     def remove_job(self, trial: Trial, attempt: int) -> None:
         self._api.delete(JOB, job_name(trial.name, attempt), self._snapshot.namespace)
@@ -86,7 +89,9 @@ class TrialWriter:
         """Whether Prometheus is being asked for this trial's figures."""
         return self._readings is not None and seen.pod is not None and self._readings.under_way(self._scraped(seen.pod))
 
-    def record(self, trial: Trial, seen: TrialObservation, attempts: int) -> TrialStatus | None:
+    def record(
+        self, trial: Trial, seen: TrialObservation, attempts: int, making: Making | None = None
+    ) -> TrialStatus | None:
         """What was written for good; None while Prometheus is being read."""
         report = seen.report or TrialReport(trial=trial.name)
         finished = seen.finished or self._context.now
@@ -104,6 +109,10 @@ class TrialWriter:
         )
         if note:
             status = status.model_copy(update={"warnings": (*status.warnings, note)})
+        if making is not None and making.digest is None and making.seen is not None:
+            status = not_made(status)
+        if making is not None:
+            status = with_making(status, making, trial.name)
         status = with_earlier_attempts(status, trial.status)
         if resource := self._resource_of(trial):
             self._record_event(resource, _ended(trial, status))

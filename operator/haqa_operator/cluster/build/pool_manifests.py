@@ -9,6 +9,7 @@ from haqa_contract import AdapterSource, EngineLaunch, ModelSource
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import FetchedAdapter, FetchedModel
+from haqa_operator.cluster.build.artifact_job import build_artifact_job
 from haqa_operator.cluster.build.trial_job import (
     TrialPod,
     build_model_job,
@@ -20,6 +21,8 @@ from haqa_operator.cluster.build.trial_job import (
     trial_volume,
 )
 from haqa_operator.cluster.installation import Installation
+from haqa_operator.cluster.names import ARTIFACT_TRIAL
+from haqa_operator.cluster.observe.snapshot import profile_of
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name
 from haqa_operator.serving.images import engine_image
@@ -81,14 +84,34 @@ class PoolManifests:
         engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim))
         return build_model_job(self._pod(engine, owner, attempt))
 
-    def trial_job(self, trial: Trial, earlier: Sequence[Trial], attempt: int, owner: Manifest) -> Manifest:
-        """Raises ValueError: the tuning names no store that a pod can reach."""
+    def artifact_job(self, trial: Trial, artifact: str, attempt: int, owner: Manifest) -> Manifest:
+        """The Job that makes what a trial serves. Raises ValueError as `trial_job`."""
+        launch = self._launch(trial)
+        request = trial_request(self.spec, trial, (), launch, self._places(), seen=self._seen)
+        # Adapters are brought by the trials; here nothing is served.
+        request = request.model_copy(update={"trial": ARTIFACT_TRIAL, "adapters": (), "gates": (), "load_gates": ()})
+        engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim))
+        pod = replace(self._pod(engine, owner, attempt), request=request)
+        return build_artifact_job(pod, artifact, trial.name, profile_of(self.model).facts if self.model else None)
+
+    def trial_job(
+        self, trial: Trial, earlier: Sequence[Trial], attempt: int, owner: Manifest, artifact: str | None = None
+    ) -> Manifest:
+        """The Job of a trial.
+
+        Args:
+            artifact: Content address of what it serves, where that has been made.
+
+        Raises:
+            ValueError: the tuning names no store that a pod can reach.
+        """
         launch = self._launch(trial)
         places = self._places()
         request = trial_request(
             self.spec, trial, earlier, launch, places, self.pool.cost_per_hour, self._seen
         ).model_copy(
             update={
+                "artifact": artifact,
                 "report": f"{places.reports}/{trial.name}/{attempt}.json",
                 "scrape_grace_s": 2 * self.installation.scrape_interval_s if self.installation.prometheus else 0.0,
             }

@@ -70,7 +70,6 @@ class TrialPod:
         namespace: None leaves it to whoever applies the Job.
         timeout: budget.trialTimeout; the whole Job ends then, waiting for a node included.
         attempt: A second Job for the same trial has another name.
-        quantize_resources: None: those of the engine, which is not there yet while quantize runs.
         runner_secrets: HF_TOKEN, AWS_SECRET_ACCESS_KEY and their like, by reference.
         runner_env: Variables of quantize and measure, for example AWS_ENDPOINT_URL.
         runner_extra: Folders that quantize and measure get beside their own.
@@ -85,7 +84,6 @@ class TrialPod:
     namespace: str | None = None
     attempt: int = 1
     runner_command: tuple[str, ...] = ("python3", "-m", "haqa_runner")
-    quantize_resources: Resources | None = None
     measure_resources: Resources = _SMALL
     fetch_resources: Resources = _SMALL
     runner_secrets: tuple[SecretVariable, ...] = ()
@@ -96,12 +94,14 @@ class TrialPod:
 
 
 def build_trial_job(trial: TrialPod) -> Manifest:
-    """The Job of a trial. One pod and no second try of the Job's own, except after a disruption of the pod."""
+    """The Job of a trial. One pod and no second try of the Job's own, except after a disruption of the pod.
+
+    Its step `quantize` brings what is there: artifacts are made by Jobs of their own (`artifact_job`).
+    """
     engine = trial.engine
-    quantizing = resource_requirements(replace(engine, resources=trial.quantize_resources or engine.resources))
     containers: Manifest = {
         "initContainers": [
-            _runner_container(trial, QUANTIZE, quantizing),
+            _runner_container(trial, QUANTIZE, _plain(trial.fetch_resources)),
             engine_container(engine, sidecar=True),
         ],
         "containers": [_runner_container(trial, MEASURE, _plain(trial.measure_resources))],
@@ -111,7 +111,7 @@ def build_trial_job(trial: TrialPod) -> Manifest:
         "prometheus.io/port": str(engine.launch.port),
         "prometheus.io/path": "/metrics",
     }
-    return _job(trial, "trial", containers, scraped)
+    return _job(trial, "trial", job_name(trial.request.trial, trial.attempt), containers, scraped)
 
 
 def build_model_job(trial: TrialPod) -> Manifest:
@@ -119,8 +119,21 @@ def build_model_job(trial: TrialPod) -> Manifest:
 
     Its request is one of `fetch_request`; nothing is served.
     """
-    container = _runner_container(trial, QUANTIZE, _plain(trial.fetch_resources))
-    return _job(trial, "model", {"containers": [container]}, {})
+    name = job_name(f"{trial.request.tuning}-{trial.request.pool}-model", trial.attempt)
+    return build_runner_job(trial, component="model", name=name, resources=trial.fetch_resources)
+
+
+def build_runner_job(trial: TrialPod, *, component: str, name: str, resources: Resources, devices: int = 0) -> Manifest:
+    """A Job that runs the step `quantize` and serves nothing, on a node of the pool.
+
+    Args:
+        devices: Accelerators that the step gets.
+    """
+    needs = _plain(resources)
+    if devices:
+        accelerator = replace(trial.engine.accelerator, count=devices)
+        needs = resource_requirements(replace(trial.engine, accelerator=accelerator, resources=resources))
+    return _job(trial, component, name, {"containers": [_runner_container(trial, QUANTIZE, needs)]}, {})
 
 
 def job_labels(request: TrialRequest, component: str, attempt: int = 1) -> dict[str, str]:
@@ -204,10 +217,9 @@ def hub_secrets(model: ModelSpec) -> tuple[SecretVariable, ...]:
     return (SecretVariable(name, ref.name, ref.key),) if ref and name else ()
 
 
-def _job(trial: TrialPod, component: str, containers: Manifest, annotations: dict[str, str]) -> Manifest:
+def _job(trial: TrialPod, component: str, name: str, containers: Manifest, annotations: dict[str, str]) -> Manifest:
     request = trial.request
     labels = job_labels(request, component, trial.attempt)
-    name = job_name(request.trial if component == "trial" else f"{request.tuning}-{request.pool}-model", trial.attempt)
     metadata: Manifest = {"name": name} | ({"namespace": trial.namespace} if trial.namespace else {})
     metadata["labels"] = labels | ({QUEUE_LABEL: trial.queue_name} if trial.queue_name else {})
     if trial.owner is not None:
@@ -292,6 +304,8 @@ def _volumes(trial: TrialPod) -> list[Manifest]:
 
 def _plain(resources: Resources) -> Manifest:
     requirements: Manifest = {"requests": {"cpu": resources.cpu, "memory": resources.memory}}
+    if resources.ephemeral_storage:
+        requirements["requests"]["ephemeral-storage"] = resources.ephemeral_storage
     if resources.memory_limit:
         requirements["limits"] = {"memory": resources.memory_limit}
     return requirements

@@ -10,11 +10,18 @@ from pydantic import ValidationError
 
 from haqa_contract.model_facts import ModelFacts
 from haqa_operator.api import NodePool, QuantizationTuning, Trial, TrialPhase
-from haqa_operator.api.labels import ATTEMPT_LABEL, COMPONENT_LABEL, TRIAL_LABEL, TUNING_LABEL
+from haqa_operator.api.labels import (
+    ARTIFACT_LABEL,
+    ASKED_BY_ANNOTATION,
+    ATTEMPT_LABEL,
+    COMPONENT_LABEL,
+    TRIAL_LABEL,
+    TUNING_LABEL,
+)
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.status import FetchedModel, TuningPhase, TuningStatus
-from haqa_operator.cluster.names import MEASURE, QUANTIZE, label
+from haqa_operator.cluster.names import ARTIFACT_TRIAL, MEASURE, QUANTIZE, label
 from haqa_operator.cluster.observe.pods import Ended, Job, Pod
 from haqa_operator.hardware.node_labels import Node
 from haqa_operator.search.model_profile import ModelProfile, Published
@@ -35,6 +42,11 @@ class Work:
     @property
     def name(self) -> str:
         return str(self.job["metadata"]["name"])
+
+    @property
+    def asked_by(self) -> str:
+        """Of a Job that makes an artifact: the trial for which it was made."""
+        return str(self.job["metadata"].get("annotations", {}).get(ASKED_BY_ANNOTATION, ""))
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,11 @@ class TuningSnapshot:
         ending = any(pod.over or pod.ended(MEASURE) or _failed(pod.ended(QUANTIZE)) for pod in pods)
         return None if job.complete or job.failed or ending else work.attempt
 
+    def artifact_work(self, artifact: str) -> tuple[Work, ...]:
+        """The attempts at making an artifact, in their order."""
+        found = (work for work in self.work if _label(work, ARTIFACT_LABEL) == artifact)
+        return tuple(sorted(found, key=lambda work: work.attempt))
+
     def model_work(self) -> Work | None:
         """The latest attempt at fetching the model."""
         return _latest(work for work in self.work if _label(work, COMPONENT_LABEL) == "model")
@@ -164,7 +181,7 @@ def work_selector(tuning: QuantizationTuning, trials: Iterable[Manifest]) -> str
     if known_model(tuning.status or TuningStatus(), generation) is None:
         return own
     open_ = [label(_name(trial)) for trial in trials if trial.get("status", {}).get("phase") != TrialPhase.SUCCEEDED]
-    return f"{own},{TRIAL_LABEL} in ({','.join(open_)})" if open_ else None
+    return f"{own},{TRIAL_LABEL} in ({','.join((*open_, ARTIFACT_TRIAL))})" if open_ else None
 
 
 def known_model(status: TuningStatus, generation: int) -> FetchedModel | None:

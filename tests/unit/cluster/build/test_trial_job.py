@@ -215,12 +215,12 @@ def test_names_that_are_too_long_stay_different() -> None:
     assert len({job_name(one), job_name(one, 2), job_name(one, 3)}) == 3
 
 
-def test_quantize_has_the_accelerators_and_measure_has_none() -> None:
+def test_only_the_engine_has_the_accelerators() -> None:
     launch = engine_launch(Configuration(), L40S, model_path=MODEL_MOUNT, served_model_name="demo")
     engine = EnginePod(launch, L40S, engine_image(L40S), trial_volume(CLAIM, None))
     containers = containers_of(build_trial_job(make_trial_pod(engine=engine)))
-    assert containers["quantize"]["resources"]["limits"]["nvidia.com/gpu"] == "2"
-    assert "nvidia.com/gpu" not in containers["measure"]["resources"]["requests"]
+    assert containers["vllm"]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert all("nvidia.com/gpu" not in containers[step]["resources"]["requests"] for step in ("quantize", "measure"))
     assert "limits" not in containers_of(build_model_job(make_trial_pod(engine=engine)))["quantize"]["resources"]
 
 

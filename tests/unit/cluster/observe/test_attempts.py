@@ -121,7 +121,7 @@ FAILURES = {
     "quantize killed": (
         make_pod().scheduled().ended("quantize", "", exit_code=137, reason="OOMKilled"),
         "QuantizationOOM",
-        "18432Mi",
+        "used more than the memory limit of its container",
     ),
     "quantize killed with its node": (
         make_pod().scheduled().ended("quantize", "", exit_code=137, reason="Error"),

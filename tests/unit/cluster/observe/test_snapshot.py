@@ -106,11 +106,11 @@ def selected(*phases: str | None, model: FetchedModel | None = MODEL) -> str | N
 
 
 def test_what_succeeded_is_not_looked_at_again() -> None:
-    assert selected("Succeeded", "Measuring", None) == "haqa.dev/tuning=demo,haqa.dev/trial in (t1,t2)"
+    assert selected("Succeeded", "Measuring", None) == "haqa.dev/tuning=demo,haqa.dev/trial in (t1,t2,quantize)"
 
 
 def test_the_job_of_a_failed_trial_may_still_hold_its_node() -> None:
-    assert selected("Succeeded", "Failed") == "haqa.dev/tuning=demo,haqa.dev/trial in (t1)"
+    assert selected("Succeeded", "Failed") == "haqa.dev/tuning=demo,haqa.dev/trial in (t1,quantize)"
 
 
 def test_where_everything_succeeded_there_is_nothing_to_look_at() -> None:

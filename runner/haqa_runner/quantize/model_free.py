@@ -1,0 +1,116 @@
+"""Plain rounding file by file, for models that fit no memory: llm-compressor's model-free path.
+
+Nothing but the files is looked at, so that what `Linear` would have meant is said by name: every matrix of the files
+that is not one of `Matrix.rounded` is left alone, and where names do not account for all of those, nothing is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from compressed_tensors.config import CompressionFormat
+from compressed_tensors.quantization import QuantizationConfig, QuantizationStatus, preset_name_to_scheme
+from llmcompressor.entrypoints.model_free import model_free_ptq
+
+from haqa_contract import FailureReason
+from haqa_contract.failures import TrialFailure
+from haqa_contract.model_facts import ModelFacts
+from haqa_runner.bars import Bar, heard_bars
+from haqa_runner.models.checkpoint import TensorHeader, model_files, read_header, weight_files
+from haqa_runner.models.facts import prediction_names
+from haqa_runner.progress import ProgressSink
+from haqa_runner.quantize.compressor import Job, log_here, regrouped
+from haqa_runner.quantize.recipes import PACKED_PRESETS, ModifierPlan, is_artifacts_own
+
+log = logging.getLogger(__name__)
+
+_WEIGHT = ".weight"
+
+
+def compress(job: Job, facts: ModelFacts, target: Path, progress: ProgressSink) -> None:
+    """Rounds `job.source` into the folder `target`; memory holds one file of it at a time, and what becomes of it.
+
+    Raises:
+        TrialFailure: QuantizationFailed, where the names in the files are not those of the model's class.
+    """
+    log_here()
+    (plan,) = job.plans
+    headers = [header for path in weight_files(job.source, str(job.source)) for header in read_header(path, "")]
+    left = left_alone(facts, headers, prediction_names(job.source, str(job.source)))
+    with heard_bars(_told(progress)):
+        model_free_ptq(job.source, target, config=_config(plan, left), device=_device())
+    for path in model_files(job.source, code=job.trust_remote_code):
+        if not is_artifacts_own(path.name):
+            shutil.copyfile(path, target / path.name)
+
+
+def left_alone(facts: ModelFacts, headers: Iterable[TensorHeader], prediction: Iterable[str]) -> list[str]:
+    """Modules of the files that are not rounded, each by its own name.
+
+    Raises:
+        TrialFailure: QuantizationFailed, where the files do not hold every matrix that the class has to be rounded.
+    """
+    wanted = {(matrix.name, matrix.rows, matrix.columns): matrix.count for matrix in facts.matrices if matrix.rounded}
+    found = dict.fromkeys(wanted, 0)
+    left = []
+    beside = set(prediction)
+    for header in headers:
+        if len(header.shape) != 2 or not header.name.endswith(_WEIGHT):
+            continue
+        module = header.name.removesuffix(_WEIGHT)
+        matrix = None if header.name in beside else _matrix_of(module, header.shape, wanted)
+        if matrix is None:
+            left.append(module)
+        else:
+            found[matrix] += 1
+    missing = next((matrix for matrix, count in wanted.items() if found[matrix] != count), None)
+    if missing is not None:
+        name, rows, columns = missing
+        raise TrialFailure(
+            FailureReason.QUANTIZATION_FAILED,
+            f"this model does not fit into memory, and cannot be rounded file by file either: its class has "
+            f"{wanted[missing]} matrices {name} of {rows} x {columns} and its files have {found[missing]} of them by "
+            "that name; quantize where there is more memory",
+        )
+    return left
+
+
+def _matrix_of(module: str, shape: Sequence[int], known: Iterable[tuple[str, int, int]]) -> tuple[str, int, int] | None:
+    """The matrix of the class that a module of the files is, by the end of its name and its shape."""
+    plain = re.sub(r"\.\d+(?=\.|$)", "", module)
+    fits = (one for one in known if tuple(shape) == one[1:] and (plain == one[0] or plain.endswith(f".{one[0]}")))
+    return next(fits, None)
+
+
+def _config(plan: ModifierPlan, left: list[str]) -> QuantizationConfig:
+    assert plan.preset is not None
+    # What engines read there, and here it means every matrix; which are meant is said by what is left alone.
+    targets = list(plan.targets)
+    scheme = preset_name_to_scheme(plan.preset, targets)
+    if plan.group_size is not None:
+        scheme = regrouped(plan.preset, plan.group_size, targets)
+    if plan.preset in PACKED_PRESETS:
+        scheme = scheme.model_copy(update={"format": CompressionFormat.pack_quantized.value})
+    return QuantizationConfig(
+        config_groups={"group_0": scheme}, quantization_status=QuantizationStatus.INITIALIZED, ignore=left
+    )
+
+
+def _device() -> str:
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return str(found) if found is not None else "cpu"
+
+
+def _told(progress: ProgressSink) -> Callable[[Bar], None]:
+    def tell(bar: Bar) -> None:
+        if bar.total:
+            progress(
+                "quantize", min(0.99, bar.share), f"{bar.description.lower()}, file {bar.done:.0f} of {bar.total:.0f}"
+            )
+
+    return tell
