@@ -11,6 +11,7 @@ from typing import Any
 from haqa_contract import Algorithm, Configuration, Estimate, Failure, FailureReason, Scalar, Scheme
 from haqa_operator.api import Proposal, Proposer, QuantizationTuning, Trial, TrialPhase, TrialStatus
 from haqa_operator.api.loading import parse_tuning
+from haqa_operator.decision.constraints import References
 
 
 def estimate(value: float, margin: float = 0.0, n: int = 3) -> Estimate:
@@ -136,3 +137,8 @@ class TuningBuilder:
 
 def make_tuning(name: str = "demo") -> TuningBuilder:
     return TuningBuilder(name=name)
+
+
+def over(baseline: Trial | None) -> References:
+    """What trials are compared with, where the baseline was served."""
+    return References(baseline, baseline)

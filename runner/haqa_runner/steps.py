@@ -49,6 +49,7 @@ class Step(StrEnum):
     QUANTIZE = "quantize"
     SERVE = "serve"
     MEASURE = "measure"
+    REFERENCE = "reference"
 
 
 StepFunction = Callable[[TrialRequest, Phases, ProgressSink], TrialReport]
@@ -57,11 +58,13 @@ _UNEXPECTED = {
     Step.QUANTIZE: FailureReason.QUANTIZATION_FAILED,
     Step.SERVE: FailureReason.ENGINE_LOAD_FAILED,
     Step.MEASURE: FailureReason.LOAD_ERRORS,
+    Step.REFERENCE: FailureReason.QUANTIZATION_FAILED,
 }
 _OUT_OF_MEMORY = {
     Step.QUANTIZE: FailureReason.QUANTIZATION_OOM,
     Step.SERVE: FailureReason.ENGINE_OOM,
     Step.MEASURE: FailureReason.LOAD_ERRORS,
+    Step.REFERENCE: FailureReason.QUANTIZATION_OOM,
 }
 
 
@@ -100,7 +103,7 @@ def write_report(request: TrialRequest, step: Step, report: TrialReport) -> None
 
 
 def step_function(step: Step) -> StepFunction:
-    """The step's `run`, imported only now: two of the three bring torch along."""
+    """The step's `run`, imported only now: all but one bring torch along."""
     function: StepFunction = importlib.import_module(f"haqa_runner.{step}.step").run
     return function
 
@@ -108,7 +111,7 @@ def step_function(step: Step) -> StepFunction:
 def time_limit_s(request: TrialRequest, step: Step) -> float | None:
     """Longest time the step may take; None = as long as it likes (an engine serves until it is stopped)."""
     match step:
-        case Step.QUANTIZE:
+        case Step.QUANTIZE | Step.REFERENCE:
             return request.quantize_timeout_s
         case Step.MEASURE:
             return request.measure_timeout_s

@@ -65,6 +65,7 @@ class SimulatedCluster:
     Attributes:
         endings: (pool, scheme) -> how the pods of such trials end, one for each attempt; then as planned.
         makings: Scheme -> how the pods that make such an artifact end; then as planned.
+        layers: Of the model; 25 million parameters each.
         now: Unix seconds.
         measured: Names of trials that were measured, in order; one that is there twice was measured twice.
     """
@@ -75,6 +76,7 @@ class SimulatedCluster:
     measured: list[str] = field(default_factory=list)
     makings: dict[str, list[Ending]] = field(default_factory=dict)
     serving: bool = True
+    layers: int = 4
 
     def __post_init__(self) -> None:
         self.api = InMemoryApiServer(lambda: self.now)
@@ -126,10 +128,12 @@ class SimulatedCluster:
     def _ended(self, pod: PodBuilder, request: TrialRequest, seconds: float) -> PodBuilder:
         began: dict[str, Any] = {"began": seconds - _TRIAL_S, "finished": seconds}
         if request.trial == FETCH_TRIAL:
-            return pod.ended("quantize", _fetched(), **began)
+            return pod.ended("quantize", _fetched(self.layers), **began)
         if request.trial == ARTIFACT_TRIAL:
             made = self.makings.get(request.configuration.scheme.value)
             return made.pop(0)(pod) if made else pod.ended("quantize", _quantized(request), **began)
+        if pod.runs("reference"):
+            return pod.ended("quantize", _scored(request), **began)
         planned = self.endings.get((request.pool, request.configuration.scheme.value), [])
         if planned:
             return planned.pop(0)(pod)
@@ -172,14 +176,14 @@ def _over(job: Mapping[str, Any]) -> bool:
     return any(one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in conditions)
 
 
-def _fetched() -> TrialReport:
+def _fetched(layers: int) -> TrialReport:
     artifact = ArtifactReport(
         digest="0" * 64,
         path="/models/model",
         size_bytes=258_000_000,
         reused=False,
         model_digest="sha256-model",
-        facts=facts(_CONFIG),
+        facts=facts({**_CONFIG, "num_hidden_layers": layers}),
     )
     return TrialReport(trial=FETCH_TRIAL, artifact=artifact)
 
@@ -190,6 +194,13 @@ def _quantized(request: TrialRequest) -> TrialReport:
     path = f"/store/artifacts/{digest}/model" if request.configuration.quantized else "/models/model"
     artifact = ArtifactReport(digest=digest, path=path, size_bytes=1000, reused=False, model_digest="sha256-model")
     return TrialReport(trial=request.trial, artifact=artifact)
+
+
+def _scored(request: TrialRequest) -> TrialReport:
+    """Of a baseline that is not served."""
+    exact = Estimate(value=70.0, low=70.0, high=70.0, n=3)
+    accuracy = AccuracyReport(metrics={"perplexity": exact}, tokens=1000)
+    return _quantized(request).model_copy(update={"accuracy": accuracy})
 
 
 def _measured(request: TrialRequest, now: float) -> TrialReport:

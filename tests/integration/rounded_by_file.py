@@ -46,7 +46,7 @@ def _differences(model: Path, out: Path, scheme: str) -> list[str] | str:
 
 
 def _tensors(folder: Path) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             found |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
@@ -54,10 +54,13 @@ def _tensors(folder: Path) -> dict[str, Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return one.dtype == other.dtype and torch.equal(one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8))
+    if one.dtype != other.dtype:
+        return False
+    one, other = (tensor.contiguous().view(torch.uint8) for tensor in (one, other))
+    return bool(torch.equal(one, other))
 
 
-def _silent(*_: object) -> None:
+def _silent(phase: str, done: float, message: str = "") -> None:
     return
 
 

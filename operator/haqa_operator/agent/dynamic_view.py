@@ -13,7 +13,7 @@ from haqa_operator.agent.history import best_sentence, budget_lines, columns, he
 from haqa_operator.agent.limits import candidate_bounds, demand, rate_bounds
 from haqa_operator.agent.quoting import ABSENT, quoted
 from haqa_operator.agent.static_view import bound_cell, bound_heading
-from haqa_operator.decision.constraints import measured_baseline
+from haqa_operator.decision.constraints import References
 from haqa_operator.decision.limits import absolute_limits
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.space import SearchSpace
@@ -40,29 +40,29 @@ def dynamic_view(context: AgentContext, space: SearchSpace, catalogue: Catalogue
     """The template's variables."""
     observations = progress.observations
     trials = [observation.trial for observation in observations]
-    baseline = measured_baseline(trials)
-    limits = absolute_limits(context.constraints, baseline)
+    references = References.among(trials)
+    limits = absolute_limits(context.constraints, references)
     keys = columns(observations, context.objectives, limits, context.workload)
-    rows = trial_rows(observations, catalogue, keys, limits, baseline)
+    rows = trial_rows(observations, catalogue, keys, limits, references)
     tried = {trial.configuration for trial in trials}
     untried = open_numbers(space, tried)
     values = dict(zip(catalogue.names, _columns_of(catalogue), strict=True)) | {n: (v,) for n, v in catalogue.shared}
     demanded: tuple[str, ...] = ()
     if not context.replayed:
-        demanded = rate_bounds(limits, context.workload, context.accelerators, baseline)
+        demanded = rate_bounds(limits, context.workload, context.accelerators, references.speed)
     if context.closed_loop:
         demanded += candidate_bounds(limits, values, space.load_parameters, space.accelerator_parameters)
     shown = _shortlist_rows(catalogue, untried, observations)
     objective = context.objectives[0]
     return {
-        "demands": [demand(limit, baseline) for limit in limits],
+        "demands": [demand(limit, references.of(limit.key)) for limit in limits],
         "bounds": demanded,
         "headings": [heading(key, context.objectives) for key in keys],
         "trials": rows,
         "slacks": [row for row in rows if row.limits],
         "failures": [row for row in rows if row.failure],
         "ruled_out": _ruled_out(space, catalogue, tried),
-        "best": best_sentence(observations, baseline, objective),
+        "best": best_sentence(observations, references.speed, objective),
         "budget": budget_lines(observations, context.budget, progress.tokens_used),
         "expectations": _expectation_lines(catalogue, progress.expectations or {}),
         "names": [*catalogue.names, *([bound_heading(objective)] if space.bounds else [])],

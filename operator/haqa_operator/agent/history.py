@@ -16,7 +16,7 @@ from haqa_operator.api.goals import Objective
 from haqa_operator.api.metrics import MetricKey, higher_is_better, is_accuracy
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Budget
-from haqa_operator.decision.constraints import measured
+from haqa_operator.decision.constraints import References, measured
 from haqa_operator.decision.limits import Limit
 from haqa_operator.decision.observations import Observation
 from haqa_operator.metrics.quantities import quantity, unit
@@ -89,10 +89,10 @@ def trial_rows(
     catalogue: Catalogue,
     keys: Sequence[MetricKey],
     limits: Sequence[Limit],
-    baseline: Trial | None,
+    references: References,
 ) -> tuple[TrialRow, ...]:
     """One row for each observation, in their order."""
-    return tuple(_row(observation, catalogue, keys, limits, baseline) for observation in observations)
+    return tuple(_row(observation, catalogue, keys, limits, references) for observation in observations)
 
 
 def _row(
@@ -100,7 +100,7 @@ def _row(
     catalogue: Catalogue,
     keys: Sequence[MetricKey],
     limits: Sequence[Limit],
-    baseline: Trial | None,
+    references: References,
 ) -> TrialRow:
     trial = observation.trial
     number = catalogue.index.get(trial.configuration)
@@ -111,19 +111,19 @@ def _row(
         configuration=catalogue.describe(trial.configuration),
         proposer=trial.proposal.proposer.value,
         expected=_expected(trial),
-        cells=tuple(_cell(trial, key, baseline) for key in keys),
+        cells=tuple(_cell(trial, key, references.of(key)) for key in keys),
         verdict=_verdict(observation),
         limits=tuple(text for limit in limits if (text := _slack(trial, limit))),
         failure=f"{failure.reason.value}: {quoted(failure.message)}" if failure else None,
     )
 
 
-def _cell(trial: Trial, key: MetricKey, baseline: Trial | None) -> str:
+def _cell(trial: Trial, key: MetricKey, against: Trial | None) -> str:
     value = measured(trial, key)
     if value is None:
         return "-"
     text = quantity(MetricKey(""), value)
-    reference = measured(baseline, key) if baseline and not trial.is_baseline else None
+    reference = measured(against, key) if against and trial is not against else None
     return f"{text} ({value / reference:.3g}x)" if reference else text
 
 
@@ -155,7 +155,12 @@ def _expected(trial: Trial) -> str:
     return ", ".join(parts) or "-"
 
 
-def best_sentence(observations: Sequence[Observation], baseline: Trial | None, objective: Objective) -> str:
+def the_reference(trial: Trial) -> str:
+    """`the baseline`, or where that is not served the first trial that was."""
+    return "the baseline" if trial.is_baseline else f"trial {trial.number}, the first that was served"
+
+
+def best_sentence(observations: Sequence[Observation], against: Trial | None, objective: Objective) -> str:
     """The best trial that meets every limit, or how near the nearest came."""
     scored = [(o.score, o) for o in observations if o.score is not None]
     feasible = [(score, o) for score, o in scored if o.violation <= 0]
@@ -170,12 +175,12 @@ def best_sentence(observations: Sequence[Observation], baseline: Trial | None, o
         )
     best = max(feasible, key=lambda pair: pair[0])[1].trial
     value = measured(best, objective.key)
-    reference = measured(baseline, objective.key) if baseline else None
-    if best.is_baseline or value is None or not reference:
+    reference = measured(against, objective.key) if against else None
+    if best is against or against is None or value is None or not reference:
         return f"Best so far that meets all limits: trial {best.number}{' (the baseline)' if best.is_baseline else ''}."
     return (
         f"Best so far that meets all limits: trial {best.number}, {objective.key} {quantity(objective.key, value)}, "
-        f"{value / reference:.3g}x the baseline."
+        f"{value / reference:.3g}x {the_reference(against)}."
     )
 
 

@@ -25,13 +25,13 @@ def percent(share: float) -> str:
     return signed_percent(share).lstrip("+")
 
 
-def demand(limit: Limit, baseline: Trial | None) -> str:
-    """Where the baseline stands against a limit, and by what factor it has to change to meet it."""
-    value = measured(baseline, limit.key) if baseline else None
+def demand(limit: Limit, against: Trial | None) -> str:
+    """Where the baseline (or what stands for it) is beside a limit, and by what factor it has to change to meet it."""
+    value = measured(against, limit.key) if against else None
     if value is None or (limit.minimum is None and limit.maximum is None):
         return f"{limit.describe()}: the baseline has no value to compare with"
     room = limit.slack(value)
-    standing = f"{limit.describe()}; baseline {quantity(limit.key, value)}"
+    standing = f"{limit.describe()}; {_name(against)} {quantity(limit.key, value)}"
     if room >= 0:
         return f"{standing}: meets it with {percent(room)} to spare"
     if limit.maximum is not None and value > limit.maximum > 0:
@@ -80,7 +80,11 @@ def _request_bound(limit_ms: float, level: int, workload: Workload, accelerators
 
 def _against(baseline: Trial | None, level: int, tokens_per_s: float) -> str:
     value = measured(baseline, MetricKey("throughput", concurrency=level)) if baseline else None
-    return f"; baseline {value:.4g}, factor {tokens_per_s / value:.3g}" if value else ""
+    return f"; {_name(baseline)} {value:.4g}, factor {tokens_per_s / value:.3g}" if value else ""
+
+
+def _name(trial: Trial | None) -> str:
+    return "baseline" if trial is None or trial.is_baseline else f"trial {trial.number}"
 
 
 def candidate_bounds(

@@ -15,6 +15,7 @@ from haqa_operator.agent.context import AgentContext, PromptModel
 from haqa_operator.agent.quoting import ABSENT, labelled, prompt_line, quoted
 from haqa_operator.agent.replies import MAX_CHOICES, MAX_REASONING_CHARS
 from haqa_operator.api.goals import Objective
+from haqa_operator.decision.constraints import References
 from haqa_operator.decision.limits import absolute_limits
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.metrics.quantities import quantity
@@ -49,7 +50,9 @@ def static_view(context: AgentContext, space: SearchSpace, catalogue: Catalogue)
         "hidden": [prompt_line(line, 300) for line in context.hidden_settings],
         "workload": _load_lines(context) if context.replayed else _workload_lines(context.workload),
         "objectives": [_objective_line(i, one, context.replayed) for i, one in enumerate(context.objectives)],
-        "constraints": [prompt_line(limit.describe(), 200) for limit in absolute_limits(context.constraints, None)],
+        "constraints": [
+            prompt_line(limit.describe(), 200) for limit in absolute_limits(context.constraints, References())
+        ],
         "baseline": ", ".join(f"{name}={value}" for name, value in baseline.items()),
         "shared": ", ".join(shared),
         "listed": listed,

@@ -16,6 +16,8 @@ from haqa_operator.api.base import ResourceModel
 
 class Proposer(StrEnum):
     BASELINE = "baseline"
+    REFERENCE = "reference"
+    """The baseline where it cannot be served: its accuracy alone, found without an engine"""
     AGENT = "agent"
     BAYESIAN = "bayesian"
     TPE = "tpe"
@@ -147,7 +149,13 @@ class Trial(ResourceModel):
 
     @property
     def is_baseline(self) -> bool:
-        return self.proposal.proposer is Proposer.BASELINE
+        """The model as it is, with the engine's defaults; served, or only scored."""
+        return self.proposal.proposer in (Proposer.BASELINE, Proposer.REFERENCE)
+
+    @property
+    def is_reference(self) -> bool:
+        """A baseline that is not served, since no replica holds it: it says how accurate the model is, and no more."""
+        return self.proposal.proposer is Proposer.REFERENCE
 
     @property
     def succeeded(self) -> bool:

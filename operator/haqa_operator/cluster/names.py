@@ -6,6 +6,8 @@ from haqa_operator.serving.names import dns_label, label_value
 
 QUANTIZE, MEASURE = "quantize", "measure"
 """Containers, named after the runner's steps."""
+REFERENCE = "reference"
+"""The runner's step that scores a model without serving it."""
 ARTIFACT_TRIAL = "quantize"
 """In the place of a trial's name on the Job that makes an artifact."""
 

@@ -53,7 +53,7 @@ def decide(
     if not challengers:
         return _baseline_stays(evidence, ranked, reasons.baseline_best(evidence))
     winner = _simplest_of_the_best(evidence, challengers)
-    seen = _ratio_to_baseline(evidence, winner)
+    seen = _ratio_to_reference(evidence, winner)
     confirmed = confirmation if confirmation is not None and confirmation.winner == winner.trial.name else None
     if confirmed is not None and not beats(confirmed.ratio, min_improvement_percent) and _must_be_beaten(evidence):
         return _baseline_stays(evidence, ranked, reasons.not_confirmed(evidence, winner, confirmed, seen))
@@ -87,10 +87,11 @@ def _simplest_of_the_best(evidence: Evidence, challengers: Sequence[Judged]) -> 
     return min(tied, key=evidence.simplicity)
 
 
-def _ratio_to_baseline(evidence: Evidence, winner: Judged) -> Estimate | None:
-    if evidence.baseline is None or evidence.baseline.score is None:
+def _ratio_to_reference(evidence: Evidence, winner: Judged) -> Estimate | None:
+    reference = evidence.reference
+    if reference is None or reference.score is None or reference is winner:
         return None
-    return evidence.compare(winner, evidence.baseline).ratio
+    return evidence.compare(winner, reference).ratio
 
 
 def _baseline_stays(evidence: Evidence, ranked: Sequence[Binding], reason: str) -> Decision:
@@ -118,6 +119,12 @@ def _what_held_back(evidence: Evidence, winner: Judged, ranked: Sequence[Binding
     return next(binding.constraint.describe() for binding in ranked if binding.constraint in broken)
 
 
+def _other_reference(evidence: Evidence) -> str | None:
+    """What speed was compared with, where that is not the baseline."""
+    reference = evidence.reference
+    return None if reference is None or reference.trial.is_baseline else reference.trial.name
+
+
 def _decision(
     evidence: Evidence,
     verdict: Verdict,
@@ -136,6 +143,7 @@ def _decision(
         reason=reason,
         binding=binding,
         speedup=speedup,
+        speedup_over=_other_reference(evidence),
         pareto=tuple(trial.name for trial in front(feasible, over)),
         rejections=tuple(Rejection(trial=name, reason=why) for name, why in rejections if why is not None),
     )

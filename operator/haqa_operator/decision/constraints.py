@@ -64,6 +64,31 @@ def measured_baseline(trials: Sequence[Trial]) -> Trial | None:
     return found if found is not None and found.succeeded else None
 
 
+@dataclass(frozen=True)
+class References:
+    """What the trials of a pool are compared with.
+
+    Attributes:
+        baseline: Whether it succeeded or not, served or only scored; None while it has not finished.
+        speed: The baseline where it was served; else the first trial that was measured to its end.
+    """
+
+    baseline: Trial | None = None
+    speed: Trial | None = None
+
+    @classmethod
+    def among(cls, trials: Sequence[Trial]) -> References:
+        baseline = find_baseline(trials)
+        if baseline is None or (baseline.succeeded and not baseline.is_reference):
+            return cls(baseline, baseline)
+        served = (t for t in trials if t.succeeded and not t.is_baseline and not t.status.ended_early)
+        return cls(baseline, min(served, key=lambda trial: (trial.number, trial.name), default=None))
+
+    def of(self, key: MetricKey) -> Trial | None:
+        """What a metric is compared with."""
+        return self.baseline if is_accuracy(key.metric) else self.speed
+
+
 def measured(trial: Trial, key: MetricKey) -> float | None:
     """A trial's value for a metric; None when it has none or one that is not finite."""
     estimate = trial.status.metrics.get(str(key))
@@ -74,30 +99,30 @@ def measured(trial: Trial, key: MetricKey) -> float | None:
     return None
 
 
-def judge_trial(constraints: Sequence[Constraint], trial: Trial, baseline: Trial | None) -> tuple[Finding, ...]:
+def judge_trial(constraints: Sequence[Constraint], trial: Trial, references: References) -> tuple[Finding, ...]:
     """One finding for each constraint that can say something about this trial.
 
     A trial that missed the accuracy gate was ended before its load test, and one that is out of reach in the middle of
     it: only what was measured by then is judged. Any other failed trial gets no findings; its failure is the reason.
     """
-    if trial.status.ended_early:
-        return tuple(judge(c, trial, baseline) for c in constraints if measured(trial, c.key) is not None)
+    if trial.status.ended_early or trial.is_reference:
+        return tuple(judge(c, trial, references) for c in constraints if measured(trial, c.key) is not None)
     if trial.succeeded:
-        return tuple(judge(constraint, trial, baseline) for constraint in constraints)
+        return tuple(judge(constraint, trial, references) for constraint in constraints)
     if trial.status.failure is not None and trial.status.failure.reason is FailureReason.ACCURACY_GATE:
         reached = [c for c in constraints if is_accuracy(c.metric) and measured(trial, c.key) is not None]
-        return tuple(judge(constraint, trial, baseline) for constraint in reached)
+        return tuple(judge(constraint, trial, references) for constraint in reached)
     return ()
 
 
-def judge(constraint: Constraint, trial: Trial, baseline: Trial | None) -> Finding:
+def judge(constraint: Constraint, trial: Trial, references: References) -> Finding:
     """Whether this trial keeps this limit."""
     key = constraint.key
     value = measured(trial, key)
     if value is None:
         return _unjudged(constraint, f"{key} was not measured, and {constraint.describe()} is asked for")
     if constraint.max_degradation_percent is not None:
-        return _judge_relative(constraint, trial, value, baseline, constraint.max_degradation_percent)
+        return _judge_relative(constraint, trial, value, references, constraint.max_degradation_percent)
     return _judge_absolute(constraint, trial, value)
 
 
@@ -117,29 +142,32 @@ def _judge_absolute(constraint: Constraint, trial: Trial, value: float) -> Findi
 
 
 def _judge_relative(
-    constraint: Constraint, trial: Trial, value: float, baseline: Trial | None, allowed_percent: float
+    constraint: Constraint, trial: Trial, value: float, references: References, allowed_percent: float
 ) -> Finding:
     key = constraint.key
     higher = higher_is_better(key.metric)
     if higher is None:
         remedy = "give min or max instead of maxDegradationPercent"
         return _unjudged(constraint, f"whether more or less {key} is better is not known; {remedy}", value)
-    if baseline is None or not baseline.succeeded:
-        return _unjudged(constraint, f"{constraint.describe()} cannot be judged: {_why_no_baseline(baseline)}", value)
-    reference = measured(baseline, key)
+    against = references.of(key)
+    if against is None or not against.succeeded:
+        why = _why_no_baseline(references.baseline)
+        return _unjudged(constraint, f"{constraint.describe()} cannot be judged: {why}", value)
+    whose = "the baseline" if against.is_baseline else f"trial {against.number}"
+    reference = measured(against, key)
     if reference is None:
-        return _unjudged(constraint, f"{constraint.describe()} cannot be judged: the baseline has no {key}", value)
+        return _unjudged(constraint, f"{constraint.describe()} cannot be judged: {whose} has no {key}", value)
     if reference == 0 and value != 0:
         remedy = "nothing is a percentage of that; give min or max instead"
-        return _unjudged(constraint, f"{constraint.describe()} cannot be judged: the baseline's is 0, {remedy}", value)
+        return _unjudged(constraint, f"{constraint.describe()} cannot be judged: {whose}'s is 0, {remedy}", value)
     allowed = abs(reference) * allowed_percent / 100
     limit = reference - allowed if higher else reference + allowed
     change = _relative(value - reference, reference)
     met = value >= _stretched(limit, upwards=False) if higher else value <= _stretched(limit, upwards=True)
-    marginal = _spans_relative(trial, key, limit, reference) and not trial.is_baseline
+    marginal = _spans_relative(trial, key, limit, reference) and trial is not against
     achieved = signed_percent(change)
     sentence = (
-        f"{key} is {quantity(key, value)}, {achieved} against the baseline's {quantity(key, reference)}, "
+        f"{key} is {quantity(key, value)}, {achieved} against {whose}'s {quantity(key, reference)}, "
         f"where {allowed_percent:g} % worse is allowed{_noise_note(marginal)}"
     )
     excess = 0.0 if met else _relative(abs(value - limit), limit)
@@ -150,7 +178,7 @@ def _why_no_baseline(baseline: Trial | None) -> str:
     if baseline is None:
         return "the baseline was not measured"
     reason = baseline.status.failure.reason.value if baseline.status.failure else "no reason given"
-    return f"the baseline failed ({reason})"
+    return "the baseline could not be served" if baseline.succeeded else f"the baseline failed ({reason})"
 
 
 def _unjudged(constraint: Constraint, sentence: str, value: float | None = None) -> Finding:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.trial import Trial
 from haqa_operator.decision.comparison import Comparison, compare
-from haqa_operator.decision.constraints import Finding, find_baseline, judge_trial
+from haqa_operator.decision.constraints import Finding, References, judge_trial
 from haqa_operator.decision.observations import score
 from haqa_operator.decision.simplicity import SimplicityKey, simplicity
 
@@ -51,6 +51,7 @@ class Evidence:
     Attributes:
         judged: Finished trials by number.
         baseline: The baseline among them, whether it succeeded or not; None when it has not finished.
+        reference: What speed is compared with: the baseline, or where it was not served the first trial that was.
     """
 
     objectives: tuple[Objective, ...]
@@ -58,6 +59,7 @@ class Evidence:
     min_improvement_percent: float
     judged: tuple[Judged, ...]
     baseline: Judged | None
+    reference: Judged | None
 
     @property
     def objective(self) -> Objective:
@@ -92,7 +94,10 @@ def gather(
 ) -> Evidence:
     """Judges every finished trial; unfinished ones are left out."""
     finished = sorted((t for t in trials if t.status.phase.finished), key=lambda t: (t.number, t.name))
-    reference = find_baseline(finished)
-    judged = tuple(Judged(t, score(t, objectives[0]), judge_trial(constraints, t, reference)) for t in finished)
-    baseline = next((item for item in judged if item.trial is reference), None)
-    return Evidence(tuple(objectives), tuple(constraints), min_improvement_percent, judged, baseline)
+    references = References.among(finished)
+    judged = tuple(Judged(t, score(t, objectives[0]), judge_trial(constraints, t, references)) for t in finished)
+    baseline, reference = (
+        next((item for item in judged if item.trial is wanted), None)
+        for wanted in (references.baseline, references.speed)
+    )
+    return Evidence(tuple(objectives), tuple(constraints), min_improvement_percent, judged, baseline, reference)

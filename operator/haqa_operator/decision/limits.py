@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from haqa_operator.api.goals import Constraint
 from haqa_operator.api.metrics import MetricKey, higher_is_better
 from haqa_operator.api.trial import Trial
-from haqa_operator.decision.constraints import measured
+from haqa_operator.decision.constraints import References, measured
 from haqa_operator.metrics.quantities import quantity
 
 
@@ -36,15 +36,15 @@ class Limit:
         return min((room / abs(bound) if bound else room for room, bound in rooms), default=0.0)
 
 
-def absolute_limits(constraints: Sequence[Constraint], baseline: Trial | None) -> tuple[Limit, ...]:
+def absolute_limits(constraints: Sequence[Constraint], references: References) -> tuple[Limit, ...]:
     """The constraints in absolute numbers, in their order."""
-    return tuple(_limit(constraint, baseline) for constraint in constraints)
+    return tuple(_limit(constraint, references.of(constraint.key)) for constraint in constraints)
 
 
-def _limit(constraint: Constraint, baseline: Trial | None) -> Limit:
+def _limit(constraint: Constraint, against: Trial | None) -> Limit:
     if constraint.max_degradation_percent is None:
         return Limit(constraint, constraint.min, constraint.max)
-    reference = measured(baseline, constraint.key) if baseline else None
+    reference = measured(against, constraint.key) if against else None
     higher = higher_is_better(constraint.metric)
     if reference is None or higher is None:
         return Limit(constraint)

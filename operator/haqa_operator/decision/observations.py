@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.trial import Trial
-from haqa_operator.decision.constraints import UNJUDGED_EXCESS, find_baseline, judge_trial, measured
+from haqa_operator.decision.constraints import UNJUDGED_EXCESS, References, judge_trial, measured
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,20 @@ def observations_of(
     trials: Sequence[Trial], objectives: Sequence[Objective], constraints: Sequence[Constraint]
 ) -> list[Observation]:
     """One observation for each finished trial, in the order given; the first objective is the score."""
-    baseline = find_baseline(trials)
+    references = References.among(trials)
     finished = [trial for trial in trials if trial.status.phase.finished]
-    return [observation(trial, objectives[0], constraints, baseline) for trial in finished]
+    return [observation(trial, objectives[0], constraints, references) for trial in finished]
 
 
 def observation(
-    trial: Trial, objective: Objective, constraints: Sequence[Constraint], baseline: Trial | None
+    trial: Trial, objective: Objective, constraints: Sequence[Constraint], references: References
 ) -> Observation:
     """What one finished trial says.
 
     A miss of the accuracy gate is a measurement, not an accident: it has no score, but a finite violation, from which
     a search learns which way accuracy lies.
     """
-    findings = judge_trial(constraints, trial, baseline)
+    findings = judge_trial(constraints, trial, references)
     broken = tuple(finding.sentence for finding in findings if not finding.met)
     violation = math.fsum(finding.excess for finding in findings)
     if not trial.succeeded:
@@ -77,6 +77,8 @@ def failure_sentence(trial: Trial) -> str:
 
 
 def unscored_sentence(trial: Trial, objective: Objective) -> str:
+    if trial.is_reference:
+        return f"it is not served here: {trial.proposal.note}"
     value = measured(trial, objective.key)
     if value is None:
         return f"{objective.key} was not measured, so it cannot be compared"

@@ -82,22 +82,36 @@ def baseline_best(evidence: Evidence) -> str:
 def won(evidence: Evidence, winner: Judged, ratio: Estimate | None, *, confirmed: bool) -> str:
     """The winner, what it reaches, and what to know before relying on it."""
     text = f"{winner.label} has {_figure(evidence, winner)}"
-    baseline = evidence.baseline
-    if baseline is not None and ratio is not None:
+    baseline, reference = evidence.baseline, evidence.reference
+    if reference is not None and ratio is not None:
         how = ", measured alternately" if confirmed else ""
-        text += f" against the baseline's {_figure(evidence, baseline)}: {times(ratio)}{how}"
+        whose = "the baseline" if reference.trial.is_baseline else reference.label
+        text += f" against {whose}'s {_figure(evidence, reference)}: {times(ratio)}{how}"
     text += "."
     best = evidence.best([item for item in evidence.feasible if not item.trial.is_baseline])
     if best is not winner:
         text += f" {best.label} is not better by more than {_least(evidence)}, and less simple."
     if baseline is None:
         text += " The baseline was not measured, so there is no speed-up to give."
+    elif baseline.trial.is_reference:
+        text += _not_served(evidence, baseline, winner)
     elif not baseline.feasible:
         text += f" The baseline itself cannot be chosen: {why_rejected(evidence, baseline)}."
     close = [finding for finding in winner.findings if finding.marginal]
     if close:
         text += f" A close call: {close[0].sentence}."
     return text
+
+
+def _not_served(evidence: Evidence, baseline: Judged, winner: Judged) -> str:
+    """What is compared with what, where the baseline could not be served."""
+    reference = evidence.reference
+    speed = f"{reference.label}, the first that was served" if reference and reference is not winner else "nothing"
+    accuracy = "its own, found without serving it" if baseline.trial.succeeded else "nothing, since that was not found"
+    return (
+        f" The baseline is not served here ({baseline.trial.proposal.note}): speed is compared with {speed}, accuracy "
+        f"with {accuracy}."
+    )
 
 
 def not_confirmed(evidence: Evidence, winner: Judged, confirmation: Confirmation, seen: Estimate | None) -> str:

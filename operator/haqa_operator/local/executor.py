@@ -119,6 +119,7 @@ class LocalExecutor(Executor):
             started=started,
             finished=self._clock(),
             attempts=attempt,
+            served=not trial.is_reference,
         )
 
     def confirm(self, winner: Trial, baseline: Trial, on_progress: OnProgress) -> Confirmation | None:
@@ -161,8 +162,8 @@ class LocalExecutor(Executor):
         request = self._request(trial, earlier, folder)
         (folder / "request.json").write_text(request.model_dump_json(indent=1))
         deadline = time.monotonic() + self._place.spec.budget.trial_timeout / timedelta(seconds=1)
-        report = self._step("quantize", request, deadline, on_progress)
-        if report.failure is not None:
+        report = self._step("reference" if trial.is_reference else "quantize", request, deadline, on_progress)
+        if report.failure is not None or trial.is_reference:
             return report
         try:
             with self._engine(request.engine, folder, deadline, on_progress) as served:

@@ -16,7 +16,7 @@ from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.search_spec import Search
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import Budget
-from haqa_operator.decision.constraints import find_baseline
+from haqa_operator.decision.constraints import References
 from haqa_operator.decision.observations import observation
 
 
@@ -168,11 +168,11 @@ def _nothing_left_can_win(state: _Search) -> StopReason | None:
 
 def _best_so_far(state: _Search) -> tuple[float | None, int]:
     """The best feasible score, the baseline's included, and how many trials have been made since it was found."""
-    baseline = find_baseline(state.trials)
+    references = References.among(state.trials)
     best, since = None, 0
-    in_order = [*([baseline] if baseline else []), *state.tried]
+    in_order = [*([references.baseline] if references.baseline else []), *state.tried]
     for trial in in_order:
-        seen = observation(trial, state.objectives[0], state.constraints, baseline)
+        seen = observation(trial, state.objectives[0], state.constraints, references)
         feasible = seen.score is not None and seen.violation == 0
         if feasible and (best is None or _better(seen.score or 0.0, best, state.search.min_improvement_percent)):
             best, since = seen.score, 0

@@ -17,7 +17,7 @@ from haqa_contract.figures import LATENCIES, RATES
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial
 from haqa_operator.api.tuning import TuningSpec
-from haqa_operator.decision.constraints import find_baseline
+from haqa_operator.decision.constraints import References
 from haqa_operator.decision.limits import absolute_limits
 from haqa_operator.decision.observations import Observation, observations_of
 from haqa_operator.metrics.quantities import quantity
@@ -52,7 +52,7 @@ class _Bar(NamedTuple):
 
 
 def _of_limits(spec: TuningSpec, earlier: Sequence[Trial]) -> Iterator[_Bar]:
-    for limit in absolute_limits(spec.constraints, find_baseline(earlier)):
+    for limit in absolute_limits(spec.constraints, References.among(earlier)):
         if limit.minimum is not None or limit.maximum is not None:
             because = f"a configuration has to have {limit.describe()}"
             yield _Bar(limit.key, limit.minimum, limit.maximum, because)

@@ -12,8 +12,9 @@ from functools import cached_property
 
 from haqa_contract import FailureReason
 from haqa_operator.api import Proposal, Proposer, Trial, TuningSpec
+from haqa_operator.api.metrics import is_accuracy
 from haqa_operator.decision.choose import decide
-from haqa_operator.decision.constraints import measured_baseline
+from haqa_operator.decision.constraints import References, find_baseline
 from haqa_operator.decision.results import Confirmation, Decision, Verdict
 from haqa_operator.search.lessons.teaching import taught
 from haqa_operator.search.space import SearchSpace
@@ -95,11 +96,6 @@ class PoolState:
         return taught(self.space, self.counted_trials, self.spec.constraints)
 
     @property
-    def measured_baseline(self) -> Trial | None:
-        """None until there is one, and where it failed."""
-        return measured_baseline(self.trials)
-
-    @property
     def finished_trials(self) -> tuple[Trial, ...]:
         return tuple(trial for trial in self.counted_trials if trial.status.phase.finished)
 
@@ -111,7 +107,9 @@ class PoolState:
 
     @property
     def baseline(self) -> Trial | None:
-        return next((trial for trial in self.trials if trial.is_baseline), None)
+        """The one that is under way; else the one that says most."""
+        under_way = (trial for trial in self.trials if trial.is_baseline and not trial.status.phase.finished)
+        return next(under_way, None) or find_baseline(self.trials)
 
     @property
     def next_number(self) -> int:
@@ -133,7 +131,13 @@ def plan(state: PoolState) -> Action:
 def step_beside_running(state: PoolState) -> Action:
     """The next step, whether or not trials are running: those count as spent, but not as without success."""
     if state.baseline is None:
-        return Measure(baseline_trial(state))
+        problem = state.space.baseline_problem
+        if problem is not None and not state.space.candidates:
+            return _conclude(state, f"nothing can be served here: {problem}")
+        return Measure(baseline_trial(state) if problem is None else reference_trial(state, problem))
+    scored = any(trial.is_reference for trial in state.trials)
+    if not scored and (problem := _not_servable(state.baseline)) is not None:
+        return Measure(reference_trial(state, problem))
     why = _end_of_search(state, state.baseline)
     if why is None:
         return AskStrategy(number=state.next_number)
@@ -147,6 +151,29 @@ def baseline_trial(state: PoolState) -> Trial:
         reasoning="The model as it is with the engine's defaults: what everything else is compared with.",
     )
     return new_trial(state, 0, proposal)
+
+
+def reference_trial(state: PoolState, problem: str) -> Trial:
+    """The baseline where it cannot be served: no accelerator is spent on what is known not to run.
+
+    Args:
+        problem: Why it cannot be.
+    """
+    proposal = Proposal(
+        configuration=state.space.baseline,
+        proposer=Proposer.REFERENCE,
+        reasoning="How accurate the model is as it is, found without serving it: what accuracy is compared with.",
+        note=problem,
+    )
+    return new_trial(state, state.next_number, proposal)
+
+
+def _not_servable(baseline: Trial) -> str | None:
+    """What has shown that a baseline cannot be served where others may be: no replica holds it, or runs its kernels."""
+    failure = baseline.status.failure
+    if failure is None:
+        return None
+    return failure.message if failure.reason is FailureReason.ENGINE_OOM or failure.of_configuration else None
 
 
 def new_trial(state: PoolState, number: int, proposal: Proposal) -> Trial:
@@ -171,9 +198,11 @@ def agent_tokens(trials: Sequence[Trial]) -> int:
 
 def _end_of_search(state: PoolState, baseline: Trial) -> str | None:
     failure = baseline.status.failure
-    if failure is not None and failure.reason in HOPELESS_BASELINE and not failure.of_configuration:
+    # Where it is only scored, its image and its pod are others than those of what is served.
+    hopeless = frozenset({FailureReason.MODEL_FETCH}) if baseline.is_reference else HOPELESS_BASELINE
+    if failure is not None and failure.reason in hopeless and not failure.of_configuration:
         return f"the baseline cannot be served: {failure.reason}: {failure.message}"
-    relative = [c for c in state.spec.constraints if c.max_degradation_percent is not None]
+    relative = [c for c in state.spec.constraints if c.max_degradation_percent is not None and is_accuracy(c.metric)]
     if failure is not None and relative:
         return (
             f"the baseline failed ({failure.reason}: {failure.message}), so that `{relative[0].describe()}` cannot be "
@@ -210,8 +239,8 @@ def _conclude(state: PoolState, why: str) -> Action:
     if provisional.verdict is not Verdict.WINNER:
         return Conclude(provisional, why)
     winner = next(trial for trial in trials if trial.name == provisional.winner)
-    baseline = state.measured_baseline
-    if not state.spec.confirmation.rounds or baseline is None:
+    baseline = References.among(trials).speed
+    if not state.spec.confirmation.rounds or baseline is None or not baseline.succeeded or baseline is winner:
         return Conclude(provisional, why)
     confirmation = next((c for c in reversed(state.confirmations) if c.winner == winner.name), None)
     if confirmation is None:

@@ -19,11 +19,16 @@ def trial_status(
     started: float,
     finished: float,
     attempts: int,
+    served: bool = True,
 ) -> TrialStatus:
-    """The finished trial's status. A report without windows and without a failure is a failure too."""
+    """The finished trial's status. A report without windows and without a failure is a failure too.
+
+    Args:
+        served: Whether the trial was to be; a baseline that is only scored has no windows.
+    """
     summary = summarize(report, workload=workload, cost_per_hour=cost_per_hour)
     failure = report.failure
-    if failure is None and report.load is None:
+    if failure is None and report.load is None and served:
         failure = Failure(
             reason=FailureReason.METRICS_MISSING,
             message="the measuring step ended without numbers; see measure.log in the trial's folder",

@@ -79,7 +79,7 @@ def _look(request: TrialRequest, phases: Phases, progress: ProgressSink) -> Tria
     with phases.measure("fetch"):
         model = fetch_model(request.model, Path(request.cache), progress)
         link_model(Path(request.directory), model.path)
-        found = _as_it_is(model).model_copy(update=looked_at(request, model, progress))
+        found = as_it_is(model).model_copy(update=looked_at(request, model, progress))
     return TrialReport(trial=request.trial, artifact=found)
 
 
@@ -89,7 +89,7 @@ def _plain(request: TrialRequest, phases: Phases, progress: ProgressSink) -> Tri
         model = fetch_model(served_source(request), Path(request.cache), progress)
     check_variant(request.configuration, model.digest)
     link_model(Path(request.directory), model.path)
-    return TrialReport(trial=request.trial, artifact=_as_it_is(model))
+    return TrialReport(trial=request.trial, artifact=as_it_is(model))
 
 
 def _quantized(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialReport:
@@ -326,7 +326,8 @@ def _has_accelerator() -> bool:
     return bool(torch.accelerator.is_available())
 
 
-def _as_it_is(model: FetchedModel) -> ArtifactReport:
+def as_it_is(model: FetchedModel) -> ArtifactReport:
+    """A checkpoint that nothing is made of."""
     return ArtifactReport(
         digest=hashlib.sha256(model.digest.encode()).hexdigest(),
         path=str(model.path),

@@ -12,7 +12,7 @@ from haqa_operator.agent.messages import Completion, LLMError, Message
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.trial import Exchange, Proposal, Proposer, Trial, TrialPhase, TrialStatus
 from haqa_operator.api.tuning import Budget
-from haqa_operator.decision.constraints import find_baseline
+from haqa_operator.decision.constraints import References
 from haqa_operator.decision.observations import Observation, observation
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.search.space import SearchSpace
@@ -147,7 +147,7 @@ def engine_failure(message: str) -> Failure:
 
 
 def observe_all(trials: Sequence[Trial], constraints: Sequence[Constraint] = CONSTRAINTS) -> list[Observation]:
-    return [observation(trial, Objective(), constraints, find_baseline(trials)) for trial in trials]
+    return [observation(trial, Objective(), constraints, References.among(trials)) for trial in trials]
 
 
 class FirstUntried(Strategy):

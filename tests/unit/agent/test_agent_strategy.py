@@ -29,6 +29,7 @@ from haqa_operator.api.pools import SecretKeyRef
 from haqa_operator.api.search_spec import AgentSpec, Search, SearchStrategy
 from haqa_operator.api.trial import Exchange, Proposal, Proposer
 from haqa_operator.api.tuning import Budget
+from haqa_operator.decision.constraints import References
 from haqa_operator.decision.observations import Observation
 from haqa_operator.search.strategies import ALL_TRIED, Stop, Strategy
 
@@ -158,7 +159,7 @@ def test_what_was_expected_is_kept_of_a_reply_that_thinks_aloud(reply: str) -> N
         1, kept.configuration, measured(120, 50, 330, perplexity=12.1, e2e=560), exchanges=kept.exchanges
     )
     trial = trial.model_copy(update={"proposal": kept})
-    (row,) = trial_rows(observe_all([trial]), Catalogue.of(SPACE), (), (), None)
+    (row,) = trial_rows(observe_all([trial]), Catalogue.of(SPACE), (), (), References())
     assert row.expected == "1.5x"
 
 

@@ -440,3 +440,28 @@ def test_a_job_that_makes_an_artifact_is_replaced_where_it_failed_by_no_fault_of
 def request_of(job: Manifest) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])
     return found
+
+
+SMALL = {"nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}, "hardware": {"memoryGib": 3.2}}]}
+"""A machine that holds a model of 40 layers with 8 bits or less, and not with 16."""
+
+
+def test_a_baseline_that_does_not_fit_is_scored_and_never_served(operated: Operated) -> None:
+    operated.cluster.layers = 40
+    operated.submit(**SMALL)
+    status = operated.run()
+    assert status["phase"] == "Succeeded"
+    first = next(one for one in trials_of(operated).values() if one["spec"]["number"] == 0)
+    assert (first["spec"]["proposer"], first["status"]["phase"]) == ("reference", "Succeeded")
+    assert first["status"]["metrics"]["perplexity"]["value"] == 70
+    (scored,) = [job for job in jobs(operated, "trial") if job["metadata"]["name"] == first["metadata"]["name"]]
+    (container,) = scored["spec"]["template"]["spec"]["containers"]
+    assert container["args"][0] == "reference"
+    assert not scored["spec"]["template"]["spec"].get("initContainers"), "no engine"
+    assert first["metadata"]["name"] not in operated.cluster.measured
+    best = operated.pool("full")["best"]
+    assert best["configuration"] == "W8A8-INT8/rtn"
+    ready = operated.condition("Ready")["message"]
+    assert "The baseline is not served here (" in ready
+    assert "accuracy with its own, found without serving it" in ready
+    assert operated.names()["Deployment"] == ["demo-full"]

@@ -14,7 +14,7 @@ from haqa_contract import Scheme
 from haqa_operator.api import Constraint, Objective, Trial
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.comparison import compare
-from haqa_operator.decision.constraints import find_baseline, judge_trial
+from haqa_operator.decision.constraints import References, find_baseline, judge_trial
 from haqa_operator.decision.observations import observations_of
 from haqa_operator.decision.results import Decision, Verdict
 
@@ -71,7 +71,7 @@ def test_the_winner_keeps_every_limit(pool: list[Trial]) -> None:
         return
     winner = next(trial for trial in pool if trial.name == decision.winner)
     assert winner.succeeded
-    assert all(finding.met for finding in judge_trial(LIMITS, winner, find_baseline(pool)))
+    assert all(finding.met for finding in judge_trial(LIMITS, winner, References.among(pool)))
     assert decision.winner not in {rejection.trial for rejection in decision.rejections}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tests.unit.tuning.pool_states import BASELINE, INT4, INT8, exact, failed, s
 
 from haqa_contract import Algorithm, Configuration, Failure, FailureReason, Scheme
 from haqa_contract.engine_log.diagnosis import diagnose
-from haqa_operator.api import TrialPhase
+from haqa_operator.api import Proposer, Trial, TrialPhase
 from haqa_operator.decision.results import Confirmation, Verdict
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.tuning.plan import AskStrategy, Conclude, Confirm, Measure, plan
@@ -77,8 +78,64 @@ def test_a_model_that_cannot_be_served_at_all_ends_the_pool_at_once(reason: Fail
     assert "the baseline cannot be served" in action.why
 
 
-def test_a_baseline_too_big_for_memory_does_not_stop_quantized_ones() -> None:
-    assert plan(state(trial(0, BASELINE, **failed(FailureReason.ENGINE_OOM)))) == AskStrategy(number=1)
+def scored(number: int, **status: Any) -> Trial:
+    """A baseline that is not served."""
+    done = trial(number, BASELINE, **(status or {"phase": TrialPhase.SUCCEEDED, "metrics": {"perplexity": exact(70)}}))
+    kept = done.proposal.model_copy(update={"proposer": Proposer.REFERENCE, "note": "it takes 131 GiB"})
+    return done.model_copy(update={"proposal": kept})
+
+
+def test_a_baseline_that_is_known_not_to_fit_is_scored_and_never_served() -> None:
+    known = state()
+    known = replace(known, space=replace(known.space, baseline_problem="it takes 131 GiB of 72"))
+    action = plan(known)
+    assert isinstance(action, Measure)
+    assert (action.trial.is_reference, action.trial.is_baseline, action.trial.number) == (True, True, 0)
+    assert action.trial.proposal.note == "it takes 131 GiB of 72"
+    assert plan(replace(known, trials=(scored(0),))) == AskStrategy(number=1)
+
+
+def test_where_nothing_at_all_can_be_served_nothing_is_scored_either() -> None:
+    action = plan(state(space=SearchSpace(BASELINE, (), baseline_problem="it takes 131 GiB of 72")))
+    assert isinstance(action, Conclude)
+    assert action.why == "nothing can be served here: it takes 131 GiB of 72"
+    assert action.decision.verdict is Verdict.NO_MEASUREMENT
+
+
+def test_a_baseline_that_turns_out_too_big_is_scored_then() -> None:
+    tried = trial(0, BASELINE, **failed(FailureReason.ENGINE_OOM))
+    action = plan(state(tried))
+    assert isinstance(action, Measure)
+    assert (action.trial.is_reference, action.trial.number) == (True, 1)
+    assert plan(state(tried, scored(1))) == AskStrategy(number=2)
+    assert state(tried, scored(1, phase=TrialPhase.PENDING)).baseline == scored(1, phase=TrialPhase.PENDING)
+
+
+def test_without_a_served_baseline_the_first_that_fits_is_what_speed_is_compared_with() -> None:
+    relative = {"metric": "perplexity", "maxDegradationPercent": 5}
+    good = {"perplexity": exact(71)}
+    trials = [
+        trial(number, one, phase=TrialPhase.SUCCEEDED, metrics={"throughput": exact(speed), **good})
+        for number, one, speed in ((1, INT8, 10), (2, INT4, 20))
+    ]
+    action = plan(state(scored(0), *trials, spec=spec(constraints=[relative])))
+    assert isinstance(action, Confirm)
+    assert (action.winner.number, action.baseline.number) == (2, 1)
+    action = plan(state(scored(0), *trials, spec=spec(constraints=[relative], confirmation={"rounds": 0})))
+    assert isinstance(action, Conclude)
+    decision = action.decision
+    assert (decision.winner, decision.speedup_over) == ("t-a-002", "t-a-001")
+    assert decision.speedup is not None
+    assert decision.speedup.value == pytest.approx(2)
+    assert "The baseline is not served here (it takes 131 GiB): speed is compared with t-a-001" in decision.reason
+
+
+def test_the_only_one_that_fits_wins_without_a_speed_up() -> None:
+    only = trial(1, INT8, 10)
+    done = state(scored(0), only, trial(2, INT4, **failed(FailureReason.ENGINE_OOM)))
+    action = plan(done)
+    assert isinstance(action, Conclude)
+    assert (action.decision.winner, action.decision.speedup) == ("t-a-001", None)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +143,7 @@ def test_a_baseline_too_big_for_memory_does_not_stop_quantized_ones() -> None:
 )
 def test_no_engine_that_ran_out_of_memory_ends_the_pool(ending: Ending) -> None:
     reason = diagnose(ending.log, ending.exit_code).reason
-    assert plan(state(trial(0, BASELINE, **failed(reason)))) == AskStrategy(number=1)
+    assert plan(state(trial(0, BASELINE, **failed(reason)), scored(1))) == AskStrategy(number=2)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +154,10 @@ def test_a_baseline_whose_own_kernels_fail_does_not_stop_those_that_run_on_other
     failure = diagnose(ending.log, ending.exit_code)
     assert failure.reason is FailureReason.ENGINE_LOAD_FAILED
     unserved = trial(0, BASELINE, phase=TrialPhase.FAILED, failure=failure)
-    assert plan(state(unserved)) == AskStrategy(number=1)
-    relative = spec(constraints=[{"metric": "perplexity", "maxDegradationPercent": 1}])
-    assert isinstance(plan(state(unserved, spec=relative)), Conclude)
+    action = plan(state(unserved))
+    assert isinstance(action, Measure)
+    assert action.trial.is_reference
+    assert plan(state(unserved, scored(1))) == AskStrategy(number=2)
 
 
 @pytest.mark.parametrize("name", ["architecture_unknown", "tokenizer_of_other_transformers", "fabric_manager"])
@@ -113,7 +171,8 @@ def test_a_baseline_that_fails_by_its_model_image_or_node_ends_the_pool(name: st
 
 def test_a_limit_relative_to_a_failed_baseline_ends_the_pool_with_the_remedy() -> None:
     relative = spec(constraints=[{"metric": "perplexity", "maxDegradationPercent": 1}])
-    action = plan(state(trial(0, BASELINE, **failed(FailureReason.ENGINE_OOM)), spec=relative))
+    unscored = scored(1, **failed(FailureReason.QUANTIZATION_FAILED))
+    action = plan(state(trial(0, BASELINE, **failed(FailureReason.ENGINE_OOM)), unscored, spec=relative))
     assert isinstance(action, Conclude)
     assert "give absolute limits (min, max)" in action.why
 

@@ -106,6 +106,7 @@ class TrialWriter:
             started=seen.scheduled or seen.started or finished,
             finished=finished,
             attempts=attempts,
+            served=not trial.is_reference,
         )
         if note:
             status = status.model_copy(update={"warnings": (*status.warnings, note)})

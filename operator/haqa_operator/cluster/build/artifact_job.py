@@ -1,4 +1,5 @@
-"""The Job that makes an artifact, before any pod takes the accelerators that shall serve it."""
+"""Jobs of the runner alone: one makes an artifact before any pod takes the accelerators that shall serve it, the other
+scores a model that they cannot serve."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from haqa_contract.model_facts import ModelFacts
 from haqa_operator.api.labels import ARTIFACT_LABEL, ASKED_BY_ANNOTATION
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.build.trial_job import TrialPod, build_runner_job
-from haqa_operator.cluster.names import artifact_job_name
+from haqa_operator.cluster.names import REFERENCE, artifact_job_name, job_name
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.serving.pod import Resources, default_resources
 
@@ -58,6 +59,24 @@ def build_artifact_job(pod: TrialPod, artifact: str, asked_by: str, facts: Model
     return job
 
 
+def build_reference_job(pod: TrialPod, facts: ModelFacts | None) -> Manifest:
+    """The trial of a baseline that no replica holds: scored on one accelerator, most of it in memory or on disk."""
+    return build_runner_job(
+        pod,
+        component="trial",
+        name=job_name(pod.request.trial, pod.attempt),
+        resources=quantize_resources(
+            Configuration(),
+            pod.engine.accelerator,
+            facts,
+            samples=0,
+            keeps_files=pod.request.store.startswith("s3://"),
+        ),
+        devices=0 if pod.engine.accelerator.is_cpu else 1,
+        step=REFERENCE,
+    )
+
+
 def quantize_resources(
     configuration: Configuration,
     accelerator: Accelerator,
@@ -66,7 +85,7 @@ def quantize_resources(
     samples: int,
     keeps_files: bool,
 ) -> Resources:
-    """What quantizing asks for beside an accelerator.
+    """What quantizing, or scoring, asks for beside an accelerator.
 
     Args:
         samples: Tokens of calibration text.

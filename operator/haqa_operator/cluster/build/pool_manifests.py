@@ -9,7 +9,7 @@ from haqa_contract import AdapterSource, EngineLaunch, ModelSource
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import FetchedAdapter, FetchedModel
-from haqa_operator.cluster.build.artifact_job import build_artifact_job
+from haqa_operator.cluster.build.artifact_job import build_artifact_job, build_reference_job
 from haqa_operator.cluster.build.trial_job import (
     TrialPod,
     build_model_job,
@@ -116,6 +116,12 @@ class PoolManifests:
                 "scrape_grace_s": 2 * self.installation.scrape_interval_s if self.installation.prometheus else 0.0,
             }
         )
+        if trial.is_reference:
+            # Adapters are served, and nothing is here.
+            request = request.model_copy(update={"adapters": (), "adapters_directory": None})
+            engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim))
+            pod = replace(self._pod(engine, owner, attempt), request=request)
+            return build_reference_job(pod, profile_of(self.model).facts if self.model else None)
         adapters = AdaptersVolume() if self.adapters else None
         engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim), adapters)
         return build_trial_job(replace(self._pod(engine, owner, attempt), request=request))

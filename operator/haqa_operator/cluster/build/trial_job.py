@@ -123,17 +123,21 @@ def build_model_job(trial: TrialPod) -> Manifest:
     return build_runner_job(trial, component="model", name=name, resources=trial.fetch_resources)
 
 
-def build_runner_job(trial: TrialPod, *, component: str, name: str, resources: Resources, devices: int = 0) -> Manifest:
-    """A Job that runs the step `quantize` and serves nothing, on a node of the pool.
+def build_runner_job(
+    trial: TrialPod, *, component: str, name: str, resources: Resources, devices: int = 0, step: str = QUANTIZE
+) -> Manifest:
+    """A Job that runs one step of the runner and serves nothing, on a node of the pool.
 
     Args:
         devices: Accelerators that the step gets.
+        step: The container is called `quantize` whichever it is: whoever observes it need not know.
     """
     needs = _plain(resources)
     if devices:
         accelerator = replace(trial.engine.accelerator, count=devices)
         needs = resource_requirements(replace(trial.engine, accelerator=accelerator, resources=resources))
-    return _job(trial, component, name, {"containers": [_runner_container(trial, QUANTIZE, needs)]}, {})
+    container = _runner_container(trial, QUANTIZE, needs, step)
+    return _job(trial, component, name, {"containers": [container]}, {})
 
 
 def job_labels(request: TrialRequest, component: str, attempt: int = 1) -> dict[str, str]:
@@ -260,14 +264,17 @@ def _failure_rules() -> list[Manifest]:
     ]
 
 
-def _runner_container(trial: TrialPod, step: str, resources: Manifest) -> Manifest:
+def _runner_container(trial: TrialPod, name: str, resources: Manifest, step: str | None = None) -> Manifest:
+    """Args:
+    step: What it runs; None: the one of its name.
+    """
     given = [{"name": name, "value": literal(value)} for name, value in sorted(trial.runner_env.items())]
     own = [*scratch_env(), {"name": TERMINATION_LOG_VARIABLE, "value": TERMINATION_LOG}]
     return {
-        "name": step,
+        "name": name,
         "image": trial.runner_image,
         "command": [literal(word) for word in trial.runner_command],
-        "args": [step, "--request", f"{_REQUEST_FOLDER}/{_REQUEST_FILE}"],
+        "args": [step or name, "--request", f"{_REQUEST_FOLDER}/{_REQUEST_FILE}"],
         "env": [
             *given,
             *(entry for entry in own if entry["name"] not in trial.runner_env),
@@ -279,7 +286,7 @@ def _runner_container(trial: TrialPod, step: str, resources: Manifest) -> Manife
         "securityContext": container_security(),
         "volumeMounts": [
             *model_mounts(trial.engine.model, writable=True),
-            *(trial.engine.adapters.mounts(writable=step == QUANTIZE) if trial.engine.adapters else ()),
+            *(trial.engine.adapters.mounts(writable=name == QUANTIZE) if trial.engine.adapters else ()),
             {"name": "request", "mountPath": _REQUEST_FOLDER, "readOnly": True},
             *scratch_mounts(),
             *(extra.mount for extra in trial.runner_extra),

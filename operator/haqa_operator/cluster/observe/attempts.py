@@ -14,7 +14,7 @@ from typing import Any
 from haqa_contract import EngineReport, Failure, Phase, TrialReport, TrialRequest
 from haqa_contract.termination import ReportInLog, decode_termination, report_from_log
 from haqa_operator.api.trial import TrialPhase
-from haqa_operator.cluster.names import MEASURE, QUANTIZE
+from haqa_operator.cluster.names import MEASURE, QUANTIZE, REFERENCE
 from haqa_operator.cluster.observe.failures import (
     AttemptEvidence,
     Limits,
@@ -241,7 +241,7 @@ def _phase(pod: Pod) -> TrialPhase:
     if engine is not None and (engine.began is not None or (quantize is not None and quantize.ended is not None)):
         return TrialPhase.LOADING
     if quantize is not None and quantize.began is not None:
-        return TrialPhase.QUANTIZING
+        return TrialPhase.EVALUATING if quantize.args[:1] == (REFERENCE,) else TrialPhase.QUANTIZING
     return TrialPhase.PENDING
 
 

@@ -50,6 +50,7 @@ class Container:
         last: The run before this one, if it was restarted.
         memory_limit: As in the pod's spec.
         startup_limit_s: What the startup probe allows.
+        args: As in the pod's spec.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Container:
     restarts: int = 0
     memory_limit: str | None = None
     startup_limit_s: float | None = None
+    args: tuple[str, ...] = ()
 
     @property
     def began(self) -> float | None:
@@ -235,6 +237,7 @@ def _container(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Container:
         restarts=int(status.get("restartCount") or 0),
         memory_limit=((spec.get("resources") or {}).get("limits") or {}).get("memory"),
         startup_limit_s=probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3) if probe else None,
+        args=tuple(spec.get("args") or ()),
     )
 
 

@@ -16,7 +16,7 @@ from haqa_contract.configuration import OF_WEIGHTS
 from haqa_operator.api.goals import Constraint
 from haqa_operator.api.metrics import LATENCIES, is_accuracy
 from haqa_operator.api.trial import Trial
-from haqa_operator.decision.constraints import Finding, find_baseline, judge_trial
+from haqa_operator.decision.constraints import Finding, References, judge_trial
 from haqa_operator.search.codes import Ints, Mask
 from haqa_operator.search.lessons.causes import Stage
 from haqa_operator.search.lessons.effects import FREE_OF_MEMORY, FREE_OF_NUMBERS, Shortage, need, shortage
@@ -45,7 +45,7 @@ class Implications:
         self._evidence = evidence
         self._of_latency = [c for c in constraints if c.key.metric in LATENCIES and c.min is None]
         self._of_accuracy = [c for c in constraints if is_accuracy(c.metric)]
-        self._baseline = find_baseline(evidence.finished)
+        self._references = References.among(evidence.finished)
         self._news = news
         self._memory = {short_of: self._memory_order(short_of) for short_of in Shortage}
 
@@ -98,7 +98,7 @@ class Implications:
         """Findings that were judged and are not met; none where nothing would be learnt from them."""
         if not len(closes):
             return []
-        return [f for f in judge_trial(constraints, trial, self._baseline) if not f.met and f.achieved]
+        return [f for f in judge_trial(constraints, trial, self._references) if not f.met and f.achieved]
 
     def _alike(self, trial: Trial, columns: Sequence[int]) -> Ints:
         closes = self._evidence.alike(trial, columns)

@@ -17,7 +17,7 @@ from scipy.stats import norm
 from haqa_contract import Configuration
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial
-from haqa_operator.decision.constraints import find_baseline
+from haqa_operator.decision.constraints import References
 from haqa_operator.decision.goals import Goals
 from haqa_operator.decision.limits import Limit, absolute_limits
 from haqa_operator.decision.observations import Observation
@@ -102,7 +102,7 @@ def outlook(
     sign = 1.0 if goals.objective.maximize else -1.0
     mean, deviation = objective.predict(candidates)
     chance = chances_to_run(trials, candidates)
-    for limit in absolute_limits(goals.constraints, find_baseline(trials)):
+    for limit in absolute_limits(goals.constraints, References.among(trials)):
         chance = chance * _chance_to_keep(limit, model(limit.key), candidates)
     scores = [o.score for o in observations if o.score is not None and not o.violation]
     values = [relative(goals.objective.key, abs(score), objective.reference) * sign for score in scores]

@@ -171,6 +171,10 @@ class PodBuilder:
         }
         return replace(self, conditions=(*self.conditions, entry))
 
+    def runs(self, step: str) -> bool:
+        """Whether one of its containers was made for this step of the runner."""
+        return any(entry.get("args", [])[:1] == [step] for entry in self.spec["containers"])
+
     def unschedulable(self, seconds: float = 0) -> PodBuilder:
         message = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
         return self.condition("PodScheduled", "False", "Unschedulable", message, seconds)
