@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -125,6 +126,31 @@ def test_second_trial_reuses_the_artifact_whatever_its_engine_settings(bench: Be
     assert second.artifact.reused
     assert (second.artifact.path, second.artifact.digest) == (first.path, first.digest)
     assert [phase.name for phase in second.phases] == ["fetch"]
+
+
+def test_what_was_asked_for_before_is_found_without_the_model(
+    bench: Bench, models: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(models["mini"], tmp_path / "model")
+    bench.model = tmp_path / "model"
+    looked_at = bench.run(bench.request(Scheme.BF16, Algorithm.NONE)).artifact
+    assert looked_at is not None
+    seen = {"model_digest": looked_at.model_digest}
+    made = bench.make(Scheme.W8A8_INT8, Algorithm.RTN, **seen)
+    shutil.rmtree(bench.model)
+    again = bench.make(Scheme.W8A8_INT8, Algorithm.RTN, **seen)
+    assert (again.digest, again.reused, made.reused) == (made.digest, True, False)
+    assert bench.make(Scheme.W8A8_INT8, Algorithm.RTN, artifact=made.digest).path == made.path
+    assert bench.fail(Scheme.W4A16, Algorithm.RTN, **seen).reason is FailureReason.MODEL_FETCH
+    missing = bench.fail(Scheme.W8A8_INT8, Algorithm.RTN, artifact="0" * 64)
+    assert missing.reason is FailureReason.MODEL_FETCH
+    assert "tune again to make it anew" in missing.message
+
+
+def test_another_model_than_the_one_that_was_looked_at_is_refused(mini: Bench) -> None:
+    failure = mini.fail(Scheme.W8A8_INT8, Algorithm.RTN, model_digest="sha256-of-another")
+    assert failure.reason is FailureReason.MODEL_FETCH
+    assert "sha256-of-another was looked at" in failure.message
 
 
 def test_calibration_makes_another_artifact_only_where_it_is_read(mini: Bench) -> None:

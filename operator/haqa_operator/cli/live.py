@@ -16,7 +16,7 @@ from rich.text import Text
 
 from haqa_operator.api import Trial, TrialPhase, TuningSpec
 from haqa_operator.api.metrics import MetricKey
-from haqa_operator.decision.constraints import measured_baseline
+from haqa_operator.decision.constraints import References
 from haqa_operator.tuning.executor import TrialProgress
 
 
@@ -101,7 +101,7 @@ _COLUMNS: tuple[tuple[str, JustifyMethod], ...] = (
 
 
 def _cells(trial: Trial, trials: tuple[Trial, ...], spec: TuningSpec) -> tuple[str, ...]:
-    baseline = measured_baseline(trials)
+    reference = References.among(trials).speed
     failure = trial.status.failure
     phase = failure.reason.value if failure else trial.status.phase.value
     if trial.status.ended_early:
@@ -111,7 +111,7 @@ def _cells(trial: Trial, trials: tuple[Trial, ...], spec: TuningSpec) -> tuple[s
         trial.configuration.describe(),
         phase,
         _number(trial, "throughput"),
-        _versus(trial, baseline, spec),
+        _versus(trial, reference, spec),
         _number(trial, "ttft"),
         _number(trial, "itl"),
         _number(trial, "perplexity", digits=4),

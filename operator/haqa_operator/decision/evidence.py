@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from haqa_operator.api.goals import Constraint, Objective
+from haqa_operator.api.metrics import MetricKey, is_accuracy
 from haqa_operator.api.trial import Trial
 from haqa_operator.decision.comparison import Comparison, compare
 from haqa_operator.decision.constraints import Finding, References, judge_trial
@@ -73,6 +74,11 @@ class Evidence:
     def conclusive(self) -> bool:
         """Whether any trial came far enough to be compared, or to be ruled out by a constraint."""
         return any(item.score is not None or item.broken for item in self.judged)
+
+    def against(self, key: MetricKey) -> Trial | None:
+        """What a metric is compared with; None where nothing has succeeded that it could be."""
+        judged = self.baseline if is_accuracy(key.metric) else self.reference
+        return judged.trial if judged is not None and judged.trial.succeeded else None
 
     def compare(self, first: Judged, second: Judged) -> Comparison:
         return compare(first.trial, second.trial, self.objective, self.min_improvement_percent)

@@ -77,6 +77,14 @@ class _Case:
     def baseline(self) -> Judged | None:
         return self.evidence.baseline
 
+    def against(self, key: MetricKey, trial: Trial) -> str:
+        """`baseline 12.3`, or `trial 1 12.3` where the baseline was not served; empty for that one itself."""
+        other = self.evidence.against(key)
+        if other is None or other is trial:
+            return ""
+        name = "baseline" if other.is_baseline else f"trial {other.number}"
+        return f"{name} {wording.value_text(key, measured(other, key))}"
+
 
 def build_answer(report: TuningReport, result: PoolResult) -> Answer:
     """The answer for one pool of the report."""
@@ -188,6 +196,8 @@ def _binding_sentence(case: _Case, binding: Binding) -> str:
 
 def _gain_sentence(case: _Case) -> str:
     ratio, objective = case.result.decision.speedup, case.objective
+    if ratio is None and case.baseline is not None and case.baseline.trial.is_reference:
+        return f"{_not_served(case.baseline.trial)}, and it is the first that was: no speed-up can be given."
     if ratio is None:
         return "There is no baseline to compare it with, so no speed-up can be given."
     title = wording.metric_title(objective.key).lower()
@@ -198,7 +208,14 @@ def _gain_sentence(case: _Case) -> str:
     else:
         gain = f"Its {title} is better than that of {_reference(case)} by a factor of {ratio.value:.2f}"
     interval = wording.ratio_interval_text(ratio)
-    return f"{gain}{f' ({interval})' if interval else ''}{_how_measured(case)}."
+    sentence = f"{gain}{f' ({interval})' if interval else ''}{_how_measured(case)}."
+    if case.baseline is not None and case.baseline.trial.is_reference:
+        return f"{sentence} {_not_served(case.baseline.trial)}; accuracy is compared with it all the same."
+    return sentence
+
+
+def _not_served(baseline: Trial) -> str:
+    return f"The unquantized model cannot be served here ({baseline.proposal.note})"
 
 
 def _how_measured(case: _Case) -> str:
@@ -225,7 +242,11 @@ def _accuracy_sentences(case: _Case, trial: Trial) -> Iterator[str]:
 
 
 def _reference(case: _Case) -> str:
-    """What everything is compared with."""
+    """What speed is compared with."""
+    reference = case.evidence.reference
+    if reference is not None and not reference.trial.is_baseline:
+        what = reference.trial.configuration.describe()
+        return f"{what}, the first that could be served (trial {reference.trial.number})"
     published = case.baseline is not None and case.baseline.trial.configuration.algorithm is Algorithm.PUBLISHED
     return f"the {'published' if published else 'unquantized'} model with vLLM's own settings"
 
@@ -284,8 +305,7 @@ def _objective_tile(case: _Case, trial: Trial) -> Tile:
     levels = case.spec.workload.concurrency
     if key.concurrency is None and len(levels) > 1 and key.metric in RATES:
         details.append(f"geometric mean over {wording.list_text([str(level) for level in levels])} requests in flight")
-    if case.baseline is not None and trial is not case.baseline.trial:
-        details.append(f"baseline {wording.value_text(key, measured(case.baseline.trial, key))}")
+    details.append(case.against(key, trial))
     term = key.metric if key.metric in LATENCIES else "throughput"
     return Tile(wording.metric_title(key), wording.value_text(key, measured(trial, key)), _lines(*details), term=term)
 
@@ -318,7 +338,7 @@ def _latency_tiles(case: _Case, trial: Trial) -> Iterator[Tile]:
         value = measured(trial, key)
         if value is None or key == case.objective.key:
             continue
-        against = f"baseline {_plain(case.baseline.trial, key)}" if case.baseline else ""
+        against = case.against(key, trial)
         details = _lines("at the slowest level", against, _limit(case.spec.constraints, key))
         yield Tile(wording.metric_title(key, short=True), wording.value_text(key, value), details, term=metric)
 
@@ -328,7 +348,8 @@ def _serving_cost_tiles(case: _Case, trial: Trial) -> Iterator[Tile]:
     own = measured(trial, MetricKey("throughput"))
     if not price or not own:
         return
-    reference = measured(case.baseline.trial, MetricKey("throughput")) if case.baseline else None
+    other = case.evidence.against(MetricKey("throughput"))
+    reference = measured(other, MetricKey("throughput")) if other and other.is_baseline else None
     against = f"baseline {_price_per_million(price, reference):.3g}" if reference else ""
     details = _lines(against, f"in your currency, at {price:g} an hour and this load")
     yield Tile("Price of a million output tokens", f"{_price_per_million(price, own):.3g}", details)

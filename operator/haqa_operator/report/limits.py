@@ -43,10 +43,10 @@ def _row(constraint: Constraint, result: PoolResult, evidence: Evidence) -> Limi
     broken = [(item, found) for item, found in judged if not found.met and found.achieved]
     miss = min(broken, key=lambda pair: (pair[1].excess, pair[0].trial.number), default=None)
     winner = next((found for item, found in judged if item.trial.name == result.decision.winner), None)
-    baseline = evidence.baseline
+    baseline = evidence.against(constraint.key)
     return LimitRow(
         constraint=constraint,
-        baseline=wording.value_text(constraint.key, measured(baseline.trial, constraint.key) if baseline else None),
+        baseline=wording.value_text(constraint.key, measured(baseline, constraint.key) if baseline else None),
         winner=winner,
         kept=sum(found.met for _, found in judged),
         judged=len(judged),

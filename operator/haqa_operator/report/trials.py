@@ -130,7 +130,6 @@ def build_rows(
     """A row for every trial, in the order in which they were proposed."""
     judged = {item.trial.name: item for item in evidence.judged}
     rejected = {rejection.trial: rejection.reason for rejection in result.decision.rejections}
-    baseline = evidence.baseline.trial if evidence.baseline and evidence.baseline.trial.succeeded else None
     rows = []
     for trial in sorted(result.trials, key=lambda t: t.number):
         item = judged.get(trial.name)
@@ -139,7 +138,7 @@ def build_rows(
                 trial=trial,
                 outcome=_outcome(trial, item, result),
                 reason=rejected.get(trial.name, ""),
-                cells=tuple(_cell(column.key, trial, baseline) for column in columns),
+                cells=tuple(_cell(column.key, trial, evidence.against(column.key)) for column in columns),
                 findings=item.findings if item else (),
                 phases=phase_times(trial),
                 on_front=trial.name in result.decision.pareto,
@@ -155,6 +154,8 @@ def _outcome(trial: Trial, item: Judged | None, result: PoolResult) -> Outcome:
         return Outcome.UNFINISHED
     if not trial.succeeded:
         return Outcome.FAILED
+    if trial.is_reference:
+        return Outcome.BASELINE
     if item.broken or item.score is None:
         return Outcome.BREAKS_LIMIT
     if not item.feasible:
@@ -164,10 +165,10 @@ def _outcome(trial: Trial, item: Judged | None, result: PoolResult) -> Outcome:
     return Outcome.FRONT if trial.name in result.decision.pareto else Outcome.KEEPS_LIMITS
 
 
-def _cell(key: MetricKey, trial: Trial, baseline: Trial | None) -> Cell:
+def _cell(key: MetricKey, trial: Trial, other: Trial | None) -> Cell:
     value = measured(trial, key)
     text = wording.number_text(key, value)
-    reference = measured(baseline, key) if baseline is not None and trial is not baseline else None
+    reference = measured(other, key) if other is not None and trial is not other else None
     if value is None or not reference:
         return Cell(text, value)
     change = value / reference - 1

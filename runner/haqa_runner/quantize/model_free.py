@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from llmcompressor.entrypoints.model_free import model_free_ptq
 
 from haqa_contract import FailureReason
 from haqa_contract.failures import TrialFailure
-from haqa_contract.model_facts import ModelFacts
+from haqa_contract.model_facts import Matrix, ModelFacts
 from haqa_runner.bars import Bar, heard_bars
 from haqa_runner.models.checkpoint import TensorHeader, model_files, read_header, weight_files
 from haqa_runner.models.facts import prediction_names
@@ -30,6 +31,9 @@ from haqa_runner.quantize.recipes import PACKED_PRESETS, ModifierPlan, is_artifa
 log = logging.getLogger(__name__)
 
 _WEIGHT = ".weight"
+_NUMBER = re.compile(r"\.\d+(?=\.|$)")
+_EXPERTS = {"w1": "gate_proj", "w3": "up_proj", "w2": "down_proj"}
+"""What some checkpoints (Mixtral, MiniMax-M2) call the parts of an expert, and transformers' classes."""
 
 
 def compress(job: Job, facts: ModelFacts, target: Path, progress: ProgressSink) -> None:
@@ -55,12 +59,12 @@ def left_alone(facts: ModelFacts, headers: Iterable[TensorHeader], prediction: I
     Raises:
         TrialFailure: QuantizationFailed, where the files do not hold every matrix that the class has to be rounded.
     """
-    wanted = {(matrix.name, matrix.rows, matrix.columns): matrix.count for matrix in facts.matrices if matrix.rounded}
-    found = dict.fromkeys(wanted, 0)
+    wanted = [matrix for matrix in facts.matrices if matrix.rounded]
+    found: Counter[Matrix] = Counter()
     left = []
     beside = set(prediction)
     for header in headers:
-        if len(header.shape) != 2 or not header.name.endswith(_WEIGHT):
+        if not header.name.endswith(_WEIGHT):
             continue
         module = header.name.removesuffix(_WEIGHT)
         matrix = None if header.name in beside else _matrix_of(module, header.shape, wanted)
@@ -68,23 +72,31 @@ def left_alone(facts: ModelFacts, headers: Iterable[TensorHeader], prediction: I
             left.append(module)
         else:
             found[matrix] += 1
-    missing = next((matrix for matrix, count in wanted.items() if found[matrix] != count), None)
+    missing = next((matrix for matrix in wanted if found[matrix] != matrix.count), None)
     if missing is not None:
-        name, rows, columns = missing
         raise TrialFailure(
             FailureReason.QUANTIZATION_FAILED,
             f"this model does not fit into memory, and cannot be rounded file by file either: its class has "
-            f"{wanted[missing]} matrices {name} of {rows} x {columns} and its files have {found[missing]} of them by "
-            "that name; quantize where there is more memory",
+            f"{missing.count} matrices {missing.name} of {missing.rows} x {missing.columns}, of which its files have "
+            f"{found[missing]} one by one; quantize where there is more memory",
         )
     return left
 
 
-def _matrix_of(module: str, shape: Sequence[int], known: Iterable[tuple[str, int, int]]) -> tuple[str, int, int] | None:
+def _matrix_of(module: str, shape: Sequence[int], known: Iterable[Matrix]) -> Matrix | None:
     """The matrix of the class that a module of the files is, by the end of its name and its shape."""
-    plain = re.sub(r"\.\d+(?=\.|$)", "", module)
-    fits = (one for one in known if tuple(shape) == one[1:] and (plain == one[0] or plain.endswith(f".{one[0]}")))
-    return next(fits, None)
+    plain = _NUMBER.sub("", module)
+    names = [plain, re.sub(r"^.*\bexperts\.", "experts.", plain)]
+    names += [f"experts.{_EXPERTS[last]}" for last in [plain.rpartition(".")[2]] if last in _EXPERTS]
+    for matrix in known:
+        named = f"experts.{matrix.short_name}" if matrix.routed else matrix.name
+        if tuple(shape) == (matrix.rows, matrix.columns) and any(_ends_with(name, named) for name in names):
+            return matrix
+    return None
+
+
+def _ends_with(name: str, end: str) -> bool:
+    return name == end or name.endswith(f".{end}")
 
 
 def _config(plan: ModifierPlan, left: list[str]) -> QuantizationConfig:

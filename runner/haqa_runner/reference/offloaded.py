@@ -81,7 +81,7 @@ def score(model: Any, windows: ScoringWindows, top: int, progress: ProgressSink)
 def _scored(model: Any, batch: Sequence[Sequence[int]], context: int, top: int) -> tuple[Any, Any, Any]:
     tokens = torch.tensor(batch)
     with torch.inference_mode():
-        logits = model(input_ids=tokens.to(model.device), use_cache=False).logits[:, context - 1 : -1]
+        logits = model(input_ids=tokens.to(_entrance(model)), use_cache=False).logits[:, context - 1 : -1]
         logprobs = torch.log_softmax(logits.float(), dim=-1)
         targets = tokens[:, context:, None].to(logprobs.device)
         best = logprobs.topk(top, dim=-1)
@@ -94,6 +94,12 @@ def _scored(model: Any, batch: Sequence[Sequence[int]], context: int, top: int) 
         values.cpu().numpy().astype(np.float32),
         actual[..., 0].cpu().numpy().astype(np.float32),
     )
+
+
+def _entrance(model: Any) -> torch.device:
+    """Where its input goes; from there on accelerate's hooks take it along. What lies on disk is on no device."""
+    devices = (parameter.device for parameter in model.parameters())
+    return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
 
 
 def _batch(windows: ScoringWindows, vocabulary: int) -> int:
