@@ -15,8 +15,9 @@ from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.pools import NodePool
 from haqa_operator.api.tuning import Budget, TuningSpec
 from haqa_operator.hardware.accelerators import Accelerator
-from haqa_operator.hardware.catalogue import Product, find, peak_rates
+from haqa_operator.hardware.catalogue import find, peak_rates
 from haqa_operator.hardware.interconnects import interconnect
+from haqa_operator.hardware.parts import is_part
 
 _SECRET_NAME = re.compile(r"token|key|secret|passw|credential", re.IGNORECASE)
 _KEPT_BACK = "(set, not shown)"
@@ -96,8 +97,9 @@ def context_for(
     notes: tuple[str, ...] = (),
 ) -> AgentContext:
     """The context of one pool of a tuning; `model` as far as somebody has looked into its config."""
-    product = _product(accelerator)
-    links = interconnect(product) if product and accelerator.count > 1 else None
+    product = find(accelerator.product, accelerator.memory_gib)
+    whole = product is not None and product.vendor is accelerator.vendor and not is_part(accelerator.product)
+    links = interconnect(product) if product and whole and accelerator.count > 1 else None
     told = spec.search.agent.notes if spec.search.agent else ()
     environment = {name: _shown(name, value) for name, value in pool.env.items()}
     fixed = {**spec.search.fixed_engine, **environment}
@@ -114,18 +116,11 @@ def context_for(
         hidden_settings=hidden_settings,
         accelerators=accelerator.count,
         bandwidth_gb_s=bandwidth * accelerator.count if bandwidth else None,
-        rates=peak_rates(product) if product else {},
+        rates=peak_rates(accelerator),
         interconnect=links.describe() if links else None,
         cost_per_hour=pool.cost_per_hour,
         notes=(*told, *notes),
     )
-
-
-def _product(accelerator: Accelerator) -> Product | None:
-    """The catalogue's entry; None for a slice of a device, whose share of the rates is not known."""
-    product = find(accelerator.product, accelerator.memory_gib)
-    sliced = "mig" in accelerator.product.lower()
-    return product if product and product.vendor is accelerator.vendor and not sliced else None
 
 
 def model_name(uri: str) -> str:

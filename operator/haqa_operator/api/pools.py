@@ -121,17 +121,36 @@ class Toleration(ResourceModel):
     """How long a NoExecute taint is tolerated; none = for ever"""
 
 
+class PeakTflops(ResourceModel):
+    """Peak rates of one accelerator by number format, dense, in TFLOPS or TOPS."""
+
+    bf16: Annotated[float, Field(gt=0)]
+    """16 bit"""
+    int8: Annotated[float | None, Field(gt=0)] = None
+    """INT8, where it has units for it"""
+    fp8: Annotated[float | None, Field(gt=0)] = None
+    """FP8, where it has units for it"""
+    fp4: Annotated[float | None, Field(gt=0)] = None
+    """FP4, where it has units for it"""
+
+
 class HardwareOverride(ResourceModel):
     """What the node labels say wrongly or not at all."""
 
     vendor: Literal["nvidia", "amd", "intel", "cpu"] | None = None
     """Maker of the accelerators; cpu = none, vLLM runs on the processor"""
-    product: Annotated[str | None, Field(max_length=128)] = None
+    product: Annotated[str | None, Field(min_length=1, max_length=128)] = None
     """For example NVIDIA-L40S"""
     memory_gib: Annotated[float | None, Field(gt=0)] = None
     """Memory of one accelerator, or of the machine on CPU"""
     compute_capability: Annotated[str | None, Field(pattern=r"^\d+\.\d+$", max_length=8)] = None
     """NVIDIA: for example 8.9"""
+    architecture: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")] = None
+    """AMD: the chip as ROCm names it, for example gfx942; it says which formats run"""
+    bandwidth_gb_s: Annotated[float | None, Field(gt=0, le=1_000_000)] = None
+    """Peak memory bandwidth of one accelerator in GB/s; with peakTflops it orders the search and bounds it"""
+    peak_tflops: PeakTflops | None = None
+    """Peak rates of one accelerator, for products that HAQA does not know"""
     isa: Literal["avx2", "avx512", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx", "neon"] | None = None
     """CPU: the widest instruction set that it has; env ONEDNN_MAX_CPU_ISA caps what oneDNN uses of it"""
 

@@ -1,40 +1,34 @@
-"""What a pool's nodes are, by the labels that discovery tools put on them.
+"""What a pool's nodes are, by the labels that discovery tools put on them and the resources that they announce.
 
-- NVIDIA GPU Feature Discovery: `nvidia.com/gpu.product`, `.memory` (MiB), `.count`, `.compute.{major,minor}` and
-  `nvidia.com/mig.strategy`
-- AMD's node labeller: `amd.com/gpu.product-name` and `.vram`, in older releases `beta.amd.com/gpu.…`
-- Intel's device plugins and Gaudi's operator: `gpu.intel.com/product`, `habana.ai/…`
-- clouds, where no tool of the vendor runs: `cloud.google.com/gke-accelerator`, `karpenter.k8s.aws/instance-gpu-name`
-- Node Feature Discovery, for CPU nodes: `feature.node.kubernetes.io/cpu-cpuid.AVX512VNNI` and its like
+Every vendor's words are in a module of `dialects`, those of clouds beside them. What a person says in
+`nodePools[].hardware`, `deviceResource` and `resourceClaimTemplate` goes before all of it.
 
-Pure: labels and allocatable resources in, an `Accelerator` or a sentence out. What labels say wrongly or not at all,
-`nodePools[].hardware` says.
+Pure: labels and allocatable resources in, an `Accelerator` or a sentence out.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from types import ModuleType
 
 from haqa_operator.api.pools import HardwareOverride
-from haqa_operator.hardware.accelerators import Accelerator, HardwareError, Vendor
-from haqa_operator.hardware.catalogue import find
-from haqa_operator.hardware.instruction_sets import NEON, onednn_cap, widest
-from haqa_operator.hardware.override import overridden, parse_capability
+from haqa_operator.hardware.accelerators import Accelerator, HardwareError, NoRoomError, Vendor
+from haqa_operator.hardware.dialects import amd, clouds, cpu, foreign, intel, nvidia
+from haqa_operator.hardware.dialects.found import Wanted, check_ready
+from haqa_operator.hardware.nodes import Node, parse_quantity
+from haqa_operator.hardware.override import overridden
 
-
-@dataclass(frozen=True)
-class Node:
-    """A Kubernetes node as far as its hardware goes.
-
-    Attributes:
-        allocatable: Resource -> quantity as Kubernetes writes it: `nvidia.com/gpu: "8"`, `memory: 515Gi`, `cpu: 3920m`.
-    """
-
-    name: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-    allocatable: Mapping[str, str] = field(default_factory=dict)
+_DIALECTS: dict[Vendor, ModuleType] = {Vendor.NVIDIA: nvidia, Vendor.AMD: amd, Vendor.INTEL: intel}
+_DOMAINS = {
+    "nvidia.com": Vendor.NVIDIA,
+    "amd.com": Vendor.AMD,
+    "gpu.intel.com": Vendor.INTEL,
+    "habana.ai": Vendor.INTEL,
+}
+_NAMES = {Vendor.NVIDIA: "NVIDIA GPUs", Vendor.AMD: "AMD GPUs", Vendor.INTEL: "Intel accelerators"}
+_ALIKE = 1.15
+"""Devices of one name differ in memory by what the driver keeps; more is another product."""
 
 
 def pool_accelerator(
@@ -42,36 +36,39 @@ def pool_accelerator(
     gpus_per_replica: int = 1,
     override: HardwareOverride | None = None,
     env: Mapping[str, str] | None = None,
+    *,
+    resource: str | None = None,
+    claim: str | None = None,
 ) -> Accelerator:
     """What one replica gets on any node of a pool; the smallest memory, where equal products differ in it.
 
+    Nodes that no replica fits on, or that are not ready for one, are left out as long as there are others.
+
     Args:
         env: The pool's environment; `ONEDNN_MAX_CPU_ISA` caps what oneDNN uses of a CPU.
+        resource: `nodePools[].deviceResource`.
+        claim: `nodePools[].resourceClaimTemplate`.
 
     Raises:
         HardwareError: no node, nodes of several kinds, or a node whose labels do not say what it is.
     """
     if not nodes:
         raise HardwareError("no node matches; label the nodes or fix nodeSelector")
-    found = [(node, node_accelerator(node, gpus_per_replica, override, env)) for node in nodes]
-    kinds = {_kind(accelerator): (node, accelerator) for node, accelerator in reversed(found)}
-    if len(kinds) > 1:
-        named = ", ".join(f"{node.name} has {accelerator.product}" for node, accelerator in reversed(kinds.values()))
-        raise HardwareError(
-            f"the pool's nodes differ ({named}), so a winner on one says nothing of the other; "
-            "make a pool of each kind with a narrower nodeSelector"
-        )
-    smallest = min(
-        (accelerator for _, accelerator in found), key=lambda a: (a.memory_gib or 0, a.cores or 0, a.host_cores or 0)
-    )
-    return smallest
-
-
-def _kind(accelerator: Accelerator) -> tuple[object, ...]:
-    """What has to be equal for measurements to carry over from one node to another."""
-    if accelerator.is_cpu:
-        return (accelerator.vendor, accelerator.isa, accelerator.cores)
-    return (accelerator.vendor, accelerator.product, accelerator.compute_capability)
+    found: list[tuple[Node, Accelerator]] = []
+    without_room: list[NoRoomError] = []
+    for node in nodes:
+        try:
+            one = node_accelerator(node, gpus_per_replica, override, env, resource=resource, claim=claim)
+        except NoRoomError as error:
+            without_room.append(error)
+        else:
+            found.append((node, one))
+    if not found:
+        others = len(without_room) - 1
+        raise NoRoomError(f"{without_room[0]}{f' (and {others} more like it)' if others else ''}")
+    _check_alike(found)
+    accelerators = (accelerator for _, accelerator in found)
+    return min(accelerators, key=lambda a: (a.memory_gib or 0, a.cores or 0, a.host_cores or 0))
 
 
 def node_accelerator(
@@ -79,187 +76,90 @@ def node_accelerator(
     gpus_per_replica: int = 1,
     override: HardwareOverride | None = None,
     env: Mapping[str, str] | None = None,
+    *,
+    resource: str | None = None,
+    claim: str | None = None,
 ) -> Accelerator:
     """What one replica gets on this node; raises `HardwareError` as `pool_accelerator` does."""
-    vendor = Vendor(override.vendor) if override and override.vendor else _vendor(node)
-    product = override.product if override else None
-    match vendor:
-        case Vendor.NVIDIA:
-            accelerator = _nvidia(node, product)
-        case Vendor.AMD:
-            accelerator = _amd(node, product)
-        case Vendor.INTEL:
-            accelerator = _intel(node, product)
-        case Vendor.CPU:
-            return overridden(_cpu(node, env or {}), override)
+    wanted = Wanted(override.product if override else None, resource, claim)
+    vendor = Vendor(override.vendor) if override and override.vendor else _vendor(node, wanted)
+    if vendor is None and claim is not None:
+        raise HardwareError(
+            f"node {node.name}: its devices come by resourceClaimTemplate {claim}, and no label says what they are; "
+            "set nodePools[].hardware.vendor and product"
+        )
+    if vendor is None:
+        foreign.refuse(node)
+    if vendor is None or vendor is Vendor.CPU:
+        return overridden(cpu.read(node, env or {}), override)
+    dialect = _DIALECTS[vendor]
+    requested: str | None = None if claim else dialect.resource(node, wanted)
+    devices = None
+    if requested is not None:
+        devices = check_ready(node, requested, clouds.product(node) or _NAMES[vendor])
+    accelerator: Accelerator = dialect.read(node, wanted, requested)
     accelerator = overridden(replace(accelerator, count=max(1, gpus_per_replica)), override)
-    devices = _devices(node, accelerator)
-    _check_count(node, accelerator, devices)
+    if vendor is Vendor.NVIDIA:
+        nvidia.check_count(node, accelerator)
+    _check_room(node, accelerator, devices)
     return _with_share(node, accelerator, devices)
 
 
-_RESOURCES = {
-    Vendor.NVIDIA: ("nvidia.com/gpu",),
-    Vendor.AMD: ("amd.com/gpu",),
-    Vendor.INTEL: ("habana.ai/gaudi", "gpu.intel.com/xe", "gpu.intel.com/i915"),
-}
-"""What a pod requests to get a device of the vendor."""
-
-_CLOUD_PRODUCTS = ("cloud.google.com/gke-accelerator", "karpenter.k8s.aws/instance-gpu-name")
-
-
-def _vendor(node: Node) -> Vendor:
-    """The vendor whose devices the node offers or whose labels it has; CPU where there are none."""
-    if any(name.startswith("nvidia.com/mig-") for name in (*node.labels, *node.allocatable)):
-        return Vendor.NVIDIA
-    for vendor, resources in _RESOURCES.items():
-        if any(node.allocatable.get(resource, "0") != "0" for resource in resources):
+def _vendor(node: Node, wanted: Wanted) -> Vendor | None:
+    """Whose devices a node has, by what the pool says, what it announces, and what labels say; None: nobody's."""
+    if wanted.resource is not None and (named := _DOMAINS.get(wanted.resource.partition("/")[0])) is not None:
+        return named
+    announced = {vendor: dialect.resources(node) for vendor, dialect in _DIALECTS.items()}
+    for vendor, counts in announced.items():
+        if any(count > 0 for count in counts.values()):
             return vendor
-    labelled = {
-        Vendor.NVIDIA: ("nvidia.com/gpu.product",),
-        Vendor.AMD: tuple(f"{prefix}product-name" for prefix in _AMD_PREFIXES),
-        Vendor.INTEL: ("gpu.intel.com/product",),
-    }
-    for vendor, names in labelled.items():
-        if any(name in node.labels for name in names):
+    for vendor, dialect in _DIALECTS.items():
+        if dialect.is_labelled(node):
             return vendor
-    for label in _CLOUD_PRODUCTS:
-        if entry := find(node.labels.get(label, "")):
-            return entry.vendor
-    return Vendor.CPU
+    by_cloud = clouds.vendor(node)
+    if by_cloud is not None:
+        return by_cloud
+    return next((vendor for vendor, counts in announced.items() if counts), None)
 
 
-def _nvidia(node: Node, product: str | None) -> Accelerator:
-    labels = node.labels
-    slices = sorted(
-        name.removeprefix("nvidia.com/mig-").removesuffix(".count")
-        for name, value in labels.items()
-        if re.fullmatch(r"nvidia\.com/mig-[\w.]+\.count", name) and value != "0"
-    )
-    if slices:
+def _check_alike(found: Sequence[tuple[Node, Accelerator]]) -> None:
+    kinds = {_kind(accelerator): (node, accelerator) for node, accelerator in reversed(found)}
+    ways = {(accelerator.resource, accelerator.sharing) for _, accelerator in found}
+    different = [f"{node.name} has {_named(one, len(ways) > 1)}" for node, one in reversed(kinds.values())]
+    sizes = sorted(found, key=lambda pair: pair[1].memory_gib or 0)
+    (first, least), (last, most) = sizes[0], sizes[-1]
+    if len(kinds) == 1 and not least.is_cpu and (most.memory_gib or 0) > _ALIKE * (least.memory_gib or float("inf")):
+        different = [f"{node.name} has {one.memory_gib:.0f} GiB" for node, one in ((first, least), (last, most))]
+    if len(different) > 1:
         raise HardwareError(
-            f"node {node.name}: MIG strategy {labels.get('nvidia.com/mig.strategy', 'mixed')} with slices "
-            f"{', '.join(slices)} as resources of their own, which HAQA does not request; use mig.strategy single "
-            "(one slice size a node, seen as nvidia.com/gpu) or switch MIG off on the pool's nodes"
+            f"the pool's nodes differ ({', '.join(different)}), so a winner on one says nothing of the other; "
+            "make a pool of each kind with a narrower nodeSelector"
         )
-    named = product or labels.get("nvidia.com/gpu.product") or _cloud_product(node)
-    if named is None:
-        raise HardwareError(
-            f"node {node.name}: no label nvidia.com/gpu.product; install GPU Feature Discovery, or set "
-            "nodePools[].hardware.product (for example NVIDIA-L40S)"
-        )
-    if named.endswith("MIG-INVALID"):
-        raise HardwareError(
-            f"node {node.name}: nvidia.com/gpu.product {named}: GPU Feature Discovery found a MIG layout that "
-            "strategy single cannot show (slices of several sizes, or GPUs without slices); make them equal"
-        )
-    major, minor = (labels.get(f"nvidia.com/gpu.compute.{part}") for part in ("major", "minor"))
-    return Accelerator(
-        Vendor.NVIDIA,
-        # Time-slicing and MPS append -SHARED; the device is the same.
-        product=named.removesuffix("-SHARED"),
-        memory_gib=_number(node, "nvidia.com/gpu.memory", 1 / 1024),
-        compute_capability=parse_capability(f"{major}.{minor}") if major and minor else None,
+
+
+def _kind(accelerator: Accelerator) -> tuple[object, ...]:
+    """What has to be equal for measurements to carry over from one node to another."""
+    if accelerator.is_cpu:
+        return (accelerator.vendor, accelerator.isa, accelerator.cores)
+    return (
+        accelerator.vendor,
+        accelerator.product,
+        accelerator.compute_capability,
+        accelerator.resource,
+        accelerator.sharing,
     )
 
 
-_AMD_PREFIXES = ("amd.com/gpu.", "beta.amd.com/gpu.")
+def _named(accelerator: Accelerator, how: bool) -> str:
+    """A product, and how its devices are had where that differs too."""
+    details = [accelerator.resource, f"shared by {accelerator.sharing}" if accelerator.sharing else "whole"]
+    return f"{accelerator.product} ({', '.join(filter(None, details))})" if how else accelerator.product
 
 
-def _amd(node: Node, product: str | None) -> Accelerator:
-    def label(name: str) -> str | None:
-        return next((node.labels[p + name] for p in _AMD_PREFIXES if p + name in node.labels), None)
-
-    # The labeller counts devices by product in `…product-name.PRODUCT: COUNT`.
-    counted = {
-        name.removeprefix(f"{prefix}product-name.")
-        for prefix in _AMD_PREFIXES
-        for name in node.labels
-        if name.startswith(f"{prefix}product-name.")
-    }
-    if len(counted) > 1 and product is None:
-        raise HardwareError(
-            f"node {node.name}: GPUs of several kinds ({', '.join(sorted(counted))}); a replica could get any of "
-            "them, so use nodes with one kind"
-        )
-    named = product or label("product-name") or next(iter(counted), None) or _cloud_product(node)
-    if named is None:
-        raise HardwareError(
-            f"node {node.name}: no label amd.com/gpu.product-name; install AMD's node labeller, or set "
-            "nodePools[].hardware.product (for example MI300X)"
-        )
-    vram = label("vram")
-    memory_gib = parse_quantity(vram + "i" if vram[-1:] in "KMGT" else vram) / 2**30 if vram else None
-    return Accelerator(Vendor.AMD, product=named, memory_gib=memory_gib)
-
-
-def _intel(node: Node, product: str | None) -> Accelerator:
-    gaudi = node.allocatable.get("habana.ai/gaudi", "0") != "0"
-    said = " ".join(f"{name}={value}" for name, value in node.labels.items() if name.startswith("habana.ai/"))
-    generation = re.search(r"gaudi[\s_-]?(\d)", said, re.IGNORECASE)
-    named = product or node.labels.get("gpu.intel.com/product") or (f"Gaudi{generation[1]}" if generation else None)
-    if named is None:
-        what = "which Gaudi it has" if gaudi else "which Intel GPU it has"
-        raise HardwareError(
-            f"node {node.name}: no label says {what}; set nodePools[].hardware.product (for example Gaudi3)"
-        )
-    return Accelerator(Vendor.INTEL, product=named)
-
-
-_NFD = "feature.node.kubernetes.io/"
-_CPUID = {
-    "avx2": ("AVX2",),
-    "avx512": ("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ"),
-    "avx512_vnni": ("AVX512VNNI",),
-    "avx512_bf16": ("AVX512BF16",),
-    "avx512_fp16": ("AVX512FP16",),
-    "amx": ("AMXTILE", "AMXBF16", "AMXINT8"),
-}
-"""NFD's names (those of github.com/klauspost/cpuid) for the flags of `instruction_sets`."""
-
-
-def _cpu(node: Node, env: Mapping[str, str]) -> Accelerator:
-    memory, cores = node.allocatable.get("memory"), node.allocatable.get("cpu")
-    return Accelerator(
-        Vendor.CPU,
-        product=_cpu_product(node),
-        memory_gib=parse_quantity(memory) / 2**30 if memory else None,
-        isa=_isa(node),
-        onednn_cap=onednn_cap(env.get("ONEDNN_MAX_CPU_ISA")),
-        cores=max(1, int(parse_quantity(cores))) if cores else None,
-    )
-
-
-def _cpu_product(node: Node) -> str:
-    vendor, family, model = (node.labels.get(f"{_NFD}cpu-model.{part}") for part in ("vendor_id", "family", "id"))
-    architecture = node.labels.get("kubernetes.io/arch", "unknown architecture")
-    known = f", {vendor} family {family} model {model}" if vendor else ""
-    return f"{architecture} CPU{known}"
-
-
-def _isa(node: Node) -> str | None:
-    """The widest set that Node Feature Discovery labels; None where it does not run."""
-    if node.labels.get("kubernetes.io/arch") == "arm64":
-        return NEON
-    return widest(lambda name: all(node.labels.get(f"{_NFD}cpu-cpuid.{flag}") == "true" for flag in _CPUID[name]))
-
-
-def _cloud_product(node: Node) -> str | None:
-    return next((node.labels[label] for label in _CLOUD_PRODUCTS if label in node.labels), None)
-
-
-def _devices(node: Node, accelerator: Accelerator) -> int | None:
-    """Accelerators of the node; None where neither its kubelet nor a label says."""
-    labels = ("nvidia.com/gpu.count",) if accelerator.vendor is Vendor.NVIDIA else ()
-    texts = [node.allocatable.get(resource) for resource in _RESOURCES.get(accelerator.vendor, ())]
-    texts += [node.labels.get(label) for label in labels]
-    return next((int(text) for text in texts if text and text.isdigit()), None)
-
-
-def _check_count(node: Node, accelerator: Accelerator, devices: int | None) -> None:
+def _check_room(node: Node, accelerator: Accelerator, devices: int | None) -> None:
     """A replica lives on one node, so the node has to have all of its accelerators."""
     if devices is not None and accelerator.count > devices:
-        raise HardwareError(
+        raise NoRoomError(
             f"gpusPerReplica {accelerator.count}: node {node.name} has {devices} x {accelerator.product}; "
             f"lower it to {devices} or less, or select bigger nodes"
         )
@@ -274,26 +174,3 @@ def _with_share(node: Node, accelerator: Accelerator, devices: int | None) -> Ac
     return replace(
         accelerator, host_cores=parse_quantity(cores) * share, host_memory_gib=parse_quantity(memory) / 2**30 * share
     )
-
-
-def _number(node: Node, label: str, factor: float) -> float | None:
-    text = node.labels.get(label)
-    return float(text) * factor if text and text.isdigit() and text != "0" else None
-
-
-_QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)([a-zA-Z]*)$")
-_SUFFIXES = {"": 1.0, "m": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15} | {
-    unit + "i": 2.0 ** (10 * power) for power, unit in enumerate("KMGTP", 1)
-}
-
-
-def parse_quantity(text: str) -> float:
-    """A Kubernetes quantity: `24Gi`, `3920m`, `131901456Ki`, `64`.
-
-    Raises:
-        HardwareError: for anything else.
-    """
-    match = _QUANTITY.match(text.strip())
-    if match is None or match[2] not in _SUFFIXES:
-        raise HardwareError(f"{text!r} is not a Kubernetes quantity such as 24Gi, 131901456Ki or 3920m")
-    return float(match[1]) * _SUFFIXES[match[2]]

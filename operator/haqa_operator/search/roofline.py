@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from haqa_contract import Scheme
-from haqa_operator.hardware.catalogue import Product, find
+from haqa_operator.hardware.accelerators import Rates
 from haqa_operator.search.cases import Case
 from haqa_operator.search.number_formats import FORMATS
 from haqa_operator.search.requirements import requirement
@@ -56,8 +56,8 @@ class Roofline:
 def roofline_of(case: Case) -> Roofline | None:
     """The roofline of a case, or None where the model or the device's rates are not known."""
     accelerator, model = case.accelerator, case.model
-    product = find(accelerator.product, accelerator.memory_gib)
-    if model is None or not model.is_known or product is None or not accelerator.bandwidth_gb_s:
+    rates = accelerator.rates
+    if model is None or not model.is_known or rates is None or not rates.bf16 or not accelerator.bandwidth_gb_s:
         return None
     compute_bytes = model.compute_bytes(case.configuration)
     active = model.configured_weight_bytes(case.configuration, active=True)
@@ -68,19 +68,16 @@ def roofline_of(case: Case) -> Roofline | None:
         cache_bytes=model.kv_bytes(case.workload.input_tokens, case.kv_cache_dtype, compute_bytes),
         flops_per_token=2.0 * model.active_matrix_parameters,
         bandwidth=accelerator.bandwidth_gb_s * 1e9 * accelerator.count,
-        flops=_peak_teraops(product, case) * 1e12 * accelerator.count,
+        flops=_peak_teraops(rates, rates.bf16, case) * 1e12 * accelerator.count,
     )
 
 
-def _peak_teraops(product: Product, case: Case) -> float:
+def _peak_teraops(rates: Rates, sixteen_bit: float, case: Case) -> float:
     """Peak rate of matrix products under the scheme; BF16's where the device has none of its own for it."""
     scheme = case.configuration.scheme
     needed = requirement(case.accelerator.platform, scheme, case.engine_version)
     capability = case.accelerator.compute_capability
     in_hardware = needed.native is None or capability is None or capability >= needed.native
-    rates = {
-        8: product.int8_tops if scheme in (Scheme.W8A8_INT8, Scheme.W4A8) else product.fp8_tflops,
-        4: product.fp4_tflops,
-    }
-    own = rates.get(FORMATS[scheme].activation_bits) if in_hardware else None
-    return own or product.bf16_tflops
+    eight_bit = rates.int8 if scheme in (Scheme.W8A8_INT8, Scheme.W4A8) else rates.fp8
+    own = {8: eight_bit, 4: rates.fp4}.get(FORMATS[scheme].activation_bits) if in_hardware else None
+    return own or sixteen_bit

@@ -269,7 +269,9 @@ def _mebibytes(mib: int) -> str:
 
 
 def device_resource(accelerator: Accelerator) -> str | None:
-    """The extended resource that the vendor's device plugin announces; None on CPU."""
+    """The extended resource that the nodes announce, or else the vendor's usual name; None on CPU."""
+    if accelerator.resource is not None:
+        return accelerator.resource
     match accelerator.vendor:
         case Vendor.NVIDIA:
             return "nvidia.com/gpu"

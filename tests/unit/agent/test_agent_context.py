@@ -10,6 +10,7 @@ from haqa_operator.api.pools import ModelSpec, NodePool
 from haqa_operator.api.search_spec import AgentSpec, Search
 from haqa_operator.api.tuning import TuningSpec
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.hardware.catalogue import completed
 
 
 @pytest.mark.parametrize(
@@ -52,22 +53,27 @@ def in_context(accelerator: Accelerator, **search: Any) -> AgentContext:
 
 
 def test_rates_and_links_come_from_the_data_sheets() -> None:
-    context = in_context(Accelerator(Vendor.NVIDIA, "NVIDIA-H100-80GB-HBM3", count=2))
+    context = in_context(completed(Accelerator(Vendor.NVIDIA, "NVIDIA-H100-80GB-HBM3", count=2)))
     assert context.rates == {"BF16": 989, "INT8": 1979, "FP8": 1979, "FP4": None}
     assert context.interconnect == "NVLink, 900 GB/s for each, both directions together"
-    assert in_context(Accelerator(Vendor.NVIDIA, "Tesla-T4")).rates["FP16"] == 65
+    assert in_context(completed(Accelerator(Vendor.NVIDIA, "Tesla-T4"))).rates["FP16"] == 65
+
+
+def test_a_part_of_a_device_has_its_share_of_the_rates_and_no_links() -> None:
+    part = completed(Accelerator(Vendor.NVIDIA, "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", count=2, memory_gib=9.6))
+    assert in_context(part).rates["BF16"] == pytest.approx(989 / 7)
+    assert in_context(part).interconnect is None
 
 
 @pytest.mark.parametrize(
     "accelerator",
     [
         Accelerator(Vendor.CPU, "Intel Xeon L4"),
-        Accelerator(Vendor.NVIDIA, "NVIDIA-A100-SXM4-80GB-MIG-1g.10gb", memory_gib=10),
         Accelerator(Vendor.NVIDIA, "NVIDIA-X9000"),
     ],
 )
 def test_nothing_is_said_of_rates_that_nobody_knows(accelerator: Accelerator) -> None:
-    assert in_context(accelerator).rates == {}
+    assert in_context(completed(accelerator)).rates == {}
 
 
 def test_one_accelerator_has_nothing_to_be_joined_with() -> None:

@@ -29,7 +29,8 @@ from haqa_operator.cluster.edges.api_server import (
     Kind,
 )
 from haqa_operator.cluster.edges.proposals import ProposalRequest
-from haqa_operator.hardware.node_labels import Node, pool_accelerator
+from haqa_operator.hardware.node_labels import pool_accelerator
+from haqa_operator.hardware.nodes import Node
 
 DENIED = 'admission webhook "policy.example" denied the request: image is not from the allowed registry'
 ONE_POOL: dict[str, Any] = {

@@ -1,12 +1,13 @@
 import pytest
 
-from haqa_operator.hardware.catalogue import PRODUCTS, find
+from haqa_operator.hardware.catalogue import find
 from haqa_operator.hardware.interconnects import INTERCONNECTS, interconnect
+from haqa_operator.hardware.products import PRODUCTS
 
 
 def test_every_product_has_its_links_but_those_whose_bridges_differ() -> None:
     names = {product.name for product in PRODUCTS}
-    assert names - INTERCONNECTS.keys() == {"Data Center GPU Max 1100", "Data Center GPU Max 1550"}
+    assert names - INTERCONNECTS.keys() == {"Data Center GPU Max 1100", "Data Center GPU Max 1550", "GB10"}
     assert INTERCONNECTS.keys() <= names
 
 

@@ -129,9 +129,10 @@ def test_pool_sees_the_gpus_that_cuda_shows_it(visible: str, product: str | None
     assert accelerator.is_cpu if product is None else accelerator.product == product
 
 
-def test_gpu_with_unified_memory_has_no_memory_figure_of_its_own() -> None:
-    accelerator = detect({}, None, machine=machine(gpus=("0, GPU-0, NVIDIA GB10, [N/A], 12.1",)))
-    assert accelerator.memory_gib is None
+@pytest.mark.parametrize(("name", "memory_gib"), [("NVIDIA GB10", 119.7), ("NVIDIA X9000", None)])
+def test_gpu_with_unified_memory_has_the_figure_of_the_catalogue_if_any(name: str, memory_gib: float | None) -> None:
+    accelerator = detect({}, None, machine=machine(gpus=(f"0, GPU-0, {name}, [N/A], 12.1",)))
+    assert accelerator.memory_gib == memory_gib
     assert accelerator.compute_capability == (12, 1)
 
 

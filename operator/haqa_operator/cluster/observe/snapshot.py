@@ -23,7 +23,7 @@ from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.status import FetchedModel, TuningPhase, TuningStatus
 from haqa_operator.cluster.names import ARTIFACT_TRIAL, MEASURE, QUANTIZE, label
 from haqa_operator.cluster.observe.pods import Ended, Job, Pod
-from haqa_operator.hardware.node_labels import Node
+from haqa_operator.hardware.nodes import Node
 from haqa_operator.search.model_profile import ModelProfile, Published
 
 

@@ -12,17 +12,12 @@ from math import log2
 
 from haqa_contract import Scalar
 from haqa_operator.hardware.catalogue import find
+from haqa_operator.hardware.interconnects import has_fast_links
 from haqa_operator.search.cases import Case
 from haqa_operator.search.engine_defaults.settings import DefaultSetting, Value, Values, has_experts
 from haqa_operator.search.engine_defaults.shared import RECIPES
 from haqa_operator.search.roofline import roofline_of
 from haqa_operator.search.throughput import output_tokens_per_s
-
-_FAST_LINKS = frozenset(
-    {"v100", "a100", "h100", "h200", "gh200", "b200", "gb200", "b300", "gb300"}
-    | {"mi210", "mi250", "mi250x", "mi300x", "mi325x", "mi350x", "mi355x", "gaudi2", "gaudi3"}
-)
-"""Words of products that talk over NVLink, Infinity Fabric or their own Ethernet; `pcie` in the name says no."""
 
 _PER_HALVING = {True: 1.1, False: 1.25}
 """What each halving of tensor parallelism saves, with fast links and over PCIe: two all-reduces a layer."""
@@ -36,7 +31,7 @@ _EXPERTS_WHOLE = 1.05
 
 def _fast_links(case: Case) -> bool:
     product = find(case.accelerator.product, case.accelerator.memory_gib)
-    return product is not None and bool(product.words & _FAST_LINKS) and "pcie" not in product.words
+    return product is not None and has_fast_links(product)
 
 
 def _split(parts: int, share: float = 1.0) -> Callable[[Case], float]:
