@@ -79,7 +79,11 @@ def parse_status(document: Any) -> TuningStatus:
 def sentences(error: ValidationError, document: Any) -> Iterator[str]:
     """Pydantic's errors, each as `path: value: what is wrong and what to do`."""
     seen: set[str] = set()
-    for item in error.errors(include_url=False):
+    found = error.errors(include_url=False)
+    for item in found:
+        inner = (other["loc"] for other in found if len(other["loc"]) > len(item["loc"]))
+        if item["type"] == "too_short" and any(other[: len(item["loc"])] == item["loc"] for other in inner):
+            continue  # Its entries are wrong, and pydantic counts none of those.
         loc = tuple(part for part in item["loc"] if not _is_union_branch(part))
         where = _path(loc) or "the file"
         text = _sentence(item, where, loc)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from haqa_operator.api.base import DNS_LABEL, ResourceModel, first_twice, keyed_by
+from haqa_operator.api.pod_template import ObjectName, PodTemplate
 
 
 class SecretKeyRef(ResourceModel):
@@ -155,6 +156,9 @@ class HardwareOverride(ResourceModel):
     """CPU: the widest instruction set that it has; env ONEDNN_MAX_CPU_ISA caps what oneDNN uses of it"""
 
 
+DEVICE_RESOURCE = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+
+
 class NodePool(ResourceModel):
     """Machines of one kind. Every pool gets a winner of its own."""
 
@@ -178,3 +182,28 @@ class NodePool(ResourceModel):
     """Engine image; by default the official vLLM image for the pool's hardware"""
     hardware: HardwareOverride | None = None
     """What the node labels say wrongly or not at all; by default they are believed"""
+    device_resource: Annotated[str | None, Field(pattern=DEVICE_RESOURCE, max_length=317)] = None
+    """Extended resource that pods request gpusPerReplica of, for example nvidia.com/mig-3g.40gb; by default the one
+    that the nodes announce. Needed where they announce several"""
+    resource_claim_template: ObjectName | None = None
+    """Instead of an extended resource: the ResourceClaimTemplate (resource.k8s.io/v1, Kubernetes 1.34 or later) in the
+    tuning's namespace by which a pod gets its gpusPerReplica devices"""
+    pod_template: PodTemplate = PodTemplate()
+    """What the pool's pods have beside what HAQA gives to them"""
+
+    @model_validator(mode="after")
+    def _gets_its_devices_in_one_way(self) -> NodePool:
+        if self.device_resource is not None and self.resource_claim_template is not None:
+            raise ValueError("devices come by deviceResource or by resourceClaimTemplate; give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _some_node_can_meet_selector_and_affinity(self) -> NodePool:
+        affinity = self.pod_template.affinity
+        label = affinity.contradiction(self.node_selector) if affinity else None
+        if label is not None:
+            raise ValueError(
+                f"nodeSelector {label}={self.node_selector[label]} and podTemplate.affinity exclude each other; no "
+                "node can meet both, so change one of them"
+            )
+        return self

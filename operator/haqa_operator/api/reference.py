@@ -93,6 +93,8 @@ def _type(schema: Schema, definitions: Mapping[str, Schema]) -> str:
         return f"`{schema['const']}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("x-kubernetes-int-or-string"):
+        return "quantity"
     match schema["type"]:
         case "array":
             return f"list of {_type(schema['items'], definitions)}"

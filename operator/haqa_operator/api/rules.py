@@ -13,6 +13,14 @@ from pydantic import BaseModel
 
 from haqa_contract import Workload
 from haqa_operator.api.goals import Constraint, Objective
+from haqa_operator.api.pod_template import (
+    OWN_ANNOTATION_PREFIXES,
+    OWN_ANNOTATIONS,
+    OWN_LABEL_PREFIXES,
+    OWN_LABELS,
+    PodTemplate,
+)
+from haqa_operator.api.pools import NodePool
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.search_spec import ENDPOINT, AgentSpec
 from haqa_operator.api.tuning import Artifacts, Budget, QuantizationTuning, TuningSpec
@@ -67,6 +75,11 @@ def _fixed(field: str, why: str) -> Rule:
         f"{field} cannot change once the tuning has started, since {why}; create a tuning with another name",
         f".spec.{field}",
     )
+
+
+def _foreign(field: str, own: tuple[str, ...], prefixes: tuple[str, ...]) -> str:
+    begins = "".join(f" && !k.startsWith('{prefix}')" for prefix in prefixes)
+    return f"!has(self.{field}) || self.{field}.all(k, !(k in {list(own)}){begins})"
 
 
 RULES: Final[dict[type[BaseModel], tuple[Rule, ...]]] = {
@@ -126,6 +139,26 @@ RULES: Final[dict[type[BaseModel], tuple[Rule, ...]]] = {
             " && self.evaluation.tasks.exists(t, c.metric == 'accuracy.' + t)))",
             "a constraint is on the accuracy of a task that is not evaluated; add the task to evaluation.tasks",
             ".constraints",
+        ),
+    ),
+    NodePool: (
+        Rule(
+            "!has(self.deviceResource) || !has(self.resourceClaimTemplate)",
+            "devices come by deviceResource or by resourceClaimTemplate; give one of them",
+        ),
+    ),
+    PodTemplate: (
+        Rule(
+            _foreign("labels", OWN_LABELS, OWN_LABEL_PREFIXES),
+            "a label is HAQA's or Kubernetes' own (haqa.dev/…, batch.kubernetes.io/…, app.kubernetes.io/name, "
+            "instance, component, managed-by and version, kueue.x-k8s.io/queue-name); leave it out",
+            ".labels",
+        ),
+        Rule(
+            _foreign("annotations", OWN_ANNOTATIONS, OWN_ANNOTATION_PREFIXES),
+            "an annotation is HAQA's own (haqa.dev/…, prometheus.io/scrape, port and path) or changes a container's "
+            "security; leave it out",
+            ".annotations",
         ),
     ),
     Objective: _PERCENTILES,

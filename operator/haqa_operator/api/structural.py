@@ -41,6 +41,8 @@ _KEPT: Final = (
     "maxProperties",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
+    "x-kubernetes-int-or-string",
+    "x-kubernetes-preserve-unknown-fields",
 )
 _ANY_SCALAR: Final = {"x-kubernetes-preserve-unknown-fields": True}
 
@@ -130,7 +132,7 @@ def _node(given: Schema, definitions: Mapping[str, Schema]) -> Schema:
             schema |= {new: given[old], flag: True}
     if given.get("type") == "array":
         schema["items"] = _node(given["items"], definitions)
-    elif given.get("type") == "object":
+    elif "additionalProperties" in given:
         schema["additionalProperties"] = _node(given["additionalProperties"], definitions)
     return schema
 

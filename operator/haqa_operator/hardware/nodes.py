@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from haqa_operator.api import quantities
 from haqa_operator.hardware.accelerators import HardwareError
 
 
@@ -40,19 +41,13 @@ def _is_count(text: str) -> bool:
     return re.fullmatch(r"[0-9]{1,9}", text) is not None
 
 
-_QUANTITY = re.compile(r"^([0-9]{1,20}(?:\.[0-9]{1,20})?)([a-zA-Z]*)$")
-_SUFFIXES = {"": 1.0, "m": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15} | {
-    unit + "i": 2.0 ** (10 * power) for power, unit in enumerate("KMGTP", 1)
-}
-
-
 def parse_quantity(text: str) -> float:
     """A Kubernetes quantity: `24Gi`, `3920m`, `131901456Ki`, `64`.
 
     Raises:
         HardwareError: for anything else.
     """
-    match = _QUANTITY.match(text.strip())
-    if match is None or match[2] not in _SUFFIXES:
-        raise HardwareError(f"{text!r} is not a Kubernetes quantity such as 24Gi, 131901456Ki or 3920m")
-    return float(match[1]) * _SUFFIXES[match[2]]
+    try:
+        return quantities.parse_quantity(text)
+    except ValueError as error:
+        raise HardwareError(str(error)) from None

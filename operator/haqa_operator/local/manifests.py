@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 
 from haqa_contract import Configuration, EngineLaunch
 from haqa_operator.api import NodePool, QuantizationTuning
@@ -30,7 +31,7 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
     served = result.decision.verdict in (Verdict.WINNER, Verdict.BASELINE_BEST)
     if winner is None or pool is None or not served or not winner.status.engine_args:
         return None
-    accelerator = pool_accelerator(pool)
+    accelerator = replace(pool_accelerator(pool), resource=pool.device_resource)
     measured = EngineLaunch(
         args=winner.status.engine_args,
         env=winner.status.engine_env,
@@ -48,6 +49,8 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
         model=artifact_volume(claim, digest) if digest else ClaimVolume(claim),
         node_selector=dict(pool.node_selector),
         tolerations=pool.tolerations,
+        template=pool.pod_template,
+        claim_template=pool.resource_claim_template,
         adapters=AdaptersVolume(lies_in=ClaimVolume(claim, _ADAPTERS)) if adapters else None,
     )
     provenance = Provenance.of(winner)

@@ -82,7 +82,10 @@ def build_deployment(
             "progressDeadlineSeconds": int(pod.launch.startup_timeout_s) + _PROGRESS_SPARE_S,
             "selector": {"matchLabels": _selector(name)},
             "template": {
-                "metadata": {"labels": labels, "annotations": template_annotations},
+                "metadata": {
+                    "labels": pod.template.labels | labels,
+                    "annotations": pod.template.annotations | template_annotations,
+                },
                 "spec": pod_spec(pod),
             },
         },

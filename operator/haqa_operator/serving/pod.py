@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from haqa_contract import EngineLaunch
 from haqa_operator.api.manifests import Manifest
+from haqa_operator.api.pod_template import PodTemplate
 from haqa_operator.api.pools import Toleration
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.images import is_gaudi
@@ -46,7 +47,11 @@ _PROBE_PERIOD_S = 5
 _STARTUP_PERIOD_S = 2
 """A trial does not begin to measure before its engine's startup probe: on average it loses half of this."""
 _AMD_GROUPS = (44, 109)
-"""video and render on Debian and Ubuntu nodes, the owners of /dev/kfd and /dev/dri; other systems count differently."""
+"""video and render on Debian and Ubuntu nodes, the owners of /dev/kfd and /dev/dri; other systems count differently,
+and there the pool names its own (podTemplate.supplementalGroups)."""
+
+_CLAIM = "accelerators"
+"""What a pod calls the devices that it gets by a ResourceClaimTemplate."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class EnginePod:
         command: For images in which vLLM is started otherwise.
         extra: Folders that the engine gets wherever it runs.
         adapters: None where the model has none.
+        template: What the pool's pods have beside all this.
+        claim_template: The ResourceClaimTemplate by which it gets its accelerators, instead of an extended resource.
     """
 
     launch: EngineLaunch
@@ -85,11 +92,13 @@ class EnginePod:
     command: tuple[str, ...] = ENGINE_COMMAND
     extra: tuple[ExtraVolume, ...] = ()
     adapters: AdaptersVolume | None = None
+    template: PodTemplate = field(default_factory=PodTemplate)
+    claim_template: str | None = None
 
 
 def pod_spec(pod: EnginePod) -> Manifest:
     """The `spec` of a pod that serves until it is stopped."""
-    spec = placement(pod, grace_s=PRE_STOP_S + drain_s(pod.launch) + _TEARDOWN_S)
+    spec = placement(pod, grace_s=PRE_STOP_S + drain_s(pod.launch) + _TEARDOWN_S) | device_claims(pod)
     if init := init_containers(pod):
         spec["initContainers"] = init
     return spec | {"containers": [engine_container(pod)], "volumes": pod_volumes(pod)}
@@ -107,7 +116,22 @@ def placement(pod: EnginePod, *, grace_s: int) -> Manifest:
         spec["nodeSelector"] = dict(sorted(pod.node_selector.items()))
     if pod.tolerations:
         spec["tolerations"] = tolerations(pod.tolerations)
-    return spec
+    return spec | _chosen_by_the_pool(pod.template)
+
+
+def _chosen_by_the_pool(template: PodTemplate) -> Manifest:
+    fields = {"runtime_class_name", "priority_class_name", "service_account_name", "scheduler_name", "affinity"}
+    chosen = template.model_dump(
+        mode="json", by_alias=True, exclude_unset=True, exclude_none=True, include=fields | {"image_pull_secrets"}
+    )
+    return {name: value for name, value in chosen.items() if value not in ([], {})}
+
+
+def device_claims(pod: EnginePod) -> Manifest:
+    """The part of a pod's `spec` by which its containers can have devices of a claim; empty where they need none."""
+    if pod.claim_template is None or pod.accelerator.is_cpu:
+        return {}
+    return {"resourceClaims": [{"name": _CLAIM, "resourceClaimTemplateName": pod.claim_template}]}
 
 
 def engine_container(pod: EnginePod, *, sidecar: bool = False) -> Manifest:
@@ -217,8 +241,8 @@ def pod_security(pod: EnginePod) -> Manifest:
         # OnRootMismatch: a claim with many large files is not walked through at every start.
         context |= {"runAsUser": pod.user_id, "runAsGroup": pod.user_id, "fsGroup": pod.user_id}
         context["fsGroupChangePolicy"] = "OnRootMismatch"
-    if pod.accelerator.vendor is Vendor.AMD:
-        context["supplementalGroups"] = list(_AMD_GROUPS)
+    if groups := pod.template.supplemental_groups or (_AMD_GROUPS if pod.accelerator.vendor is Vendor.AMD else ()):
+        context["supplementalGroups"] = list(groups)
     return context | {"seccompProfile": {"type": "RuntimeDefault"}}
 
 
@@ -232,15 +256,21 @@ def container_security() -> Manifest:
 
 
 def resource_requirements(pod: EnginePod) -> Manifest:
-    """Requests and limits; accelerators are whole and equal in both."""
+    """Requests and limits, the pool's own before the usual ones; accelerators are whole and equal in both."""
     resources = pod.resources or default_resources(pod.accelerator)
-    requests: dict[str, str] = {"cpu": resources.cpu, "memory": resources.memory}
+    given = pod.template.resources
+    asked, most = given.requests.given, given.limits.given
+    usual = {"cpu": resources.cpu, "memory": resources.memory}
     if resources.ephemeral_storage:
-        requests["ephemeral-storage"] = resources.ephemeral_storage
-    limits: dict[str, str] = {"memory": resources.memory_limit} if resources.memory_limit else {}
-    if name := device_resource(pod.accelerator):
+        usual["ephemeral-storage"] = resources.ephemeral_storage
+    requests = usual | most | asked
+    limits = {"memory": asked.get("memory", resources.memory_limit)} | most if resources.memory_limit else most
+    requirements: Manifest = {"requests": requests}
+    if device_claims(pod):
+        requirements["claims"] = [{"name": _CLAIM}]
+    elif name := device_resource(pod.accelerator):
         requests[name] = limits[name] = str(pod.accelerator.count)
-    return {"requests": requests, "limits": limits} if limits else {"requests": requests}
+    return requirements | ({"limits": limits} if limits else {})
 
 
 def default_resources(accelerator: Accelerator) -> Resources:
@@ -270,7 +300,7 @@ def _mebibytes(mib: int) -> str:
 
 def device_resource(accelerator: Accelerator) -> str | None:
     """The extended resource that the nodes announce, or else the vendor's usual name; None on CPU."""
-    if accelerator.resource is not None:
+    if accelerator.resource is not None and not accelerator.is_cpu:
         return accelerator.resource
     match accelerator.vendor:
         case Vendor.NVIDIA:

@@ -48,6 +48,8 @@ def fingerprint(
         ],
         "engine": engine_version,
     }
+    if accelerator.sharing:
+        parts["sharing"] = accelerator.sharing
     if serving := spec.serving.model_dump(mode="json", exclude_none=True):
         parts["serving"] = serving
     if adapters:

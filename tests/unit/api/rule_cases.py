@@ -15,6 +15,60 @@ VALID: dict[str, Any] = {
     "spec": {"model": {"uri": "hf://org/model"}, "nodePools": [{"name": "a"}]},
 }
 
+POD_TEMPLATE: dict[str, Any] = {
+    "labels": {"team": "search", "app.kubernetes.io/part-of": "chat", "sidecar.istio.io/inject": "false"},
+    "annotations": {"k8s.v1.cni.cncf.io/networks": '[{"name": "rdma"}]', "karpenter.sh/do-not-disrupt": "true"},
+    "runtimeClassName": "nvidia",
+    "supplementalGroups": [44, 993],
+    "priorityClassName": "serving",
+    "serviceAccountName": "models",
+    "imagePullSecrets": [{"name": "registry"}],
+    "schedulerName": "kai-scheduler",
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {
+                        "matchExpressions": [
+                            {
+                                "key": "nvidia.com/gpu.product",
+                                "operator": "In",
+                                "values": ["NVIDIA-L40S", "NVIDIA-L40"],
+                            },
+                            {"key": "nvidia.com/gpu.memory", "operator": "Gt", "values": ["40000"]},
+                        ]
+                    },
+                    {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["gpu-7"]}]},
+                ]
+            },
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 10, "preference": {"matchExpressions": [{"key": "spot", "operator": "DoesNotExist"}]}}
+            ],
+        },
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "weight": 100,
+                    "podAffinityTerm": {
+                        "topologyKey": "kubernetes.io/hostname",
+                        "labelSelector": {
+                            "matchLabels": {"app.kubernetes.io/component": "inference"},
+                            "matchExpressions": [{"key": "team", "operator": "In", "values": ["search"]}],
+                        },
+                        "namespaceSelector": {},
+                        "mismatchLabelKeys": ["pod-template-hash"],
+                    },
+                }
+            ]
+        },
+    },
+    "resources": {
+        "requests": {"cpu": 8, "memory": "64Gi", "ephemeral-storage": "20Gi"},
+        "limits": {"memory": "96Gi", "ephemeral-storage": "50Gi"},
+    },
+}
+"""Every field that pods may be given."""
+
 REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"nodePools": [{"name": "a"}, {"name": "a"}]}, "two node pools have the same name"),
     ({"objective": {"metric": "throughputPerCost"}}, "objective throughputPerCost needs costPerHour"),
@@ -65,6 +119,26 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"artifacts": {"pvc": "x", "s3": "s3://b/x"}}, "give exactly one of pvc, s3 and path"),
     ({"workload": {"requestsPerLevel": 8, "durationSeconds": 3}}, "give one of them"),
     ({"workload": {"concurrency": [4, 4]}}, "concurrency lists a level twice"),
+    (
+        {"nodePools": [{"name": "a", "deviceResource": "nvidia.com/gpu", "resourceClaimTemplate": "gpu"}]},
+        "devices come by deviceResource or by resourceClaimTemplate",
+    ),
+    *(
+        (
+            {"nodePools": [{"name": "a", "podTemplate": {"labels": {label: "x"}}}]},
+            "a label is HAQA's or Kubernetes' own",
+        )
+        for label in ("haqa.dev/pool", "app.kubernetes.io/name", "batch.kubernetes.io/job-name", "pod-template-hash")
+    ),
+    *(
+        ({"nodePools": [{"name": "a", "podTemplate": {"annotations": {name: "x"}}}]}, "an annotation is HAQA's own")
+        for name in (
+            "haqa.dev/request",
+            "prometheus.io/port",
+            "container.apparmor.security.beta.kubernetes.io/vllm",
+            "seccomp.security.alpha.kubernetes.io/pod",
+        )
+    ),
     ({"budget": {"trialTimeout": "0s"}}, "trialTimeout leaves no time for a trial"),
     ({"budget": {"maxDuration": "0h0m"}}, "maxDuration leaves no time for a trial"),
 )
@@ -84,6 +158,23 @@ ACCEPTED: tuple[dict[str, Any], ...] = (
         for address in ("http://llm:8000/v1", "https://llm.example.com", "http://[::1]:8000/v1/", "http://llm/a@b/v1")
     ),
     {"budget": {"trialTimeout": "1h30m", "maxDuration": "0.5h"}},
+    {"nodePools": [{"name": "a", "deviceResource": "nvidia.com/mig-3g.40gb.shared"}]},
+    {"nodePools": [{"name": "a", "resourceClaimTemplate": "two-gpus"}]},
+    {
+        "nodePools": [
+            {
+                "name": "a",
+                "hardware": {
+                    "vendor": "amd",
+                    "product": "MI999",
+                    "architecture": "gfx950",
+                    "bandwidthGbS": 8000,
+                    "peakTflops": {"bf16": 2300, "fp8": 4600},
+                },
+                "podTemplate": POD_TEMPLATE,
+            }
+        ]
+    },
 )
 
 

@@ -88,8 +88,7 @@ class PoolReconciler:
         except SpaceError as error:
             return PoolView(self._pool.name, PoolPhase.FAILED, hardware=hardware, problem=str(error))
         view = self._view(setup, state, hardware)
-        if setup.note:
-            view = replace(view, message=_joined(view.message, setup.note))
+        view = replace(view, message=_joined(view.message, setup.note or "", self._accelerator.caveat or ""))
         if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
             view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
         return view

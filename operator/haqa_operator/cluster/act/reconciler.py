@@ -259,11 +259,20 @@ def _hardware(snapshot: TuningSnapshot, pool: NodePool) -> Accelerator | str:
     """What the pool's nodes have, or why that is not known."""
     if pool.name in snapshot.unreadable_nodes:
         return f"spec.nodePools: {pool.name}: nodeSelector: {snapshot.unreadable_nodes[pool.name]}"
+    affinity = pool.pod_template.affinity
+    nodes = [n for n in snapshot.nodes[pool.name] if affinity is None or affinity.admits(n.labels, n.name)]
     try:
-        return pool_accelerator(snapshot.nodes[pool.name], pool.gpus_per_replica, pool.hardware, pool.env)
+        return pool_accelerator(
+            nodes,
+            pool.gpus_per_replica,
+            pool.hardware,
+            pool.env,
+            resource=pool.device_resource,
+            claim=pool.resource_claim_template,
+        )
     except HardwareError as error:
         selector = selector_of(pool) or "any node"
-        return f"{error} (nodeSelector {selector})"
+        return f"{error} (nodeSelector {selector}{', podTemplate.affinity' if affinity else ''})"
 
 
 def _refused(manifest: Manifest, before: TuningStatus, problems: list[str]) -> TuningView:

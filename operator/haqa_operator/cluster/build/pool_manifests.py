@@ -197,6 +197,8 @@ class PoolManifests:
             command=installation.engine_command,
             extra=installation.extra,
             adapters=adapters,
+            template=pool.pod_template,
+            claim_template=pool.resource_claim_template,
         )
 
     def _pod(self, engine: EnginePod, owner: Manifest, attempt: int) -> TrialPod:

@@ -23,6 +23,7 @@ from haqa_operator.api.labels import (
     TUNING_LABEL,
 )
 from haqa_operator.api.manifests import Manifest
+from haqa_operator.api.pod_template import EngineResources
 from haqa_operator.api.pools import ModelSpec
 from haqa_operator.api.tuning import Artifacts, TuningSpec
 from haqa_operator.cluster.names import MEASURE, QUANTIZE, job_name, label
@@ -31,6 +32,7 @@ from haqa_operator.serving.pod import (
     EnginePod,
     Resources,
     container_security,
+    device_claims,
     engine_container,
     literal,
     once,
@@ -105,7 +107,7 @@ def build_trial_job(trial: TrialPod) -> Manifest:
             engine_container(engine, sidecar=True),
         ],
         "containers": [_runner_container(trial, MEASURE, _plain(trial.measure_resources))],
-    }
+    } | device_claims(engine)
     scraped = {
         "prometheus.io/scrape": "true",
         "prometheus.io/port": str(engine.launch.port),
@@ -132,12 +134,15 @@ def build_runner_job(
         devices: Accelerators that the step gets.
         step: The container is called `quantize` whichever it is: whoever observes it need not know.
     """
-    needs = _plain(resources)
+    needs, claims = _plain(resources), {}
     if devices:
+        # What the pool gives to the engine is the engine's.
+        template = trial.engine.template.model_copy(update={"resources": EngineResources()})
         accelerator = replace(trial.engine.accelerator, count=devices)
-        needs = resource_requirements(replace(trial.engine, accelerator=accelerator, resources=resources))
+        engine = replace(trial.engine, accelerator=accelerator, resources=resources, template=template)
+        needs, claims = resource_requirements(engine), device_claims(engine)
     container = _runner_container(trial, QUANTIZE, needs, step)
-    return _job(trial, component, name, {"containers": [container]}, {})
+    return _job(trial, component, name, {"containers": [container]} | claims, {})
 
 
 def job_labels(request: TrialRequest, component: str, attempt: int = 1) -> dict[str, str]:
@@ -222,7 +227,7 @@ def hub_secrets(model: ModelSpec) -> tuple[SecretVariable, ...]:
 
 
 def _job(trial: TrialPod, component: str, name: str, containers: Manifest, annotations: dict[str, str]) -> Manifest:
-    request = trial.request
+    request, template = trial.request, trial.engine.template
     labels = job_labels(request, component, trial.attempt)
     metadata: Manifest = {"name": name} | ({"namespace": trial.namespace} if trial.namespace else {})
     metadata["labels"] = labels | ({QUEUE_LABEL: trial.queue_name} if trial.queue_name else {})
@@ -241,7 +246,10 @@ def _job(trial: TrialPod, component: str, name: str, containers: Manifest, annot
         "podFailurePolicy": {"rules": _failure_rules()},
         "activeDeadlineSeconds": max(1, math.ceil(trial.timeout / timedelta(seconds=1))),
         "template": {
-            "metadata": {"labels": labels, "annotations": annotations | pod_annotations},
+            "metadata": {
+                "labels": template.labels | labels,
+                "annotations": template.annotations | annotations | pod_annotations,
+            },
             "spec": {"restartPolicy": "Never"}
             | placement(trial.engine, grace_s=_GRACE_S)
             | containers
