@@ -17,6 +17,7 @@ from haqa_operator.cluster.installation import Installation
 from haqa_operator.cluster.observe.failures import Limits
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
+from haqa_operator.serving.startup import StartupLimit
 from haqa_operator.serving.volumes import ExtraVolume, SecretVariable
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "installing.md"
@@ -44,6 +45,7 @@ EVERYTHING: Values = {
     },
     "limits": {
         "startupSeconds": 1800,
+        "loadMegabytesPerSecond": 150,
         "unschedulableSeconds": 3600,
         "imagePullSeconds": 61,
         "notStartingSeconds": 62,
@@ -148,7 +150,7 @@ def test_every_value_reaches_the_operator(helm: Helm) -> None:
         ),
         prometheus_labels=Labels(namespace="kubernetes_namespace", pod="kubernetes_pod_name"),
         scrape_interval_s=7.5,
-        startup_timeout_s=1800,
+        startup=StartupLimit(base_s=1800, megabytes_per_s=150),
         limits=Limits(
             unschedulable_s=3600, image_pull_s=61, not_starting_s=62, node_lost_s=63, disruptions=Limits().disruptions
         ),

@@ -12,6 +12,7 @@ from haqa_operator.cluster.observe.failures import Limits
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
 from haqa_operator.serving.pod import ENGINE_COMMAND
+from haqa_operator.serving.startup import StartupLimit
 from haqa_operator.serving.volumes import ExtraVolume, SecretVariable
 
 Value = TypeVar("Value")
@@ -39,7 +40,7 @@ class Installation:
         prometheus_labels: What its series call a pod's namespace and name.
         scrape_interval_s: Of trial pods; a trial stays up for two of them after its last window.
         user_id: Of all pods; None leaves it to the cluster, as OpenShift wants it.
-        startup_timeout_s: How long an engine may take to answer /health.
+        startup: How long an engine may take to answer /health.
         limits: How long a pod may be stuck before its trial is tried again, and in the end fails.
     """
 
@@ -55,7 +56,7 @@ class Installation:
     prometheus_labels: Labels = field(default_factory=Labels)
     scrape_interval_s: float = 15.0
     user_id: int | None = 10001
-    startup_timeout_s: float = 900.0
+    startup: StartupLimit = field(default_factory=StartupLimit)
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
@@ -75,9 +76,16 @@ class Installation:
             prometheus_labels=_labels(env),
             scrape_interval_s=_seconds(env, "HAQA_SCRAPE_INTERVAL_SECONDS", default.scrape_interval_s),
             user_id=int(_number(env, "HAQA_USER_ID", default.user_id or 0)) or None,
-            startup_timeout_s=_seconds(env, "HAQA_STARTUP_SECONDS", default.startup_timeout_s),
+            startup=_startup(env, default.startup),
             limits=_limits(env, default.limits),
         )
+
+
+def _startup(env: Mapping[str, str], default: StartupLimit) -> StartupLimit:
+    return StartupLimit(
+        base_s=_seconds(env, "HAQA_STARTUP_SECONDS", default.base_s),
+        megabytes_per_s=_rate(env, "HAQA_LOAD_MEGABYTES_PER_SECOND", default.megabytes_per_s),
+    )
 
 
 def _limits(env: Mapping[str, str], default: Limits) -> Limits:
@@ -166,6 +174,13 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
         return float(text)
     except ValueError as error:
         raise InstallationError(f"{name}: {text!r} is not a number") from error
+
+
+def _rate(env: Mapping[str, str], name: str, default: float) -> float:
+    value = _number(env, name, default)
+    if not 0 < value < math.inf:
+        raise InstallationError(f"{name}: {env[name]!r} is no rate; give megabytes a second, as 200")
+    return value
 
 
 def _seconds(env: Mapping[str, str], name: str, default: float) -> float:

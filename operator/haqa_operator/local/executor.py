@@ -36,8 +36,10 @@ from haqa_operator.api.metrics import MetricKey
 from haqa_operator.decision.results import Confirmation
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.local.processes import Launcher, StepTimeout, run_step
+from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.serving.launch import ServedAdapters, engine_launch
 from haqa_operator.serving.model_length import MaxModelLen
+from haqa_operator.serving.startup import StartupLimit
 from haqa_operator.tuning.executor import Executor, OnProgress, TrialProgress
 from haqa_operator.tuning.requests import NOTHING_SEEN, Digests, TrialPlaces, trial_request
 from haqa_operator.tuning.results import trial_status
@@ -72,6 +74,7 @@ class LocalPool:
         folder: The run's folder; trials get one each below it.
         store: Artifact store, shared by the pools.
         cache: Folder for fetched models.
+        profile: The model, by which engines have time to load it.
         max_model_len: Longest request that the engines serve.
         adapters: What is served beside the model.
         seen: Which files were looked at.
@@ -83,6 +86,7 @@ class LocalPool:
     folder: Path
     store: str
     cache: Path
+    profile: ModelProfile
     max_model_len: MaxModelLen
     adapters: tuple[AdapterReport, ...] = ()
     seen: Digests = NOTHING_SEEN
@@ -272,6 +276,7 @@ class LocalExecutor(Executor):
             max_model_len=place.max_model_len,
             trust_remote_code=place.spec.model.trust_remote_code,
             seed=place.spec.search.seed,
+            startup_timeout_s=StartupLimit().seconds(place.profile.loaded_bytes(trial.configuration)),
             adapters=place.served_adapters(folder),
         )
 

@@ -159,6 +159,7 @@ class LocalTuning:
             folder=folder,
             store=self._store(),
             cache=self.workspace.cache,
+            profile=profile,
             max_model_len=setup.max_model_len,
             adapters=model.adapters,
             seen=Digests(model.digest, {one.label: one.digest for one in model.variants}, adapters),

@@ -145,6 +145,10 @@ class ModelProfile:
             return others * compute + rounded * (self._active_part if active else 1.0)
         return self.weight_bytes(configuration.scheme, configuration.group_size, compute, active)
 
+    def loaded_bytes(self, configuration: Configuration) -> float | None:
+        """What an engine reads from its files when it starts; None where nobody knows."""
+        return self.configured_weight_bytes(configuration) if self.is_known else self.facts.weight_bytes
+
     def _rounded_bytes(self, configuration: Configuration) -> float | None:
         """What the quantized matrices of a published checkpoint take; None for what is made, or is not quantized."""
         found = self.published(configuration)

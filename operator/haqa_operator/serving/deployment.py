@@ -15,6 +15,7 @@ from haqa_operator.api.metrics import LATENCIES, MetricKey, is_accuracy
 from haqa_operator.api.trial import Trial
 from haqa_operator.serving.names import dns_label, label_value
 from haqa_operator.serving.pod import EnginePod, pod_spec
+from haqa_operator.serving.volumes import LinkedVolume
 
 _PROGRESS_SPARE_S = 600
 """Beside the engine's start: scheduling, pulling an image of several GiB."""
@@ -79,7 +80,7 @@ def build_deployment(
         "metadata": _metadata(name, namespace, labels) | {"annotations": _annotations(provenance)},
         "spec": {
             "replicas": replicas,
-            "progressDeadlineSeconds": int(pod.launch.startup_timeout_s) + _PROGRESS_SPARE_S,
+            "progressDeadlineSeconds": _progress_deadline_s(pod),
             "selector": {"matchLabels": _selector(name)},
             "template": {
                 "metadata": {
@@ -117,6 +118,12 @@ def render_yaml(documents: Iterable[Manifest], comment: str = "") -> str:
         documents, Dumper=ManifestDumper, sort_keys=False, explicit_start=True, width=10_000, allow_unicode=True
     )
     return head + body
+
+
+def _progress_deadline_s(pod: EnginePod) -> int:
+    """The start, as often again where the model is fetched before it, and what comes before both."""
+    fetched = isinstance(pod.model, LinkedVolume) and pod.model.fetching is not None
+    return int(pod.launch.startup_timeout_s) * (2 if fetched else 1) + _PROGRESS_SPARE_S
 
 
 def _metadata(name: str, namespace: str | None, labels: dict[str, str]) -> Manifest:

@@ -117,7 +117,9 @@ def test_affinity_admits_the_nodes_that_the_scheduler_takes(labels: dict[str, st
 
 def test_without_requirements_every_node_is_admitted_and_an_empty_term_admits_none() -> None:
     assert Affinity().admits({}, "n")
-    empty = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}}
+    empty: dict[str, Any] = {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}
+    }
     assert not Affinity.model_validate(empty).admits({}, "n")
 
 

@@ -8,6 +8,7 @@ from haqa_operator.cluster.installation import Installation, InstallationError
 from haqa_operator.cluster.observe.failures import Limits
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
+from haqa_operator.serving.startup import StartupLimit
 from haqa_operator.serving.volumes import ExtraVolume
 
 
@@ -29,6 +30,7 @@ def test_everything_can_be_set() -> None:
             "HAQA_PROMETHEUS_POD_LABEL": "kubernetes_pod_name",
             "HAQA_SCRAPE_INTERVAL_SECONDS": "5",
             "HAQA_STARTUP_SECONDS": "1800",
+            "HAQA_LOAD_MEGABYTES_PER_SECOND": "150",
             "HAQA_UNSCHEDULABLE_SECONDS": "3600",
             "HAQA_IMAGE_PULL_SECONDS": "120",
             "HAQA_NODE_LOST_SECONDS": "30",
@@ -42,7 +44,7 @@ def test_everything_can_be_set() -> None:
     assert "s3cret" not in repr(found)
     assert found.prometheus_labels == Labels(namespace="namespace", pod="kubernetes_pod_name")
     assert found.scrape_interval_s == 5
-    assert found.startup_timeout_s == 1800
+    assert found.startup == StartupLimit(base_s=1800, megabytes_per_s=150)
     assert found.limits == Limits(unschedulable_s=3600, image_pull_s=120, node_lost_s=30)
 
 
@@ -60,6 +62,8 @@ def test_everything_can_be_set() -> None:
         ("HAQA_SCRAPE_INTERVAL_SECONDS", "0"),
         ("HAQA_SCRAPE_INTERVAL_SECONDS", "inf"),
         ("HAQA_UNSCHEDULABLE_SECONDS", "0"),
+        ("HAQA_LOAD_MEGABYTES_PER_SECOND", "0"),
+        ("HAQA_LOAD_MEGABYTES_PER_SECOND", "fast"),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str) -> None:

@@ -88,7 +88,10 @@ class PoolReconciler:
         except SpaceError as error:
             return PoolView(self._pool.name, PoolPhase.FAILED, hardware=hardware, problem=str(error))
         view = self._view(setup, state, hardware)
-        view = replace(view, message=_joined(view.message, setup.note or "", self._accelerator.caveat or ""))
+        timeout = setup.spec.budget.trial_timeout
+        cramped = self._installation.startup.cramped(setup.profile.loaded_bytes(state.space.baseline), timeout)
+        notes = (setup.note, self._accelerator.caveat, cramped)
+        view = replace(view, message=_joined(view.message, *(note for note in notes if note)))
         if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
             view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
         return view

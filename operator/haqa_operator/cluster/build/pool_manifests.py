@@ -142,6 +142,7 @@ class PoolManifests:
         )
 
     def _launch(self, trial: Trial) -> EngineLaunch:
+        loaded = profile_of(self.model).loaded_bytes(trial.configuration) if self.model else None
         return engine_launch(
             trial.configuration,
             self.accelerator,
@@ -152,7 +153,7 @@ class PoolManifests:
             max_model_len=self.max_model_len,
             trust_remote_code=self.spec.model.trust_remote_code,
             seed=self.spec.search.seed,
-            startup_timeout_s=self.installation.startup_timeout_s,
+            startup_timeout_s=self.installation.startup.seconds(loaded),
             adapters=ServedAdapters.of(self.adapters, ADAPTERS_MOUNT),
         )
 

@@ -6,12 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.model_headers import facts
 from tests.unit.api.rule_cases import POD_TEMPLATE
 from tests.unit.cluster.build.test_pool_manifests import INSTALLATION, hub, quantized
+from tests.unit.search.builders import LLAMA_8B
 from tests.unit.serving.kubernetes_fields import assert_fits
+from tests.unit.tuning.pool_states import BASELINE, trial
 
-from haqa_operator.api import NodePool, TuningSpec
+from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.manifests import Manifest
+from haqa_operator.api.status import FetchedModel
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.pod import ENGINE_CONTAINER
@@ -30,13 +34,17 @@ TEMPLATE_FIELDS = (
 )
 
 
-def built(accelerator: Accelerator, **pool: Any) -> dict[str, Manifest]:
+def built(
+    accelerator: Accelerator, model: FetchedModel | None = None, measured: Trial | None = None, **pool: Any
+) -> dict[str, Manifest]:
     """The pod templates of a pool by what they are for."""
     given = NodePool.model_validate({"name": "gpu", "nodeSelector": {"pool": "gpu"}} | pool)
     spec = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "gpu"}], "artifacts": {"pvc": "artifacts"}}
-    pods = PoolManifests("team", "demo", TuningSpec.model_validate(spec), given, accelerator, INSTALLATION, model=hub())
-    jobs = {"trial": pods.trial_job(quantized(), (), 1, {}), "model": pods.model_job(1, {})}
-    deployment, _ = pods.winner(quantized())
+    pods = PoolManifests(
+        "team", "demo", TuningSpec.model_validate(spec), given, accelerator, INSTALLATION, model=model or hub()
+    )
+    jobs = {"trial": pods.trial_job(measured or quantized(), (), 1, {}), "model": pods.model_job(1, {})}
+    deployment, _ = pods.winner(measured or quantized())
     assert_fits(deployment, "V1Deployment")
     for job in jobs.values():
         assert_fits({name: value for name, value in job.items() if name != "metadata"}, "V1Job")
@@ -145,3 +153,21 @@ def test_devices_come_by_a_claim_where_the_pool_names_its_template() -> None:
 
 def test_the_look_at_the_model_takes_no_device() -> None:
     assert "resourceClaims" not in built(L40S, resourceClaimTemplate="two-l40s")["model"]["spec"]
+
+
+def startup_s(template: Manifest) -> float:
+    probe = container(template, ENGINE_CONTAINER)["startupProbe"]
+    return float(probe["periodSeconds"] * probe["failureThreshold"])
+
+
+def test_engines_have_time_to_load_what_they_serve() -> None:
+    """70B in 16 bit is 141 GB, in 8 bit half of it."""
+    big = facts(LLAMA_8B | {"hidden_size": 8192, "num_hidden_layers": 80, "intermediate_size": 28672})
+    sixteen_bit, eight_bit = (
+        built(L40S, FetchedModel(digest="abc", path="/store/cache/hub/x", facts=big.model_dump_json()), measured)
+        for measured in (trial(0, BASELINE, 100), quantized())
+    )
+    for name in ("trial", "winner"):
+        assert startup_s(sixteen_bit[name]) == pytest.approx(900 + 141e9 / 200e6, rel=0.02)
+        assert startup_s(eight_bit[name]) == pytest.approx(900 + 72e9 / 200e6, rel=0.02)
+    assert startup_s(built(L40S)["trial"]) == 900
