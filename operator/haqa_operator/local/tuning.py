@@ -28,6 +28,7 @@ from haqa_operator.search.model_profile import ModelProfile, Published
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.serving.launch import engine_launch
 from haqa_operator.serving.settings import catalogue
+from haqa_operator.serving.startup import StartupLimit
 from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.loop import Observer, PoolRun
 from haqa_operator.tuning.pool_setup import PoolSetup
@@ -187,7 +188,9 @@ class LocalTuning:
             space = setup.space()
         except SpaceError as error:
             raise SpecError([f"spec.search: {error}"]) from None
-        for note in filter(None, (*space.notes, space.baseline_problem, setup.note)):
+        loaded, timeout = setup.profile.loaded_bytes(space.baseline), setup.spec.budget.trial_timeout
+        cramped = StartupLimit().cramped(loaded, timeout)
+        for note in filter(None, (*space.notes, space.baseline_problem, setup.note, cramped)):
             self._observer.on_note(setup.pool.name, note)
         return space
 
