@@ -11,6 +11,7 @@ from tests.cluster.kubectl import Kubectl, Manifest
 from tests.unit.api.rule_cases import POD_TEMPLATE
 from tests.unit.cluster.build.test_pods_of_a_pool import L40S, MI300X, TEMPLATE_FIELDS, built
 
+from haqa_operator.cluster.observe.pods import Pod
 from haqa_operator.hardware.accelerators import Accelerator
 
 CLUSTER_WIDE: list[Manifest] = [
@@ -65,3 +66,14 @@ def test_devices_of_a_claim_are_kept(restricted: Kubectl) -> None:
         for kind in ("initContainers", "containers"):
             resources = [one["resources"].get("claims") for one in spec.get(kind, [])]
             assert resources == [one["resources"].get("claims") for one in template["spec"].get(kind, [])]
+
+
+@pytest.mark.parametrize("name", ["two-l40s", "of-nobody"])
+def test_why_a_claim_is_not_met_is_said(restricted: Kubectl, name: str) -> None:
+    """No driver offers such devices, or nobody has made the template: what a trial's message then is."""
+    template = built(L40S, resourceClaimTemplate=name)["trial"]
+    spec = {key: value for key, value in template["spec"].items() if key not in ("serviceAccountName", "nodeSelector")}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **template["metadata"]}, "spec": spec}
+    restricted.apply(pod)
+    stored = restricted.wait_for("pod", name, lambda found: Pod.read(found).without_node is not None, "waits", 30)
+    assert "claim" in str(Pod.read(stored).without_node)

@@ -464,6 +464,36 @@ def test_devices_that_come_by_a_claim_and_that_no_label_names_are_named_by_the_p
     assert node_accelerator(node({}), override=override, claim="gpus").memory_gib == 192
 
 
+def test_gpus_that_are_not_shared_beside_others_that_are_are_whole() -> None:
+    some = node(L40S_RENAMED, **{NVIDIA_GPU: "2", "nvidia.com/gpu.shared": "4"})
+    with pytest.raises(HardwareError, match=r"nvidia.com/gpu \(2\), nvidia.com/gpu.shared \(4\); name the one"):
+        node_accelerator(some)
+    assert node_accelerator(some, 2, resource=NVIDIA_GPU).sharing is None
+    assert node_accelerator(some, resource="nvidia.com/gpu.shared").sharing == "time-slicing"
+
+
+def test_several_vgpus_may_serve_together() -> None:
+    labels = feature_discovery("NVIDIA-A40-48Q", 49152, 2, "8.6", "ampere") | {"nvidia.com/vgpu.present": "true"}
+    assert node_accelerator(node(labels, **{NVIDIA_GPU: "2"}), 2).sharing == "vgpu"
+
+
+@pytest.mark.parametrize(
+    ("labels", "devices", "product", "memory_gib"),
+    [
+        (L40S, {NVIDIA_GPU: "4"}, "NVIDIA-H100-NVL", 94),
+        (L40S, {NVIDIA_GPU: "4"}, "nvidia-l40s", 45),
+        (H100, {NVIDIA_GPU: "8"}, "NVIDIA-H100-80GB-HBM3-MIG-2g.20gb", 19),
+        (MI300X, {"amd.com/gpu": "8"}, "AMD_Instinct_MI325X", 256),
+        (MI300X, {"amd.com/gpu": "8"}, "MI300X", 192),
+    ],
+)
+def test_labels_of_another_product_are_not_believed(
+    labels: Labels, devices: dict[str, str], product: str, memory_gib: int
+) -> None:
+    found = node_accelerator(node(labels, **devices), override=HardwareOverride(product=product))
+    assert round(found.memory_gib or 0) == memory_gib
+
+
 def test_nodes_that_are_not_ready_are_left_out_while_others_are() -> None:
     ready, starting = node(L40S, "ready", **{NVIDIA_GPU: "4"}), node(GPU_OPERATOR, "starting")
     assert pool_accelerator([starting, ready]).product == "NVIDIA-L40S"

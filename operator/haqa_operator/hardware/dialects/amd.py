@@ -84,9 +84,7 @@ def read(node: Node, wanted: Wanted, requested: str | None) -> Accelerator:
 def _product(node: Node, wanted: Wanted) -> str:
     if wanted.product is not None:
         return wanted.product
-    kinds = _values(node, "product-name")
-    devices = {_DEVICES[value.lower()] for value in _values(node, "device-id") if value.lower() in _DEVICES}
-    found = kinds or devices
+    found = _kinds(node)
     if len(found) > 1:
         raise HardwareError(
             f"node {node.name}: GPUs of several kinds ({', '.join(sorted(found))}); a replica could get any of "
@@ -99,6 +97,15 @@ def _product(node: Node, wanted: Wanted) -> str:
             "nodePools[].hardware.product (for example MI300X)"
         )
     return named
+
+
+def _kinds(node: Node) -> set[str]:
+    devices = {_DEVICES[value.lower()] for value in _values(node, "device-id") if value.lower() in _DEVICES}
+    return _values(node, "product-name") or devices
+
+
+def _labelled(node: Node) -> str | None:
+    return next(iter(_kinds(node)), None)
 
 
 def _mode(node: Node, requested: str | None) -> str | None:
@@ -123,7 +130,8 @@ def _memory_gib(node: Node, product: str, wanted: Wanted) -> float | None:
             f"node {node.name}: GPUs with {named} of memory; a replica could get any of them, so use nodes with one "
             "kind"
         )
-    labelled = float(next(iter(sizes))) if len(sizes) == 1 else None
+    believed = len(sizes) == 1 and not wanted.contradicts(_labelled(node))
+    labelled = float(next(iter(sizes))) if believed else None
     entry = find(product)
     if entry is None or partition_of(product) is None:
         return labelled

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from haqa_operator.hardware.accelerators import HardwareError, NoRoomError
+from haqa_operator.hardware.catalogue import find
 from haqa_operator.hardware.nodes import Node
 
 
@@ -21,6 +22,10 @@ class Wanted:
     product: str | None = None
     resource: str | None = None
     claim: str | None = None
+
+    def contradicts(self, labelled: str | None) -> bool:
+        """Whether labels speak of another product, so that what else they say of it does not hold."""
+        return self.product is not None and labelled is not None and find(labelled) != find(self.product)
 
 
 def offered(node: Node, wanted: Wanted, known: dict[str, int], usual: str) -> str:

@@ -58,7 +58,8 @@ def read(node: Node, wanted: Wanted, requested: str | None) -> Accelerator:
         base = USUAL
     product = _product(node, wanted, base)
     sharing, sharers = _sharing(node, base, requested or "")
-    memory_gib = _memory_gib(node, product, base)
+    believed = not wanted.contradicts(node.first((f"{base}.product", "nvidia.com/gpu.product")))
+    memory_gib = _memory_gib(node, product, base) if believed else None
     if sharing == "mps" and sharers > 1:
         # MPS limits each client to its share; under time-slicing everybody may take all of it.
         whole_gib = memory_gib or getattr(find(product), "memory_gib", None)
@@ -67,7 +68,7 @@ def read(node: Node, wanted: Wanted, requested: str | None) -> Accelerator:
         Vendor.NVIDIA,
         product=product,
         memory_gib=memory_gib,
-        compute_capability=_capability(node),
+        compute_capability=_capability(node) if believed else None,
         resource=requested,
         sharing=sharing,
     )
@@ -80,7 +81,8 @@ def check_count(node: Node, accelerator: Accelerator) -> None:
         HardwareError: it would get parts, or turns, of devices.
     """
     profile = mig_profile(accelerator.product)
-    if accelerator.count == 1 or not (profile or accelerator.sharing):
+    # A virtual machine's vGPUs are of different GPUs.
+    if accelerator.count == 1 or not (profile or accelerator.sharing not in (None, "vgpu")):
         return
     what = f"MIG slices ({profile.name})" if profile else f"shared GPUs ({accelerator.sharing})"
     why = "which do not talk to each other" if profile else "and a replica may get several turns on the same one"
@@ -134,6 +136,8 @@ def _sharing(node: Node, base: str, requested: str) -> tuple[str | None, int]:
     profile = mig_profile(product) or MigProfile.parse(base.removeprefix("nvidia.com/mig-"))
     if profile is not None and profile.shares_memory:
         return "compute instances of one MIG slice", 1
+    if requested and node.offers(f"{requested}{SHARED}"):
+        return None, 1  # Some of the node's GPUs are shared, under another name than these.
     if replicas > 1 or requested.endswith(SHARED) or product.endswith("-SHARED"):
         return ("mps" if strategy == "mps" else "time-slicing"), replicas
     return None, 1
