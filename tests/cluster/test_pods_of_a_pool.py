@@ -71,9 +71,16 @@ def test_devices_of_a_claim_are_kept(restricted: Kubectl) -> None:
 @pytest.mark.parametrize("name", ["two-l40s", "of-nobody"])
 def test_why_a_claim_is_not_met_is_said(restricted: Kubectl, name: str) -> None:
     """No driver offers such devices, or nobody has made the template: what a trial's message then is."""
-    template = built(L40S, resourceClaimTemplate=name)["trial"]
-    spec = {key: value for key, value in template["spec"].items() if key not in ("serviceAccountName", "nodeSelector")}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **template["metadata"]}, "spec": spec}
-    restricted.apply(pod)
+    claims = built(L40S, resourceClaimTemplate=name)["trial"]["spec"]["resourceClaims"]
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    container = {
+        "name": "main",
+        "image": "localhost/busybox:test",
+        "securityContext": security,
+        "resources": {"claims": [{"name": claims[0]["name"]}]},
+    }
+    context = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {"containers": [container], "securityContext": context, "resourceClaims": claims}
+    restricted.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
     stored = restricted.wait_for("pod", name, lambda found: Pod.read(found).without_node is not None, "waits", 30)
     assert "claim" in str(Pod.read(stored).without_node)
