@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from tests.cluster.kubectl import Kubectl, Manifest
+from tests.cluster.waiting import wait_until
 from tests.unit.api.rule_cases import POD_TEMPLATE
 from tests.unit.cluster.build.test_pods_of_a_pool import L40S, MI300X, TEMPLATE_FIELDS, built
 
@@ -68,9 +69,8 @@ def test_devices_of_a_claim_are_kept(restricted: Kubectl) -> None:
             assert resources == [one["resources"].get("claims") for one in template["spec"].get(kind, [])]
 
 
-@pytest.mark.parametrize("name", ["two-l40s", "of-nobody"])
-def test_why_a_claim_is_not_met_is_said(restricted: Kubectl, name: str) -> None:
-    """No driver offers such devices, or nobody has made the template: what a trial's message then is."""
+def waiting_for_claim(api: Kubectl, name: str) -> None:
+    """A small pod that gets its devices as a trial's does."""
     claims = built(L40S, resourceClaimTemplate=name)["trial"]["spec"]["resourceClaims"]
     security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     container = {
@@ -81,6 +81,20 @@ def test_why_a_claim_is_not_met_is_said(restricted: Kubectl, name: str) -> None:
     }
     context = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
     spec = {"containers": [container], "securityContext": context, "resourceClaims": claims}
-    restricted.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
-    stored = restricted.wait_for("pod", name, lambda found: Pod.read(found).without_node is not None, "waits", 30)
+    api.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+
+
+def test_why_a_claim_is_not_met_is_said(restricted: Kubectl) -> None:
+    """No driver offers such devices."""
+    waiting_for_claim(restricted, "two-l40s")
+    stored = restricted.wait_for("pod", "two-l40s", lambda found: Pod.read(found).without_node is not None, "waits", 30)
     assert "claim" in str(Pod.read(stored).without_node)
+
+
+def test_a_claim_template_that_is_not_there_is_never_scheduled(restricted: Kubectl) -> None:
+    """The scheduler leaves such a pod alone and says nothing of it: `failures.unnoticed` relies on that."""
+    waiting_for_claim(restricted, "of-nobody")
+    wait_until(
+        lambda: "FailedResourceClaimCreation" in restricted.run("get", "events", "-o", "yaml"), 30, "the event of it"
+    )
+    assert Pod.read(restricted.get("pod", "of-nobody")).unnoticed

@@ -229,6 +229,8 @@ def _running(evidence: AttemptEvidence) -> tuple[TrialPhase, str]:
         return phase, f"{phase.value.lower()} on {pod.node}"
     if pod.without_node is not None:
         return phase, pod.without_node
+    if pod.unnoticed:
+        return phase, "waiting for a scheduler"
     stuck = next((c for c in pod.containers.values() if c.waiting not in ("", "PodInitializing")), None)
     return phase, f"{stuck.name}: {stuck.waiting} {stuck.waiting_message}".strip() if stuck else "starting"
 

@@ -32,6 +32,8 @@ def waits_for(deployment: Manifest, pods: Sequence[Manifest]) -> str:
     pod = seen[-1]
     if pod.without_node is not None:
         return f"{pod.name}: {pod.without_node}"
+    if pod.unnoticed:
+        return f"{pod.name}: waiting for a scheduler"
     trouble = next((found for container in pod.containers.values() if (found := _trouble(container))), None)
     return f"{pod.name}: {trouble}" if trouble else f"{pod.name} starts on {pod.node}"
 

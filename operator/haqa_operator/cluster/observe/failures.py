@@ -240,7 +240,7 @@ def waiting(evidence: AttemptEvidence) -> Failure | None:
             return _failure(
                 FailureReason.IMAGE_PULL,
                 f"the image {container.image} of the container {container.name} cannot be had ({why}); check its name, "
-                "and the registry's credentials (imagePullSecrets of the namespace's service account)",
+                "and the registry's credentials (podTemplate.imagePullSecrets, or those of the service account)",
             )
         if container.waiting in _NOT_STARTING and waited_s >= evidence.limits.not_starting_s:
             return _failure(
@@ -262,7 +262,20 @@ def unschedulable(evidence: AttemptEvidence) -> Failure | None:
     return _failure(
         FailureReason.UNSCHEDULABLE,
         f"no node took the pod for {waited_s:.0f} s ({scheduled.message}); free or add a node of the pool, or correct "
-        "its nodeSelector, tolerations or gpusPerReplica",
+        "its nodeSelector, tolerations, podTemplate.affinity, gpusPerReplica or deviceResource",
+    )
+
+
+def unnoticed(evidence: AttemptEvidence) -> Failure | None:
+    """No scheduler has said a word: there is none of that name, or it may not begin before something else is there."""
+    pod = evidence.pod
+    waited_s = evidence.now - pod.created
+    if not pod.unnoticed or waited_s < evidence.limits.unschedulable_s:
+        return None
+    return _failure(
+        FailureReason.UNSCHEDULABLE,
+        f"no scheduler has looked at the pod {pod.name} for {waited_s:.0f} s; check podTemplate.schedulerName, and "
+        "that resourceClaimTemplate is in the tuning's namespace (the pod's events say more)",
     )
 
 
@@ -294,6 +307,7 @@ _RULES: tuple[Rule, ...] = (
     measure_ended,
     waiting,
     unschedulable,
+    unnoticed,
     job_failed,
 )
 _REPLACED: tuple[Rule, ...] = (engine_died, reported, disrupted)

@@ -140,6 +140,11 @@ class Pod:
         return condition.since if condition is not None and condition.status else None
 
     @property
+    def unnoticed(self) -> bool:
+        """Whether no scheduler has said anything of it, neither that it has a node nor why not."""
+        return self.phase == "Pending" and self.node is None and "PodScheduled" not in self.conditions
+
+    @property
     def without_node(self) -> str | None:
         """Why it has no node yet, once the scheduler has said so."""
         condition = self.conditions.get("PodScheduled")

@@ -1,5 +1,6 @@
 """What became of a trial, read from the states that Kubernetes shows."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,7 +47,7 @@ def observe(
 @pytest.mark.parametrize(
     ("pod", "phase"),
     [
-        (make_pod(), TrialPhase.PENDING),
+        (replace(make_pod(), created=290), TrialPhase.PENDING),
         (make_pod().unschedulable(seconds=290), TrialPhase.PENDING),
         (make_pod().scheduled().waiting("quantize", "PodInitializing"), TrialPhase.PENDING),
         (make_pod().scheduled(295).waiting("quantize", "ErrImagePull", "timeout"), TrialPhase.PENDING),
@@ -91,6 +92,7 @@ def test_a_result_counts_though_its_node_was_drained_afterwards() -> None:
 LOADING = make_pod().quantized()
 FAILURES = {
     "no node for a long time": (make_pod().unschedulable(), "Unschedulable", "2 Insufficient nvidia.com/gpu"),
+    "no scheduler": (make_pod(), "Unschedulable", "no scheduler has looked at the pod"),
     "kubelet refuses": (
         make_pod().scheduled().failed_as("UnexpectedAdmissionError", "no healthy devices"),
         "Unschedulable",
