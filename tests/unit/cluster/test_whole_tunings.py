@@ -442,7 +442,9 @@ def request_of(job: Manifest) -> dict[str, Any]:
     return found
 
 
-SMALL = {"nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}, "hardware": {"memoryGib": 3.2}}]}
+SMALL: dict[str, Any] = {
+    "nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}, "hardware": {"memoryGib": 3.2}}]
+}
 """A machine that holds a model of 40 layers with 8 bits or less, and not with 16."""
 
 
