@@ -27,6 +27,7 @@ class FailureReason(StrEnum):
     ENGINE_OOM = "EngineOOM"
     ACCURACY_GATE = "AccuracyGate"
     LOAD_ERRORS = "LoadErrors"
+    LOAD_GENERATOR_LIMIT = "LoadGeneratorLimit"
     METRICS_MISSING = "MetricsMissing"
     TIMEOUT = "Timeout"
     EVICTED = "Evicted"

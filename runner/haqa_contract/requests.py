@@ -182,6 +182,8 @@ class TrialRequest(Contract):
     gates: tuple[AccuracyGate, ...] = ()
     load_gates: tuple[LoadGate, ...] = ()
     """None = every window is measured"""
+    expected_tokens_per_s: float | None = Field(default=None, gt=0)
+    """Output tokens/s of the engine at its fastest, roughly; the load generator begins with processes for that many"""
     baseline: bool = False
     """This trial leaves the reference distributions for KL divergence"""
     reference: str | None = None

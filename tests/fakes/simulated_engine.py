@@ -15,8 +15,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from haqa_contract import Workload
+from haqa_runner.measure.capacity import CpuClock
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.engine_metrics import Reading
+from haqa_runner.measure.prompts import Prompts
 from haqa_runner.measure.traffic import SentRequest
 
 Result = TypeVar("Result")
@@ -74,6 +76,8 @@ class SimulatedEngine:
         slots: Requests that run at once; the others wait.
         slowdown: Factor on all times at a virtual second: drift.
         interleaved: A decode step after every prefill, so that streams do not march in step.
+        most: CPUs that the load generator has.
+        work: Share of a core that it needs in all, by the number of the window; shared evenly by its processes.
     """
 
     prefill_s: float = 0.05
@@ -84,6 +88,8 @@ class SimulatedEngine:
     slots: int = 1_000
     slowdown: Any = lambda now: 1.0
     interleaved: bool = False
+    most: int = 1
+    work: Any = lambda window: 0.0
     waiting: list[_Flight] = field(default_factory=list)
     active: list[_Flight] = field(default_factory=list)
     made: float = 0.0
@@ -91,6 +97,7 @@ class SimulatedEngine:
     finished: int = 0
     requests: int = 0
     windows: int = -1
+    processes: list[int] = field(default_factory=list)
     prompts: list[tuple[int, ...]] = field(default_factory=list)
     _task: asyncio.Task[None] | None = None
 
@@ -121,11 +128,8 @@ class SimulatedEngine:
     def open_metrics(self, endpoint: Endpoint) -> SimulatedEngine:
         return self
 
-    def open_traffic(
-        self, endpoint: Endpoint, workload: Workload, prompts: Iterator[Sequence[int]], streams: int
-    ) -> SimulatedTraffic:
-        self.windows += 1
-        return SimulatedTraffic(self, workload.output_tokens, prompts, streams)
+    def open_generator(self, endpoint: Endpoint, workload: Workload) -> SimulatedGenerator:
+        return SimulatedGenerator(self, workload)
 
     def submit(self, wanted: int, prompt: Sequence[int]) -> _Flight:
         flight = _Flight(virtual_clock(), wanted)
@@ -166,15 +170,41 @@ class SimulatedEngine:
                     flight.done.set()
 
 
+@dataclass(frozen=True)
+class SimulatedGenerator:
+    """A `Generator`."""
+
+    engine: SimulatedEngine
+    workload: Workload
+
+    @property
+    def most(self) -> int:
+        return self.engine.most
+
+    def open(self, prompts: Prompts, streams: int, processes: int) -> SimulatedTraffic:
+        self.engine.windows += 1
+        self.engine.processes.append(processes)
+        return SimulatedTraffic(self.engine, self.workload.output_tokens, iter(prompts), streams, processes)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
 class SimulatedTraffic:
     """Closed loop; a `Traffic`."""
 
     def __init__(
-        self, engine: SimulatedEngine, output_tokens: int, prompts: Iterator[Sequence[int]], streams: int
+        self,
+        engine: SimulatedEngine,
+        output_tokens: int,
+        prompts: Iterator[Sequence[int]],
+        streams: int,
+        processes: int = 1,
     ) -> None:
         self.sent: list[SentRequest] = []
         self.answered = self.failed = 0
-        self.busy = 0.0
+        self.processes = processes
+        self._share = min(1.0, engine.work(engine.windows) / processes)
         self._engine, self._wanted, self._prompts, self._streams = engine, output_tokens, prompts, streams
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
@@ -189,6 +219,11 @@ class SimulatedTraffic:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def clocks(self) -> tuple[CpuClock, ...]:
+        now = virtual_clock()
+        return tuple(CpuClock(now, now * self._share, 0.0) for _ in range(self.processes))
 
     async def until(self, answered: int, failed: int) -> None:
         while self.answered < answered and self.failed <= failed:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from haqa_contract import Window
 from haqa_runner.measure.window import Observed, prefix_cache_share
 
-BUSY_LIMIT = 0.8
-"""Share of one core from which on the load generator itself may be what limits the figures."""
 WAITED_LIMIT = 0.2
 LATE_FACTOR, LATE_MS = 1.5, 20.0
 """How much later than in the engine's own histogram the first token may come at the client: factor and milliseconds."""
@@ -19,29 +17,19 @@ def caveats(observed: Observed, window: Window, *, shared_prefixes: bool) -> lis
     Args:
         shared_prefixes: Whether prompts may share beginnings, so that the prefix cache is meant to help.
     """
-    found = [_busy(observed), _waited(observed), _seen_late(window), _failed(window)]
+    found = [_waited(observed), _seen_late(window), _failed(window)]
     if not shared_prefixes:
         found.append(_cached(observed))
     where = f"concurrency {window.concurrency}, window {window.repeat + 1}"
     return [f"{where}: {sentence}" for sentence in found if sentence is not None]
 
 
-def _busy(observed: Observed) -> str | None:
-    if observed.client_busy <= BUSY_LIMIT:
-        return None
-    return (
-        f"the load generator used {observed.client_busy:.0%} of a core and may have limited the figures; give the "
-        "measuring container more CPU, or lower the concurrency"
-    )
-
-
 def _waited(observed: Observed) -> str | None:
-    if observed.client_waited <= WAITED_LIMIT:
+    if observed.client.waited <= WAITED_LIMIT or observed.client.objection is not None:
         return None
     return (
-        f"the load generator had to wait for a CPU for {observed.client_waited:.0%} of the time, so latencies came "
-        f"out too "
-        "long and throughput too low; leave the machine alone, or give the measuring container more CPU"
+        f"the load generator had to wait for a CPU for {observed.client.waited:.0%} of the time, so latencies came out "
+        "too long and throughput too low; leave the machine alone, or give the measuring container more CPU"
     )
 
 

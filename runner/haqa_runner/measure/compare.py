@@ -137,6 +137,8 @@ async def measure_rounds(
     finally:
         for reader in metrics.values():
             await reader.close()
+        for side in sides.values():
+            side.close()
     progress("compare", 1.0, f"{request.rounds} rounds")
     return rounds
 

@@ -1,10 +1,11 @@
 """Closed-loop traffic: a fixed number of streams, each with one request in flight, sent and timed by guidellm.
 
-guidellm's client (HTTP backend, request handler, timings) runs here in the measuring process itself. Its scheduler
-starts worker processes by "spawn" for every benchmark, each of which imports the whole package: measured on 2 cores,
-3.5 s (one worker) to 7 s (four) for every window of 2 s, and several processes that compete with the engine for cores.
-One asyncio loop has no such cost, and lets a window begin and end at the completion of a request while the load goes
-on (see `window.py`). Its limit is one core of Python, some 10,000 tokens/s; `ClosedLoop.busy` says how near it is.
+guidellm's client (HTTP backend, request handler, timings) runs here in one asyncio loop, in the measuring process or in
+several of its own (`shared_traffic`). Its scheduler is not used: it starts worker processes by "spawn" for every
+benchmark, each of which imports the whole package (measured on 2 cores: 3.5 s for one worker, 7 s for four, for every
+window), and hands every request to them one by one through a queue. A loop that replaces its own requests has no such
+cost, and lets a window begin and end at the completion of a request while the load goes on (see `window.py`). The limit
+of one loop is one core of Python (docs/figures.md); `clocks` says how near it is.
 
 Prompts are token ids, so that their length is exact for every tokenizer; what this leaves out, the server's
 tokenizing, is the same for every configuration. Answers are greedy and run to exactly the length asked for
@@ -35,8 +36,10 @@ from guidellm.schemas.backends import OpenAIHTTPBackendArgs
 from haqa_contract import Workload
 from haqa_contract.failures import cause_of
 from haqa_runner.measure.aiohttp_transport import AiohttpTransport
+from haqa_runner.measure.capacity import CpuClock
 from haqa_runner.measure.endpoint import Endpoint
-from haqa_runner.measure.traffic import SentRequest
+from haqa_runner.measure.placement import own_clock
+from haqa_runner.measure.traffic import Arrivals, SentRequest
 
 _FORMAT = "haqa/token-ids"
 _PROMPT = "token_ids"
@@ -56,7 +59,7 @@ class TokenIdsHandler(TextCompletionsRequestHandler):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self._arrivals: list[tuple[float, int]] = []
+        self._arrivals = Arrivals()
         self._tokens = 0
 
     def format(self, data: GenerationRequest, history: Any = None, **kwargs: Any) -> GenerationRequestArguments:
@@ -82,7 +85,7 @@ class TokenIdsHandler(TextCompletionsRequestHandler):  # type: ignore[misc]
         said = (self.streaming_usage or {}).get("completion_tokens")
         new = pieces if said is None else int(said) - self._tokens
         if new > 0:
-            self._arrivals.append((now, new))
+            self._arrivals.add(now, new)
             self._tokens += new
         return new
 
@@ -90,7 +93,7 @@ class TokenIdsHandler(TextCompletionsRequestHandler):  # type: ignore[misc]
         self, request: GenerationRequest, arguments: GenerationRequestArguments
     ) -> GenerationResponse:
         response = super().compile_streaming(request, arguments)
-        return response.model_copy(update={"response_metrics": {_ARRIVALS: tuple(self._arrivals)}})
+        return response.model_copy(update={"response_metrics": {_ARRIVALS: self._arrivals}})
 
 
 class LightBackend(OpenAIHTTPBackend):  # type: ignore[misc]
@@ -123,7 +126,6 @@ class ClosedLoop:
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
         self._answered = self._failed = 0
-        self._began_cpu_s = self._began_s = 0.0
         arguments = OpenAIHTTPBackendArgs(
             target=endpoint.base_url,
             model=endpoint.model,
@@ -139,8 +141,9 @@ class ClosedLoop:
 
     async def __aenter__(self) -> Self:
         await self._backend.process_startup()
-        self._began_cpu_s, self._began_s = time.process_time(), time.monotonic()
         self._tasks = [asyncio.create_task(self._stream()) for _ in range(self._streams)]
+        for stream in self._tasks:
+            stream.add_done_callback(lambda _: self._news.set())
         return self
 
     async def __aexit__(
@@ -161,17 +164,19 @@ class ClosedLoop:
         return self._failed
 
     @property
-    def busy(self) -> float:
-        """Share of one core that this process has used since the traffic began; near 1, it is the bottleneck."""
-        return (time.process_time() - self._began_cpu_s) / max(time.monotonic() - self._began_s, 1e-9)
+    def processes(self) -> int:
+        return 1
+
+    @property
+    def clocks(self) -> tuple[CpuClock, ...]:
+        """Of this process, whose loop has a thread of its own to wait for."""
+        return (own_clock(),)
 
     async def until(self, answered: int, failed: int) -> None:
         """Waits until that many requests have been answered, or more than `failed` have failed."""
         while self._answered < answered and self._failed <= failed:
             self._news.clear()
-            news = asyncio.create_task(self._news.wait())
-            await asyncio.wait({news, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
-            news.cancel()
+            await self._news.wait()
             for stream in self._tasks:
                 if stream.done():
                     stream.result()
@@ -222,7 +227,7 @@ def _sent(info: RequestInfo, response: GenerationResponse | None, error: str | N
     return SentRequest(
         started=info.timings.request_start or now,
         ended=info.timings.request_end or now,
-        arrivals=tuple(metrics.get(_ARRIVALS, ())),
+        arrivals=metrics.get(_ARRIVALS, ()),
         prompt_tokens=prompt_tokens or 0,
         error=error,
         cancelled=cancelled,

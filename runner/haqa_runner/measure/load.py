@@ -2,8 +2,9 @@
 
 Repeats go round the levels (1, 8, 1, 8, ...) instead of finishing one level before the next, so that a machine that
 slows down over the minutes does so for every level. A window whose two counts of tokens disagree is measured once more
-with other prompts, and stays in the report, marked. Where the trial has something to beat, a short look comes first,
-and the test ends when that is out of reach (`early_stop`).
+with other prompts, and stays in the report, marked. So is one whose load generator was the limit, with more processes
+as long as there are CPUs for them (`capacity`). Where the trial has something to beat, a short look comes first, and
+the test ends when that is out of reach (`early_stop`).
 """
 
 from __future__ import annotations
@@ -11,32 +12,30 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import count
 
 from haqa_contract import FailureReason, LoadGate, LoadReport, Phase, Window, Workload
 from haqa_contract.failures import TrialFailure
+from haqa_runner.measure.capacity import Effort, first_processes, more_processes
 from haqa_runner.measure.caveats import caveats
 from haqa_runner.measure.early_stop import LEAST_ROUNDS, LOOK_ROUNDS, levels_to_look_at, out_of_reach
 from haqa_runner.measure.endpoint import Endpoint, EngineRefused
 from haqa_runner.measure.engine_metrics import Metrics, MetricsReader, Reading, difference
 from haqa_runner.measure.placement import Placement, beside_the_engine
-from haqa_runner.measure.prompts import PromptSource
-from haqa_runner.measure.traffic import OpenTraffic, Traffic
+from haqa_runner.measure.prompts import Prompts, PromptSource
+from haqa_runner.measure.shared_traffic import GuidellmGenerator
+from haqa_runner.measure.traffic import Generator, OpenGenerator
 from haqa_runner.measure.window import Observed, Plan, observe, window_of
 from haqa_runner.progress import Phases, ProgressSink, no_progress
 
 ERROR_RATE_LIMIT = 0.01
 _IDLE_S = 30.0
 _IDLE_POLL_S = 0.02
-_LAST_ATTEMPT = 2
-
-
-def guidellm_traffic(endpoint: Endpoint, workload: Workload, prompts: Iterator[Sequence[int]], streams: int) -> Traffic:
-    """The load generator; imported when first used, because guidellm takes two seconds to import."""
-    from haqa_runner.measure.guidellm_traffic import ClosedLoop
-
-    return ClosedLoop(endpoint, workload, prompts, streams)
+_AGAIN = 1
+"""How often a window is repeated for what repeating alone may mend."""
 
 
 @dataclass
@@ -49,9 +48,10 @@ class LoadTest:
         prompts: Where prompts come from.
         phases: Told how long warm-ups and windows took.
         warnings: What a reader of the figures should know; grows.
-        open_traffic, open_metrics: How to reach the engine.
+        open_generator, open_metrics: How to reach the engine.
         clock: Unix seconds, the same as the traffic's and the metrics'.
         gates: What the engine has to reach; out of reach, the test ends.
+        expected_tokens_per_s: At its fastest; the load generator begins with processes enough for that.
     """
 
     endpoint: Endpoint
@@ -59,23 +59,43 @@ class LoadTest:
     prompts: PromptSource
     phases: Phases = field(default_factory=Phases)
     warnings: list[str] = field(default_factory=list)
-    open_traffic: OpenTraffic = guidellm_traffic
+    open_generator: OpenGenerator = GuidellmGenerator
     open_metrics: Callable[[Endpoint], Metrics] = MetricsReader
     clock: Callable[[], float] = time.time
     gates: Sequence[LoadGate] = ()
+    expected_tokens_per_s: float | None = None
     placement: Placement | None = field(default=None, init=False)
     _first_reading: Reading | None = field(default=None, init=False)
     _warm: set[int] = field(default_factory=set, init=False)
+    _processes: dict[int, int] = field(default_factory=dict, init=False)
+    _measured: set[int] = field(default_factory=set, init=False)
+
+    @cached_property
+    def generator(self) -> Generator:
+        return self.open_generator(self.endpoint, self.workload)
+
+    @property
+    def processes(self) -> int:
+        """The most that the load generator has had so far."""
+        return max(self._processes.values(), default=1)
+
+    def close(self) -> None:
+        """Ends the load generator's processes."""
+        self.generator.close()
 
     def run(self, progress: ProgressSink = no_progress) -> LoadReport:
         """Every level, every repeat, unless it ends early.
 
         Raises:
-            TrialFailure: more than 1 % of a window's requests failed, the engine restarted, or its metrics are missing.
+            TrialFailure: more than 1 % of a window's requests failed, the engine restarted, its metrics are missing, or
+                the load generator is slower than the engine.
         """
         with beside_the_engine() as placement:
             self.placement = placement
-            return asyncio.run(self.windows(progress))
+            try:
+                return asyncio.run(self.windows(progress))
+            finally:
+                self.close()
 
     async def windows(self, progress: ProgressSink = no_progress) -> LoadReport:
         """As `run`, inside an event loop."""
@@ -85,7 +105,7 @@ class LoadTest:
         try:
             for level in self._levels_to_look_at():
                 progress("load_test", 0.0, f"concurrency {level}, a short look")
-                windows.append(await self._look(metrics, level))
+                windows += await self._look(metrics, level)
             for repeat in range(self.workload.repeats):
                 ended = out_of_reach(self.gates, windows, levels)
                 if ended is not None:
@@ -102,19 +122,65 @@ class LoadTest:
         return LoadReport(windows=tuple(windows))
 
     async def measure(self, metrics: Metrics, level: int, repeat: int) -> tuple[Window, ...]:
-        """One window; two if the first one is invalid, the second of them then being the one that counts."""
+        """One window, repeated where it does not count; the last one counts, if any.
+
+        Raises:
+            TrialFailure: as `run`.
+        """
         windows: list[Window] = []
-        for attempt in range(1, _LAST_ATTEMPT + 1):
-            prompts = self.prompts.window(level, repeat, attempt)
-            observed = await self._observe(metrics, self._plan(level), prompts)
+        again = _AGAIN
+        for attempt in count(1):
+            observed = await self._observe(metrics, self._plan(level), self.prompts.window(level, repeat, attempt))
             window = window_of(observed, repeat)
             self.warnings += caveats(observed, window, shared_prefixes=self.prompts.cacheable)
             windows.append(window)
             if window.invalid is None:
+                self._measured.add(level)
                 break
-        else:
-            self.warnings.append(f"concurrency {level}, window {repeat + 1}: measured twice and still {window.invalid}")
+            if self._takes_more_processes(level, observed.client):
+                continue
+            if again == 0:
+                where = f"concurrency {level}, window {repeat + 1}"
+                self.warnings.append(f"{where}: measured {_times(attempt)} and still {window.invalid}")
+                self._require_generator(window, observed.client)
+                break
+            again -= 1
         return tuple(windows)
+
+    async def _look(self, metrics: Metrics, level: int) -> tuple[Window, ...]:
+        """A look in which the load generator was the limit says nothing; it is repeated with more processes."""
+        windows: list[Window] = []
+        while True:
+            plan = replace(self._plan(level), rounds=LOOK_ROUNDS, duration_s=None)
+            observed = await self._observe(metrics, plan, self.prompts.window(level, "look", len(windows)))
+            windows.append(window_of(observed, 0).model_copy(update={"look": True}))
+            if not self._takes_more_processes(level, observed.client):
+                return tuple(windows)
+
+    def _takes_more_processes(self, level: int, seen: Effort) -> bool:
+        """Whether the load generator was the limit, and there are CPUs for more of it, which it has from now on."""
+        more = more_processes(seen, level, self.generator.most) if seen.objection is not None else None
+        if more is not None:
+            self._processes[level] = more
+        return more is not None
+
+    def _processes_at(self, level: int) -> int:
+        """As many as the level has shown to take; at first, what is expected, and what another level has taken."""
+        if level not in self._processes:
+            first = first_processes(self.expected_tokens_per_s, level, self.generator.most)
+            self._processes[level] = max(first, min(level, self.processes))
+        return self._processes[level]
+
+    def _require_generator(self, window: Window, seen: Effort) -> None:
+        """Where it is slower than the engine from the first window on, more windows would say the same."""
+        if seen.objection is None or window.concurrency in self._measured:
+            return
+        raise TrialFailure(
+            FailureReason.LOAD_GENERATOR_LIMIT,
+            f"at concurrency {window.concurrency} {seen.objection}, at {window.output_tokens_per_s:.0f} output "
+            f"tokens/s; there are {self.generator.most} CPUs for it, and what is faster than that cannot be told "
+            "apart. Lower workload.concurrency, or use nodes with more CPU for each accelerator",
+        )
 
     def _levels_to_look_at(self) -> tuple[int, ...]:
         rounds = min(1 + self._plan(level).rounds for level in self.workload.concurrency) * self.workload.repeats
@@ -122,15 +188,10 @@ class LoadTest:
             return ()
         return levels_to_look_at(self.gates, self.workload.concurrency)
 
-    async def _look(self, metrics: Metrics, level: int) -> Window:
-        plan = replace(self._plan(level), rounds=LOOK_ROUNDS, duration_s=None)
-        observed = await self._observe(metrics, plan, self.prompts.window(level, "look"))
-        return window_of(observed, 0).model_copy(update={"look": True})
-
-    async def _observe(self, metrics: Metrics, plan: Plan, prompts: Iterator[Sequence[int]]) -> Observed:
+    async def _observe(self, metrics: Metrics, plan: Plan, prompts: Prompts) -> Observed:
         self._require_same_process(await _idle(metrics))
         self._warm.add(plan.streams)
-        traffic = self.open_traffic(self.endpoint, self.workload, prompts, plan.streams)
+        traffic = self.generator.open(prompts, plan.streams, self._processes_at(plan.streams))
         observed = await observe(traffic, metrics, plan, self.clock)
         self._require_answers(observed)
         self._time(observed)
@@ -166,7 +227,7 @@ class LoadTest:
         """A refused stream says only its status; asked plainly, the engine gives the reason."""
         try:
             with self.endpoint.client() as client:
-                prompt = list(next(self.prompts.window("plain")))
+                prompt = list(next(iter(self.prompts.window("plain"))))
                 self.endpoint.complete(client, prompt=prompt, max_tokens=self.workload.output_tokens, ignore_eos=True)
         except EngineRefused as refused:
             return f" ({refused})"
@@ -190,6 +251,10 @@ def _require_valid(windows: Sequence[Window]) -> None:
                 FailureReason.METRICS_MISSING,
                 f"no window at concurrency {level} can be trusted, the last one because {objections[-1]}",
             )
+
+
+def _times(number: int) -> str:
+    return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
 async def _idle(metrics: Metrics) -> Reading:

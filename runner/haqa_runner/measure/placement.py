@@ -10,16 +10,20 @@ nothing but where the kernel happened to put the client. So, for as long as ther
   millisecond for every token, and a client on a machine of its own would not wait either.
 
 Neither changes anything where the engine runs elsewhere or in another container, out of sight. How long the client
-waited all the same is in `/proc/self/schedstat`, and becomes a warning.
+waited all the same is in `/proc/self/schedstat`, and becomes a warning, or the reason why a window does not count
+(`capacity`). Processes of the load generator's own inherit both.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from haqa_runner.measure.capacity import CpuClock
 
 _WORKER_NAMES = ("VLLM::Worker", "VllmWorker")
 """How vLLM calls the processes that compute; a thread's own name is cut to 15 characters."""
@@ -84,6 +88,11 @@ def seconds_waited(proc: Path = Path("/proc")) -> float:
         return int((proc / "thread-self" / "schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
         return 0.0
+
+
+def own_clock() -> CpuClock:
+    """How hard this process has worked so far, and how long its calling thread has waited for a CPU."""
+    return CpuClock(time.monotonic(), time.process_time(), seconds_waited())
 
 
 def _hurry() -> bool:

@@ -11,8 +11,10 @@ A dataset's prompts are taken as they are, and prefix caching with them.
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 
 from haqa_contract import FailureReason, Workload
 from haqa_contract.failures import TrialFailure
@@ -38,8 +40,8 @@ class PromptSource:
         length: Tokens of a synthetic prompt; the most of a dataset's.
     """
 
-    pool: tuple[int, ...]
-    dataset: tuple[tuple[int, ...], ...]
+    pool: Sequence[int]
+    dataset: Sequence[Sequence[int]]
     prefix: tuple[int, ...]
     ordinary: tuple[int, ...]
     length: int
@@ -50,22 +52,44 @@ class PromptSource:
         """Whether prompts may share beginnings, by the user's choice of dataset."""
         return bool(self.dataset)
 
-    def window(self, *place: int | str) -> Iterator[Sequence[int]]:
+    def window(self, *place: int | str) -> Prompts:
         """Prompts without end; the same for the same place (level, repeat, attempt), others for another."""
-        numbers = random.Random(repr((self.seed, *place)))  # noqa: S311 (reproducible, not secret)
-        return self._from_dataset(numbers) if self.dataset else self._synthetic(numbers)
+        return Prompts(self, place)
 
-    def _synthetic(self, numbers: random.Random) -> Iterator[Sequence[int]]:
+    def share(self, place: tuple[int | str, ...], index: int, of: int) -> Iterator[Sequence[int]]:
+        """Every `of`-th prompt of a place from `index` on: what the shares have together is the whole, once."""
+        numbers = random.Random(repr((self.seed, *place)))  # noqa: S311 (reproducible, not secret)
+        if self.dataset:
+            return islice(self._from_dataset(numbers), index, None, of)
+        return self._synthetic(numbers, index, of)
+
+    def _synthetic(self, numbers: random.Random, index: int, of: int) -> Iterator[Sequence[int]]:
         wanted = self.length - len(self.prefix)
-        while True:
+        for number in count():
             own = numbers.choices(self.ordinary, k=min(_OWN_TOKENS, wanted))
             text = wanted - len(own)
             start = numbers.randrange(max(1, len(self.pool) - text))
-            yield (*self.prefix, *own, *self.pool[start : start + text])
+            if number % of == index:
+                yield (*self.prefix, *own, *self.pool[start : start + text])
 
     def _from_dataset(self, numbers: random.Random) -> Iterator[Sequence[int]]:
         while True:
-            yield from numbers.sample(self.dataset, len(self.dataset))
+            yield from map(tuple, numbers.sample(self.dataset, len(self.dataset)))
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of one window, for one process or for several."""
+
+    source: PromptSource
+    place: tuple[int | str, ...]
+
+    def share(self, index: int, of: int) -> Iterator[Sequence[int]]:
+        """One of `of` shares, which have no prompt in common."""
+        return self.source.share(self.place, index, of)
+
+    def __iter__(self) -> Iterator[Sequence[int]]:
+        return self.share(0, 1)
 
 
 def prompt_source(workload: Workload, tokenizer: ModelTokenizer, max_model_len: int | None) -> PromptSource:
@@ -85,7 +109,7 @@ def prompt_source(workload: Workload, tokenizer: ModelTokenizer, max_model_len: 
     encoded = _encoded(workload, tokenizer)
     return PromptSource(
         pool=() if workload.dataset else _pool(encoded, workload.input_tokens),
-        dataset=tuple(encoded) if workload.dataset else (),
+        dataset=encoded if workload.dataset else (),
         prefix=tokenizer.prefix[: workload.input_tokens - 1],
         ordinary=tuple(sorted(set(range(tokenizer.size)) - tokenizer.special)),
         length=workload.input_tokens,
@@ -93,14 +117,15 @@ def prompt_source(workload: Workload, tokenizer: ModelTokenizer, max_model_len: 
     )
 
 
-def _encoded(workload: Workload, tokenizer: ModelTokenizer) -> list[tuple[int, ...]]:
-    """The dataset's prompts cut to length, or texts enough for a pool."""
+def _encoded(workload: Workload, tokenizer: ModelTokenizer) -> list[Sequence[int]]:
+    """The dataset's prompts cut to length, or texts enough for a pool; four bytes a token, since every process of the
+    load generator has them."""
     own = workload.dataset is not None
     texts = load_texts(workload.dataset or _TEXT, seed=workload.seed, reason=FailureReason.LOAD_ERRORS)
-    encoded: list[tuple[int, ...]] = []
+    encoded: list[Sequence[int]] = []
     tokens = 0
     for text in texts:
-        ids = tuple(tokenizer.encode(text, own))
+        ids = array("i", tokenizer.encode(text, own))
         encoded.append(ids[: workload.input_tokens] if own else ids)
         tokens += len(ids)
         if not own and tokens > _POOL_TOKENS:
@@ -108,8 +133,8 @@ def _encoded(workload: Workload, tokenizer: ModelTokenizer) -> list[tuple[int, .
     return [ids for ids in encoded if ids]
 
 
-def _pool(encoded: Sequence[tuple[int, ...]], length: int) -> tuple[int, ...]:
-    pool = [token for ids in encoded for token in ids]
+def _pool(encoded: Sequence[Sequence[int]], length: int) -> Sequence[int]:
+    pool = array("i", (token for ids in encoded for token in ids))
     while len(pool) < 2 * length:
         pool += pool
-    return tuple(pool)
+    return pool

@@ -72,7 +72,7 @@ class _Measuring:
 
     def sanity(self) -> None:
         self._progress("sanity", 0.0, "asking the model something")
-        source = self._prompts.window("sanity")
+        source = iter(self._prompts.window("sanity"))
         with self._phases.measure("sanity"):
             prompts = [next(source)[:_SANITY_TOKENS] for _ in range(_SANITY_PROMPTS)]
             self._warn(check_sanity(self._endpoint, prompts))
@@ -114,14 +114,21 @@ class _Measuring:
         return dict(self.report.accuracy.metrics) if self.report.accuracy else {}
 
     def load(self) -> None:
-        gates = self._request.load_gates
-        test = LoadTest(self._endpoint, self._request.workload, self._prompts, self._phases, gates=gates)
+        test = LoadTest(
+            self._endpoint,
+            self._request.workload,
+            self._prompts,
+            self._phases,
+            gates=self._request.load_gates,
+            expected_tokens_per_s=self._request.expected_tokens_per_s,
+        )
         try:
             self._update(load=test.run(self._progress))
         finally:
             self._warn(tuple(test.warnings))
             if test.placement is not None:
-                self._update(machine={**self.report.machine, "load-generator": str(test.placement)})
+                generator = f"{test.placement}, processes {test.processes}"
+                self._update(machine={**self.report.machine, "load-generator": generator})
         if self._request.scrape_grace_s > 0:
             with self._phases.measure("overhead"):
                 self._progress("overhead", 0.0, "waiting for the last scrape")

@@ -34,8 +34,8 @@ from haqa_contract import Latency, Window
 from haqa_contract.engine_metrics import DISAGREEMENT_LIMIT
 from haqa_contract.failures import TrialFailure
 from haqa_contract.statistics import quantile
+from haqa_runner.measure.capacity import NO_EFFORT, Effort, effort
 from haqa_runner.measure.engine_metrics import Metrics, Reading, difference
-from haqa_runner.measure.placement import seconds_waited
 from haqa_runner.measure.traffic import SentRequest, Traffic
 
 _SAMPLE_S = 0.5
@@ -70,7 +70,7 @@ class Observed:
         before, after: The engine's counters at the window's edges.
         sent: All requests, those of the ramp and the cancelled ones too.
         gauges: Looks at the engine in between.
-        client_busy, client_waited: Shares of the time that the load generator used a CPU, and waited for one.
+        client: How hard the load generator had to work.
     """
 
     plan: Plan
@@ -79,8 +79,7 @@ class Observed:
     after: Reading
     sent: tuple[SentRequest, ...]
     gauges: tuple[Reading, ...] = ()
-    client_busy: float = 0.0
-    client_waited: float = 0.0
+    client: Effort = NO_EFFORT
 
     @property
     def inside(self) -> tuple[SentRequest, ...]:
@@ -106,7 +105,7 @@ async def observe(traffic: Traffic, metrics: Metrics, plan: Plan, clock: Callabl
     async with traffic, _Gauges(metrics) as gauges:
         await traffic.until(plan.ramp_rounds * plan.streams, plan.tolerated_failures)
         before = await metrics.read()
-        waited_s = seconds_waited()
+        clocks = traffic.clocks
         target = traffic.answered
         for played in count():
             if played >= plan.rounds and (plan.duration_s is None or clock() - before.at >= plan.duration_s):
@@ -116,10 +115,9 @@ async def observe(traffic: Traffic, metrics: Metrics, plan: Plan, clock: Callabl
             target += plan.streams
             await traffic.until(target, plan.tolerated_failures)
         after = await metrics.read()
-        busy, waited_s = traffic.busy, seconds_waited() - waited_s
+        client = effort(clocks, traffic.clocks, traffic.processes)
     seen = tuple(reading for reading in gauges.readings if before.at <= reading.at <= after.at)
-    waited = waited_s / max(after.at - before.at, 1e-9)
-    return Observed(plan, began, before, after, tuple(traffic.sent), seen, busy, waited)
+    return Observed(plan, began, before, after, tuple(traffic.sent), seen, client)
 
 
 def window_of(observed: Observed, repeat: int) -> Window:
@@ -158,7 +156,7 @@ def window_of(observed: Observed, repeat: int) -> Window:
         preemptions=engine.preemptions,
         peak_kv_cache_usage=_peak(observed),
         saturated=_saturated(observed.gauges),
-        invalid=_objection(engine_rate, client_rate, disagreement),
+        invalid=observed.client.objection or _objection(engine_rate, client_rate, disagreement),
     )
 
 

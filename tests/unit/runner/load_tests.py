@@ -25,7 +25,7 @@ def load_test(engine: SimulatedEngine, endpoint: Endpoint = NOWHERE, **workload:
         endpoint,
         wanted,
         prompts(),
-        open_traffic=engine.open_traffic,
+        open_generator=engine.open_generator,
         open_metrics=engine.open_metrics,
         clock=virtual_clock,
     )

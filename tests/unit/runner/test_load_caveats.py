@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from haqa_contract import Window
+from haqa_runner.measure.capacity import Effort
 from haqa_runner.measure.caveats import caveats
 from haqa_runner.measure.engine_metrics import Reading
 from haqa_runner.measure.traffic import SentRequest
@@ -36,8 +37,7 @@ def test_nothing_is_said_about_a_quiet_window() -> None:
 @pytest.mark.parametrize(
     ("observed", "says"),
     [
-        (replace(QUIET, client_busy=0.93), "used 93% of a core"),
-        (replace(QUIET, client_waited=0.4), "had to wait for a CPU for 40% of the time"),
+        (replace(QUIET, client=Effort(busy=0.3, waited=0.4)), "had to wait for a CPU for 40% of the time"),
         (
             replace(QUIET, after=replace(AFTER, counters={**AFTER.counters, "cached_prompt_tokens": 4.0})),
             "50% of the prompts came from the prefix cache",
@@ -52,6 +52,14 @@ def test_each_doubt_is_a_sentence_that_names_the_window(observed: Observed, says
     (sentence,) = said(observed)
     assert sentence.startswith("concurrency 8, window 2: ")
     assert says in sentence
+
+
+def test_a_window_that_does_not_count_for_its_generator_is_not_warned_of_for_the_same() -> None:
+    limited = replace(QUIET, client=Effort(busy=0.5, waited=0.4))
+    assert said(limited) == []
+    assert window_of(limited, 1).invalid == (
+        "the load generator was the limit: its process had work for 90% of the time (40% waiting for a CPU)"
+    )
 
 
 def test_shared_prefixes_of_a_dataset_are_no_doubt() -> None:

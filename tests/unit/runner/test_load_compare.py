@@ -34,7 +34,7 @@ def compared(asked: CompareRequest, winner: SimulatedEngine, baseline: Simulated
             Endpoint("http://127.0.0.1:9", "m"),
             asked.workload,
             PROMPTS,
-            open_traffic=engine.open_traffic,
+            open_generator=engine.open_generator,
             open_metrics=engine.open_metrics,
             clock=virtual_clock,
         )

@@ -46,10 +46,18 @@ def test_a_prompt_of_one_token_has_no_room_for_the_beginning() -> None:
 def test_other_windows_levels_and_seeds_have_other_prompts() -> None:
     source = replace(SYNTHETIC, length=64)
     other_seed = replace(source, seed=1)
-    first = [next(source.window(*place)) for place in ((1, 0, 1), (1, 1, 1), (8, 0, 1), (1, 0, 2))]
-    first.append(next(other_seed.window(1, 0, 1)))
+    first = [next(iter(source.window(*place))) for place in ((1, 0, 1), (1, 1, 1), (8, 0, 1), (1, 0, 2))]
+    first.append(next(iter(other_seed.window(1, 0, 1))))
     assert len(set(map(tuple, first))) == len(first)
-    assert next(source.window(1, 0, 1)) == first[0]
+    assert next(iter(source.window(1, 0, 1))) == first[0]
+
+
+@given(of=st.integers(1, 7), dataset=st.booleans())
+def test_shares_have_every_prompt_of_the_window_once(of: int, dataset: bool) -> None:
+    source = replace(SYNTHETIC, length=24, dataset=[(number,) for number in range(5)] if dataset else ())
+    whole = list(islice(source.window(8, 1, 1), 3 * of))
+    shares = [list(islice(source.window(8, 1, 1).share(index, of), 3)) for index in range(of)]
+    assert [prompt for round_of in zip(*shares, strict=True) for prompt in round_of] == whole
 
 
 def test_a_dataset_s_prompts_are_taken_as_they_are_and_cut_to_length(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -10,7 +11,7 @@ from tests.fakes.simulated_engine import SimulatedEngine, run_in_virtual_time
 from tests.fakes.vllm_server import Behaviour, fake_vllm
 from tests.unit.runner.load_tests import load_test, prompts
 
-from haqa_contract import FailureReason, LoadReport
+from haqa_contract import FailureReason, LoadGate, LoadReport
 from haqa_contract.failures import TrialFailure
 from haqa_runner.measure.endpoint import Endpoint
 from haqa_runner.measure.load import LoadTest
@@ -115,3 +116,46 @@ def test_datasets_are_drawn_without_repeating_before_the_end() -> None:
     source = prompts(dataset=((1,), (2,), (3,)))
     first = [tuple(prompt) for prompt in islice(source.window(1, 0, 1), 6)]
     assert sorted(first[:3]) == sorted(first[3:]) == [(1,), (2,), (3,)]
+
+
+def test_a_window_whose_generator_was_the_limit_is_repeated_with_more_processes_and_does_not_count() -> None:
+    engine = SimulatedEngine(most=16, work=lambda window: 1.7)
+    report = run(load_test(engine, concurrency=(8,), repeats=2))
+    assert engine.processes == [1, 2, 4, 4]
+    assert [(w.repeat, w.invalid is None) for w in report.windows] == [(0, False), (0, False), (0, True), (1, True)]
+    assert "the busiest of its 2 processes had work for 85% of the time" in str(report.windows[1].invalid)
+
+
+def test_another_level_begins_with_as_many_processes_as_one_has_taken_and_no_more_than_streams() -> None:
+    engine = SimulatedEngine(most=16, work=lambda window: 2.0 if window < 3 else 0.1)
+    run(load_test(engine, concurrency=(8, 2), repeats=1))
+    assert engine.processes == [1, 2, 4, 2]
+
+
+def test_the_expected_rate_says_how_many_processes_to_begin_with() -> None:
+    engine = SimulatedEngine(most=6)
+    run(replace(load_test(engine, concurrency=(1, 4, 64), repeats=1), expected_tokens_per_s=50_000.0))
+    assert engine.processes == [1, 4, 6]
+
+
+def test_a_short_look_in_which_the_generator_was_the_limit_ends_nothing() -> None:
+    engine = SimulatedEngine(most=2, work=lambda window: 1.2)
+    gate = LoadGate(metric="throughput", min=1e9, deviation=0.03, because="nothing is that fast")
+    report = run(replace(load_test(engine, concurrency=(4,), repeats=2, requests_per_level=40), gates=(gate,)))
+    assert [(w.look, w.invalid is None) for w in report.windows] == [(True, False), (True, True)]
+    assert report.ended_early is not None
+
+
+def test_a_generator_that_is_slower_than_the_engine_with_all_cpus_is_no_measurement() -> None:
+    engine = SimulatedEngine(most=2, work=lambda window: 4.0)
+    with pytest.raises(TrialFailure, match=r"at concurrency 4 the load generator was the limit.* are 2 CPUs") as caught:
+        run(load_test(engine, concurrency=(4,)))
+    assert caught.value.reason is FailureReason.LOAD_GENERATOR_LIMIT
+    assert not caught.value.reason.transient
+    assert engine.processes == [1, 2, 2], "once more with all of them, and not for every repeat"
+
+
+def test_a_generator_that_was_disturbed_once_leaves_out_that_window_alone() -> None:
+    disturbed = SimulatedEngine(work=lambda window: 1.0 if window in (1, 2) else 0.1)
+    report = run(load_test(disturbed, concurrency=(4,), repeats=3))
+    assert [(w.repeat, w.invalid is None) for w in report.windows] == [(0, True), (1, False), (1, False), (2, True)]
