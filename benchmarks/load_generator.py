@@ -138,7 +138,7 @@ def main() -> None:
     for processes in given.processes:
         token_us, request_us = costs(runs[EASY.name, processes], runs[SHORT.name, processes])
         print(
-            f"{processes} process(es): {spread(token_us, 1)} us of a core for a token and {spread(request_us)} us for a "
+            f"{processes} process(es): {spread(token_us, 1)} us of a core for a token, {spread(request_us)} us for a "
             f"request; so one core reads {spread([1e6 / us for us in token_us])} tokens/s, or sends "
             f"{spread([1e6 / us for us in request_us])} requests/s"
         )

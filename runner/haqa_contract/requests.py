@@ -177,6 +177,8 @@ class TrialRequest(Contract):
     """Round the output head too"""
     calibration: Calibration = Calibration()
     evaluation: Evaluation = Evaluation()
+    samples_by_default: tuple[Literal["calibration", "evaluation"], ...] = ()
+    """Whose `samples` nobody has named: where the text holds fewer, all of it is taken"""
     workload: Workload = Workload()
     engine: EngineLaunch
     gates: tuple[AccuracyGate, ...] = ()

@@ -41,6 +41,8 @@ _NOT_LIBRARY = frozenset(
 a page of hexadecimal numbers is so easy to predict that it hides what quantization costs elsewhere."""
 _POOL_FACTOR = 4
 """Windows are drawn from this many times as many."""
+FEWEST_WINDOWS = 16
+"""How few are taken where nobody has said how many there shall be."""
 _MIN_TEXTS = 32
 """Texts that the windows come from, if there are as many: one long text does not stand for a dataset."""
 
@@ -147,6 +149,7 @@ def token_windows(
     count: int,
     seed: int,
     *,
+    at_least: int | None = None,
     name: str = "the dataset",
     reason: FailureReason = FailureReason.QUANTIZATION_FAILED,
 ) -> list[list[int]]:
@@ -155,6 +158,9 @@ def token_windows(
     Texts are separated by the tokenizer's end-of-sequence token where it has one; no other special token is added. Only
     as much text is tokenized as `_POOL_FACTOR` times the windows need; `seed` draws among those. No text gives more
     than its share of `_MIN_TEXTS`, a stretch that `seed` chooses, unless there is too little text otherwise.
+
+    Args:
+        at_least: Fewer than `count` are enough, down to this many; None = they are not.
 
     Raises:
         TrialFailure: The texts hold fewer than `count` windows; `name` is what the sentence calls them.
@@ -165,6 +171,8 @@ def token_windows(
     if len(tokens) // length < count:
         tokens = _pool(again, tokenizer, wanted, None, seed)
     available = len(tokens) // length
+    if at_least is not None and available >= at_least:
+        count = min(count, available)
     if available < count:
         raise TrialFailure(
             reason,

@@ -6,11 +6,11 @@ A status that a newer operator wrote has to be readable by an older one, so unkn
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, BeforeValidator, Field
 
-from haqa_contract import Estimate, Scheme, VariantReport
+from haqa_contract import Calibration, Estimate, Evaluation, Scheme, VariantReport, Workload
 from haqa_contract.model_facts import CheckpointFormat
 from haqa_contract.reports import ModuleName
 from haqa_operator.api.base import ResourceModel, keyed_by
@@ -18,6 +18,16 @@ from haqa_operator.api.base import ResourceModel, keyed_by
 
 class StatusModel(ResourceModel):
     model_config = {**ResourceModel.model_config, "extra": "ignore"}
+
+
+def _known_fields_of(model: type[BaseModel]) -> BeforeValidator:
+    """For a part of the spec, which refuses unknown fields where a person writes it."""
+    known = {name for field, info in model.model_fields.items() for name in (field, info.alias)}
+
+    def read(value: Any) -> Any:
+        return {name: of for name, of in value.items() if name in known} if isinstance(value, dict) else value
+
+    return BeforeValidator(read)
 
 
 class TuningPhase(StrEnum):
@@ -43,6 +53,10 @@ class PoolPhase(StrEnum):
     SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+
+
+OWN_TEXT = "OwnText"
+"""Condition, there only where it is False: accuracy is judged, or quantization calibrated, on HAQA's built-in text."""
 
 
 class Condition(StatusModel):
@@ -193,6 +207,17 @@ class TrialCounts(StatusModel):
     """Finished without one"""
 
 
+class MeasuredWith(StatusModel):
+    """What every trial of a pool is measured with: the spec's fields, with the defaults for the pool's hardware."""
+
+    workload: Annotated[Workload, _known_fields_of(Workload)] = Workload()
+    """The traffic"""
+    evaluation: Annotated[Evaluation, _known_fields_of(Evaluation)] = Evaluation()
+    """How accuracy is judged"""
+    calibration: Annotated[Calibration, _known_fields_of(Calibration)] = Calibration()
+    """Text that quantization is calibrated on"""
+
+
 class PoolStatus(StatusModel):
     """How far a node pool is and what was found for it."""
 
@@ -204,6 +229,8 @@ class PoolStatus(StatusModel):
     """What the nodes have, from their labels and the override"""
     message: str = ""
     """What the pool is doing or waiting for, or why it has no winner"""
+    measured_with: MeasuredWith | None = None
+    """What its trials are measured with, defaults for its hardware included"""
     candidates: Annotated[int | None, Field(ge=0)] = None
     """Feasible configurations there are to try"""
     skipped: tuple[Skipped, ...] = ()

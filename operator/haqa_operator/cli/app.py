@@ -13,9 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from haqa_operator.api import QuantizationTuning, SpecError, load_tuning
+from haqa_operator.api.builtin_text import builtin_text_warning
 from haqa_operator.cli import benching, replaying
 from haqa_operator.cli.doctor import Level, examine
 from haqa_operator.cli.tuning import show_trial, tune_file, write_reports
+from haqa_operator.tuning.pool_defaults import left_to_haqa
 from haqa_operator.tuning.preflight import metric_problems, setting_problems
 
 app = typer.Typer(
@@ -97,6 +99,10 @@ def validate(file: TuningFile) -> None:
     if problems := [*metric_problems(tuning), *setting_problems(tuning)]:
         raise fail(problems)
     typer.echo(f"{file}: valid, {len(tuning.spec.node_pools)} pool(s), {len(tuning.spec.constraints)} constraint(s)")
+    for line in left_to_haqa(tuning.spec):
+        typer.echo(line)
+    if (warning := builtin_text_warning(tuning.spec)) is not None:
+        stderr.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
 
 
 @app.command()

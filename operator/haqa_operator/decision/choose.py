@@ -1,5 +1,7 @@
 """The winner, by arithmetic: nothing here asks an opinion, and the same trials in any order give the same answer.
 
+0. Where a trial was faster than the load generator there is no answer: the best of the others is the fastest of the
+   slow.
 1. Drop what breaks a constraint.
 2. A configuration replaces the baseline only if it beats it by more than the noise and by more than the smallest
    improvement that counts. (A baseline that breaks the constraints itself need not be beaten.)
@@ -43,6 +45,8 @@ def decide(
     """
     evidence = gather(trials, objectives, constraints, min_improvement_percent)
     ranked = bindings(evidence)
+    if evidence.too_fast is not None:
+        return _decision(evidence, Verdict.NO_MEASUREMENT, reasons.faster_than_the_generator(evidence.too_fast))
     if not evidence.conclusive:
         return _decision(evidence, Verdict.NO_MEASUREMENT, reasons.nothing_measured(evidence))
     if not evidence.feasible:

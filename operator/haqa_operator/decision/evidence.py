@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from haqa_contract import FailureReason
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.metrics import MetricKey, is_accuracy
 from haqa_operator.api.trial import Trial
@@ -80,6 +81,11 @@ class Evidence:
         judged = self.baseline if is_accuracy(key.metric) else self.reference
         return judged.trial if judged is not None and judged.trial.succeeded else None
 
+    @property
+    def too_fast(self) -> Judged | None:
+        """A trial whose engine was faster than the load generator: whatever it would have shown is missing."""
+        return next((item for item in self.judged if failed_too_fast(item.trial)), None)
+
     def compare(self, first: Judged, second: Judged) -> Comparison:
         return compare(first.trial, second.trial, self.objective, self.min_improvement_percent)
 
@@ -90,6 +96,12 @@ class Evidence:
     def best(self, items: Sequence[Judged]) -> Judged:
         """The best point estimate; of equal ones the simplest, so that the choice is one whatever their order."""
         return min(items, key=lambda item: (-(item.score or 0.0), self.simplicity(item)))
+
+
+def failed_too_fast(trial: Trial) -> bool:
+    """Whether the load generator was the limit of what was measured, with all the CPUs that it has."""
+    failure = trial.status.failure
+    return failure is not None and failure.reason is FailureReason.LOAD_GENERATOR_LIMIT
 
 
 def gather(

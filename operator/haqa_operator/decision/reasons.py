@@ -49,6 +49,13 @@ def nothing_measured(evidence: Evidence) -> str:
     return f"{failed} failed ({reasons or 'no reason given'}); {first.label}: {failure_sentence(first.trial)}"
 
 
+def faster_than_the_generator(item: Judged) -> str:
+    return (
+        f"{item.label} is faster than can be measured here, so that the best of the other trials is no answer: "
+        f"{failure_sentence(item.trial)}"
+    )
+
+
 def nothing_feasible(evidence: Evidence, ranked: Sequence[Binding]) -> str:
     """Names the constraint that ruled out most, and how close anything came to it."""
     if not ranked:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from haqa_contract import Estimate
 from haqa_operator.api.base import ResourceModel
+from haqa_operator.api.status import MeasuredWith
 from haqa_operator.api.trial import Trial
 
 
@@ -19,7 +20,7 @@ class Verdict(StrEnum):
     NOTHING_FEASIBLE = "NothingFeasible"
     """No trial meets the constraints; `binding` names the one that ruled out most"""
     NO_MEASUREMENT = "NoMeasurement"
-    """No trial finished"""
+    """No trial finished, or one was faster than the load generator, so that the fastest are not known"""
 
 
 class Rejection(ResourceModel):
@@ -73,6 +74,8 @@ class Exclusion(ResourceModel):
 class PoolResult(ResourceModel):
     pool: str
     hardware: str
+    measured_with: MeasuredWith | None = None
+    """Workload, evaluation and calibration with the defaults for its hardware; none: as the tuning has them"""
     env: dict[str, str] = Field(default_factory=dict)
     stopped: str = ""
     """Why the search ended"""

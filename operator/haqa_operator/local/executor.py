@@ -21,6 +21,7 @@ from haqa_contract import (
     AdapterReport,
     CompareReport,
     CompareRequest,
+    Configuration,
     EngineLaunch,
     Failure,
     FailureReason,
@@ -78,6 +79,7 @@ class LocalPool:
         max_model_len: Longest request that the engines serve.
         adapters: What is served beside the model.
         seen: Which files were looked at.
+        expected_rate: Output tokens/s that an engine may reach, by its configuration and the trials so far.
     """
 
     spec: TuningSpec
@@ -90,6 +92,7 @@ class LocalPool:
     max_model_len: MaxModelLen
     adapters: tuple[AdapterReport, ...] = ()
     seen: Digests = NOTHING_SEEN
+    expected_rate: Callable[[Configuration, Sequence[Trial]], float | None] = lambda *_: None
 
     def served_adapters(self, folder: Path) -> ServedAdapters | None:
         """Those of a trial, by its folder."""
@@ -262,7 +265,16 @@ class LocalExecutor(Executor):
             cache=os.fspath(place.cache),
             reference=os.fspath(place.folder / "reference.npz"),
         )
-        return trial_request(place.spec, trial, earlier, launch, places, place.pool.cost_per_hour, place.seen)
+        return trial_request(
+            place.spec,
+            trial,
+            earlier,
+            launch,
+            places,
+            place.pool.cost_per_hour,
+            place.seen,
+            place.expected_rate(trial.configuration, earlier),
+        )
 
     def _launch(self, trial: Trial, folder: Path, port: int) -> EngineLaunch:
         place = self._place

@@ -13,6 +13,7 @@ from haqa_contract import AdapterReport, Configuration, TrialReport, TrialReques
 from haqa_contract.model_facts import ModelFacts
 from haqa_operator.agent.credentials import EnvironmentCredentials
 from haqa_operator.api import Exchange, NodePool, QuantizationTuning, SpecError, Trial, TuningSpec
+from haqa_operator.api.builtin_text import builtin_text_warning
 from haqa_operator.decision.results import PoolResult
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.hardware.this_machine import detect
@@ -20,6 +21,7 @@ from haqa_operator.local.environments import engine_version, preloads, serving_e
 from haqa_operator.local.executor import LocalExecutor, LocalPool, free_port, step_environment
 from haqa_operator.local.journal import Journal, JournalBusyError, read_journal
 from haqa_operator.local.launchers import launchers
+from haqa_operator.local.measured_with import recorded_with
 from haqa_operator.local.preflight import local_problems
 from haqa_operator.local.processes import Launcher, run_step
 from haqa_operator.local.workspace import Workspace
@@ -31,6 +33,7 @@ from haqa_operator.serving.settings import catalogue
 from haqa_operator.serving.startup import StartupLimit
 from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.loop import Observer, PoolRun
+from haqa_operator.tuning.pool_defaults import describe_measuring, measured_with, pool_spec
 from haqa_operator.tuning.pool_setup import PoolSetup
 from haqa_operator.tuning.preflight import model_unread
 from haqa_operator.tuning.requests import Digests, adapter_sources, model_source, variant_sources
@@ -135,11 +138,27 @@ class LocalTuning:
         name = pool.spec.name
         version = engine_version(serving_environment()) or catalogue().version
         adapters = {adapter.name: adapter.digest for adapter in model.adapters}
-        print_of = fingerprint(self.spec, pool.spec, pool.accelerator, model.digest, version, adapters)
         variants = tuple(Published(one.variant, one.weight_bytes, one.quantization) for one in model.variants)
         profile = ModelProfile(model.facts, variants, len(adapters))
-        measured = read_journal(self.workspace.journal(name, print_of)).trials
-        setup = PoolSetup(self.spec, pool.spec, pool.accelerator, profile, version, measured)
+
+        def print_with(spec: TuningSpec) -> str:
+            return fingerprint(spec, pool.spec, pool.accelerator, model.digest, version, adapters)
+
+        def trials_with(spec: TuningSpec) -> tuple[Trial, ...]:
+            return read_journal(self.workspace.journal(name, print_with(spec))).trials
+
+        spec = pool_spec(
+            self.spec,
+            pool.spec,
+            pool.accelerator,
+            profile,
+            version,
+            recorded=recorded_with(self.workspace, name),
+            has_trials=lambda one: bool(trials_with(one)),
+        )
+        self._say_what_is_measured(name, spec)
+        print_of, measured = print_with(spec), trials_with(spec)
+        setup = PoolSetup(spec, pool.spec, pool.accelerator, profile, version, measured)
         space = self._space(setup)
         if not space.candidates:
             reasons = sorted({exclusion.reason for exclusion in space.exclusions}) or [_NOTHING_NAMED]
@@ -154,7 +173,7 @@ class LocalTuning:
         if note:
             self._observer.on_note(name, note)
         place = LocalPool(
-            spec=self.spec,
+            spec=spec,
             pool=pool.spec,
             accelerator=pool.accelerator,
             folder=folder,
@@ -164,11 +183,12 @@ class LocalTuning:
             max_model_len=setup.max_model_len,
             adapters=model.adapters,
             seen=Digests(model.digest, {one.label: one.digest for one in model.variants}, adapters),
+            expected_rate=setup.expected_rate,
         )
         run = PoolRun(
             tuning=self.tuning.metadata.name,
             pool=name,
-            spec=self.spec,
+            spec=spec,
             space=space,
             hardware=pool.accelerator.describe(),
             strategy=strategy,
@@ -182,6 +202,12 @@ class LocalTuning:
             return run.run()
         finally:
             journal.close()
+
+    def _say_what_is_measured(self, pool: str, spec: TuningSpec) -> None:
+        if spec is not self.spec:
+            self._observer.on_note(pool, f"measured with {describe_measuring(measured_with(spec))}")
+        if (warning := builtin_text_warning(spec)) is not None:
+            self._observer.on_note(pool, warning)
 
     def _space(self, setup: PoolSetup) -> SearchSpace:
         try:

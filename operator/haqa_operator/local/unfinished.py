@@ -6,10 +6,12 @@ A journal is append-only and every line of it is complete or ignored, so reading
 from __future__ import annotations
 
 from haqa_operator.api import NodePool, QuantizationTuning
+from haqa_operator.api.status import MeasuredWith
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.results import PoolResult
 from haqa_operator.local.journal import read_journal
 from haqa_operator.local.manifests import pool_accelerator
+from haqa_operator.local.measured_with import recorded_in
 from haqa_operator.local.workspace import Workspace
 from haqa_operator.tuning.plan import agent_tokens
 from haqa_operator.tuning.record import TuningRecord
@@ -24,11 +26,11 @@ def unfinished_results(tuning: QuantizationTuning, workspace: Workspace, since: 
     for pool in tuning.spec.node_pools:
         journal = workspace.latest_journal(pool.name)
         if journal is not None and journal.stat().st_mtime > since:
-            results.append(_so_far(tuning, pool, read_journal(journal)))
+            results.append(_so_far(tuning, pool, read_journal(journal), recorded_in(journal.parent)))
     return results
 
 
-def _so_far(tuning: QuantizationTuning, pool: NodePool, record: TuningRecord) -> PoolResult:
+def _so_far(tuning: QuantizationTuning, pool: NodePool, record: TuningRecord, used: MeasuredWith | None) -> PoolResult:
     spec = tuning.spec
     labels = {None, *(variant.label for variant in spec.model.variants)}
     trials = tuple(trial for trial in record.trials if trial.configuration.variant_label in labels)
@@ -38,6 +40,7 @@ def _so_far(tuning: QuantizationTuning, pool: NodePool, record: TuningRecord) ->
     return PoolResult(
         pool=pool.name,
         hardware=pool_accelerator(pool).describe(),
+        measured_with=used,
         env=dict(pool.env),
         trials=trials,
         decision=decision,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from haqa_contract import Algorithm, Estimate
+from haqa_operator.api.builtin_text import builtin_text_warning
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.metrics import LATENCIES, RATES, MetricKey
 from haqa_operator.api.pools import NodePool
@@ -90,16 +91,21 @@ def build_answer(report: TuningReport, result: PoolResult) -> Answer:
     """The answer for one pool of the report."""
     evidence = report.evidence(result)
     winner = next((item for item in evidence.judged if item.trial.name == result.decision.winner), None)
-    case = _Case(report.tuning.spec, report.pool_spec(result), result, evidence, winner)
+    case = _Case(report.spec_of(result), report.pool_spec(result), result, evidence, winner)
     badge, headline, sentences, tiles = _PARTS[result.decision.verdict](case)
     return Answer(
         result.decision.verdict,
         badge,
         headline,
-        tuple(filter(None, sentences)),
+        tuple(filter(None, (*sentences, _text_sentence(case)))),
         (*tiles, *_search_tiles(case)),
         preliminary=not result.stopped,
     )
+
+
+def _text_sentence(case: _Case) -> str | None:
+    warning = builtin_text_warning(case.spec)
+    return f"{warning[0].upper()}{warning[1:]}." if warning else None
 
 
 _Parts = tuple[str, str, list[str], list[Tile]]

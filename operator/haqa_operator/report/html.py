@@ -65,7 +65,7 @@ def render_html(report: TuningReport) -> str:
 
 
 def _pool_page(report: TuningReport, result: PoolResult) -> PoolPage:
-    spec = report.tuning.spec
+    spec = report.spec_of(result)
     evidence = report.evidence(result)
     columns = build_columns(spec, result.trials)
     rows = build_rows(spec, result, evidence, columns)

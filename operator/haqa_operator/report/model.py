@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from haqa_operator.api.base import ResourceModel
 from haqa_operator.api.pools import NodePool
-from haqa_operator.api.tuning import QuantizationTuning
+from haqa_operator.api.tuning import QuantizationTuning, TuningSpec
 from haqa_operator.decision.evidence import Evidence, gather
 from haqa_operator.decision.results import PoolResult
 from haqa_operator.serving.names import dns_label
@@ -33,6 +33,11 @@ class TuningReport(ResourceModel):
     def pool_spec(self, result: PoolResult) -> NodePool | None:
         """The pool as the tuning names it; None for a result of a pool that the tuning no longer has."""
         return next((pool for pool in self.tuning.spec.node_pools if pool.name == result.pool), None)
+
+    def spec_of(self, result: PoolResult) -> TuningSpec:
+        """The tuning as the pool was measured."""
+        used = result.measured_with
+        return self.tuning.spec if used is None else self.tuning.spec.model_copy(update=dict(used))
 
     def evidence(self, result: PoolResult) -> Evidence:
         """The pool's trials, judged as the decision judged them."""

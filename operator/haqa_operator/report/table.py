@@ -65,14 +65,14 @@ def answer_view(report: TuningReport, result: PoolResult) -> RenderableType:
 
 def trials_table(report: TuningReport, result: PoolResult) -> Table:
     """All trials of a pool, one a line, with their changes against the baseline."""
-    columns = build_columns(report.tuning.spec, result.trials)[:_MOST_FIGURES]
+    columns = build_columns(report.spec_of(result), result.trials)[:_MOST_FIGURES]
     table = Table(title=_text(f"Trials of pool {result.pool}"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("#", justify="right")
     table.add_column("configuration", overflow="fold", min_width=20)
     for column in columns:
         table.add_column(_text(f"{column.title}\n{column.unit}".strip()), justify="right")
     table.add_column("outcome", min_width=16)
-    for row in build_rows(report.tuning.spec, result, report.evidence(result), columns):
+    for row in build_rows(report.spec_of(result), result, report.evidence(result), columns):
         table.add_row(
             str(row.number),
             _text(row.trial.configuration.describe()),
@@ -109,7 +109,7 @@ def trial_details(report: TuningReport, trial: Trial, folder: str | None = None)
         folder: Where its logs and step reports are.
     """
     result = next(pool for pool in report.pools if any(known.name == trial.name for known in pool.trials))
-    rows = build_rows(report.tuning.spec, result, report.evidence(result), columns=())
+    rows = build_rows(report.spec_of(result), result, report.evidence(result), columns=())
     row = next(row for row in rows if row.trial.name == trial.name)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")

@@ -15,6 +15,7 @@ from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Stop, Strategy
 from haqa_operator.tuning.executor import Executor, TrialProgress
 from haqa_operator.tuning.plan import AskStrategy, Conclude, Confirm, Measure, PoolState, agent_tokens, new_trial, plan
+from haqa_operator.tuning.pool_defaults import measured_with
 from haqa_operator.tuning.record import TuningRecord
 
 
@@ -124,6 +125,7 @@ class PoolRun:
         return PoolResult(
             pool=self.pool,
             hardware=self.hardware,
+            measured_with=measured_with(self.spec),
             env=dict(self.env),
             stopped=action.why,
             candidates=len(self.space.candidates),

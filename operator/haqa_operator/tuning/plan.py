@@ -15,6 +15,7 @@ from haqa_operator.api import Proposal, Proposer, Trial, TuningSpec
 from haqa_operator.api.metrics import is_accuracy
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.constraints import References, find_baseline
+from haqa_operator.decision.evidence import failed_too_fast
 from haqa_operator.decision.results import Confirmation, Decision, Verdict
 from haqa_operator.search.lessons.teaching import taught
 from haqa_operator.search.space import SearchSpace
@@ -202,6 +203,9 @@ def _end_of_search(state: PoolState, baseline: Trial) -> str | None:
     hopeless = frozenset({FailureReason.MODEL_FETCH}) if baseline.is_reference else HOPELESS_BASELINE
     if failure is not None and failure.reason in hopeless and not failure.of_configuration:
         return f"the baseline cannot be served: {failure.reason}: {failure.message}"
+    too_fast = next((trial for trial in state.finished_trials if failed_too_fast(trial)), None)
+    if too_fast is not None:
+        return f"trial {too_fast.number} is faster than the load generator, and so may others be"
     relative = [c for c in state.spec.constraints if c.max_degradation_percent is not None and is_accuracy(c.metric)]
     if failure is not None and relative:
         return (

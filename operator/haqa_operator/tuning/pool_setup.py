@@ -5,13 +5,14 @@ The same for a pool of this machine and for one of a cluster; only where hardwar
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 
 from cachetools import LRUCache, cached
 
+from haqa_contract import Configuration
 from haqa_operator.agent.advice import SaveExchange
 from haqa_operator.agent.context import AgentContext, context_for
 from haqa_operator.agent.credentials import Credentials
@@ -21,12 +22,14 @@ from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.decision.goals import Goals
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.build import build_space
+from haqa_operator.search.cases import Case
 from haqa_operator.search.factory import make_strategy
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.search.requirements import Version, parse_version
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Strategy
 from haqa_operator.serving.model_length import MaxModelLen, length_sentence, outdated_length, served_length
+from haqa_operator.tuning.expected_rate import expected_tokens_per_s
 from haqa_operator.tuning.prompt_model import prompt_model
 
 
@@ -67,6 +70,19 @@ class PoolSetup:
         """What somebody should know who goes on with an earlier run; None where there is nothing."""
         default = served_length(self.spec.serving, self._version, self.profile.facts.max_positions)
         return None if self.max_model_len == default else outdated_length(self.max_model_len)
+
+    def expected_rate(self, configuration: Configuration, earlier: Sequence[Trial]) -> float | None:
+        """Output tokens/s that an engine of this configuration may reach; None where nobody knows."""
+        case = Case(
+            self.accelerator,
+            self.profile,
+            configuration,
+            self.spec.workload,
+            self._version,
+            env=self.pool.env,
+            max_model_len=self.max_model_len,
+        )
+        return expected_tokens_per_s(case, earlier)
 
     @property
     def _searches_length(self) -> bool:

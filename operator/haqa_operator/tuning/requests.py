@@ -119,6 +119,7 @@ def trial_request(
     places: TrialPlaces,
     cost_per_hour: float | None = None,
     seen: Digests = NOTHING_SEEN,
+    expected_tokens_per_s: float | None = None,
 ) -> TrialRequest:
     """The request for one attempt at a trial.
 
@@ -126,6 +127,7 @@ def trial_request(
         earlier: The pool's trials so far: what is asked of this one is relative to the baseline and the best of them.
         cost_per_hour: Price of one replica's machines.
         seen: Which files were looked at.
+        expected_tokens_per_s: That the engine may reach.
     """
     limit_s = spec.budget.trial_timeout / timedelta(seconds=1)
     return TrialRequest(
@@ -145,10 +147,14 @@ def trial_request(
         quantize_head=spec.search.quantize_head,
         calibration=spec.calibration,
         evaluation=spec.evaluation,
+        samples_by_default=tuple(
+            name for name in ("calibration", "evaluation") if "samples" not in getattr(spec, name).model_fields_set
+        ),
         workload=spec.workload,
         engine=launch,
         gates=() if trial.is_baseline else accuracy_gates(spec.constraints, measured_baseline(earlier)),
         load_gates=load_gates(spec, trial, earlier, cost_per_hour),
+        expected_tokens_per_s=expected_tokens_per_s,
         baseline=trial.is_baseline,
         reference=places.reference,
         store=places.store,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,7 @@ def measure_text_accuracy(
     *,
     reference: str | None,
     baseline: bool,
+    by_default: bool = False,
     progress: ProgressSink = no_progress,
 ) -> Accuracy:
     """Perplexity, and where there is a baseline to compare with, KL divergence and agreement of the first choice.
@@ -53,18 +54,23 @@ def measure_text_accuracy(
     Args:
         reference: Where the baseline's distributions are kept; None = no comparison.
         baseline: This is the baseline: leave its distributions there.
+        by_default: Nobody has named the number of windows, so that fewer will do.
 
     Raises:
         TrialFailure: no text, no log-probabilities, or a reference that cannot be used.
     """
-    windows = scoring_windows(evaluation, tokenizer, endpoint.max_model_len)
+    windows = scoring_windows(evaluation, tokenizer, endpoint.max_model_len, by_default=by_default)
     theirs = load_reference(reference, windows.digest) if reference is not None and not baseline else None
     compared = reference is not None and (baseline or theirs is not None)
     scores = score(endpoint, windows, evaluation.top_logprobs if compared else 0, progress)
     if baseline and reference is not None:
         save_reference(reference, scores, windows.digest)
         theirs = scores
-    return summarize(windows, scores, theirs, expected_reference=reference)
+    found = summarize(windows, scores, theirs, expected_reference=reference)
+    if (taken := len(windows.tokens)) == evaluation.samples:
+        return found
+    fewer = f"evaluation.dataset has text for {taken} of {evaluation.samples} windows, which were all taken"
+    return replace(found, warnings=(*found.warnings, fewer))
 
 
 def summarize(

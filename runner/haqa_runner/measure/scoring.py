@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from haqa_contract import Evaluation, FailureReason
 from haqa_contract.failures import TrialFailure
-from haqa_runner.datasets import load_texts, token_windows
+from haqa_runner.datasets import FEWEST_WINDOWS, load_texts, token_windows
 from haqa_runner.measure.endpoint import Endpoint, EngineRefused
 from haqa_runner.measure.tokens import ModelTokenizer
 from haqa_runner.progress import ProgressSink, no_progress
@@ -73,8 +73,13 @@ class Scores:
         return means
 
 
-def scoring_windows(evaluation: Evaluation, tokenizer: ModelTokenizer, max_model_len: int | None) -> ScoringWindows:
+def scoring_windows(
+    evaluation: Evaluation, tokenizer: ModelTokenizer, max_model_len: int | None, *, by_default: bool = False
+) -> ScoringWindows:
     """The windows that `evaluation` asks for; the same for every trial of one model.
+
+    Args:
+        by_default: Nobody has named their number, so that fewer will do.
 
     Raises:
         TrialFailure: there is not enough text, or a window is longer than the engine takes.
@@ -94,6 +99,7 @@ def scoring_windows(evaluation: Evaluation, tokenizer: ModelTokenizer, max_model
         evaluation.sequence_length,
         evaluation.samples,
         evaluation.seed,
+        at_least=FEWEST_WINDOWS if by_default else None,
         name=f'evaluation.dataset "{evaluation.dataset}"',
         reason=FailureReason.METRICS_MISSING,
     )

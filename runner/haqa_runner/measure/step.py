@@ -89,6 +89,7 @@ class _Measuring:
                 self._tokenizer,
                 reference=self._request.reference,
                 baseline=self._request.baseline,
+                by_default="evaluation" in self._request.samples_by_default,
                 progress=self._progress,
             )
             self._warn(text.warnings)

@@ -72,6 +72,8 @@ class Job:
     texts: Sequence[str]
     """Calibration text; empty if nothing calibrates"""
     trust_remote_code: bool = False
+    at_least: int | None = None
+    """Fewer samples than `calibration` asks for will do, down to this many; None = they will not"""
 
 
 def compress(job: Job, target: Path, progress: ProgressSink) -> None:
@@ -182,8 +184,11 @@ def _samples(job: Job, tokenizer: Any) -> DataLoader[Any]:
         calibration.sequence_length,
         calibration.samples,
         calibration.seed,
+        at_least=job.at_least,
         name=f"calibration dataset {calibration.dataset}",
     )
+    if len(windows) < calibration.samples:
+        log.warning("%s: text for %d of %d samples, all taken", calibration.dataset, len(windows), calibration.samples)
     return DataLoader([{"input_ids": torch.tensor(window)} for window in windows], batch_size=1)
 
 

@@ -22,7 +22,7 @@ from haqa_contract import (
 )
 from haqa_contract.failures import TrialFailure, cause_of
 from haqa_contract.model_facts import ModelFacts, with_head
-from haqa_runner.datasets import fingerprint, load_texts
+from haqa_runner.datasets import FEWEST_WINDOWS, fingerprint, load_texts
 from haqa_runner.disk import is_disk_full, size_text
 from haqa_runner.models import FetchedModel, fetch_model
 from haqa_runner.models.facts import model_facts, prediction_names
@@ -272,7 +272,14 @@ def _build(request: TrialRequest, plan: _Plan, folder: Path, progress: ProgressS
     try:
         from haqa_runner.quantize.warm import compressor
 
-        job = compressor.Job(plan.model.path, plan.modifiers, plan.calibration, texts, request.model.trust_remote_code)
+        job = compressor.Job(
+            plan.model.path,
+            plan.modifiers,
+            plan.calibration,
+            texts,
+            request.model.trust_remote_code,
+            at_least=FEWEST_WINDOWS if "calibration" in request.samples_by_default else None,
+        )
         if plan.by_file:
             from haqa_runner.quantize import model_free
 

@@ -34,7 +34,12 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
         model = fetch_model(source, Path(request.cache), progress)
         link_model(Path(request.directory), model.path)
     facts = model_facts(model.path, source.uri, trust_remote_code=source.trust_remote_code)
-    windows = scoring_windows(evaluation, load_tokenizer(model.path), _longest(request) or facts.max_positions)
+    windows = scoring_windows(
+        evaluation,
+        load_tokenizer(model.path),
+        _longest(request) or facts.max_positions,
+        by_default="evaluation" in request.samples_by_default,
+    )
     progress("load", 0.0, "loading what fits, the rest stays on disk")
     with phases.measure("load"):
         from haqa_runner.reference import offloaded

@@ -59,7 +59,7 @@ class ArtifactMaker:
         )
 
     def _name(self, trial: Trial) -> str:
-        spec = self.context.snapshot.tuning.spec
+        spec = self.context.spec
         return artifact_name(
             trial.configuration,
             self.context.model.digest,

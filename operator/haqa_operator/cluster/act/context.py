@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from haqa_operator.api import NodePool
+from haqa_operator.api import NodePool, TuningSpec
 from haqa_operator.api.status import FetchedModel
-from haqa_operator.cluster.observe.snapshot import TuningSnapshot
+from haqa_operator.cluster.observe.snapshot import TuningSnapshot, profile_of
 from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.search.model_profile import ModelProfile
+from haqa_operator.serving.settings import catalogue
+from haqa_operator.tuning.fingerprint import fingerprint
+from haqa_operator.tuning.pool_defaults import pool_spec
 
 
 @dataclass(frozen=True)
@@ -23,3 +28,40 @@ class PoolContext:
     accelerator: Accelerator
     model: FetchedModel
     now: float
+
+    @property
+    def engine_version(self) -> str:
+        return catalogue().version
+
+    @cached_property
+    def profile(self) -> ModelProfile:
+        return profile_of(self.model)
+
+    @cached_property
+    def spec(self) -> TuningSpec:
+        """The tuning's, with the defaults for the pool's hardware, or what its trials were measured with."""
+        before = next((one for one in self.snapshot.status.pools if one.name == self.pool.name), None)
+        return pool_spec(
+            self.snapshot.tuning.spec,
+            self.pool,
+            self.accelerator,
+            self.profile,
+            self.engine_version,
+            recorded=(before.measured_with,) if before and before.measured_with else (),
+            has_trials=lambda spec: bool(self.snapshot.trials_of(self.pool, self._fingerprint(spec))),
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the trials that may be compared."""
+        return self._fingerprint(self.spec)
+
+    def _fingerprint(self, spec: TuningSpec) -> str:
+        return fingerprint(
+            spec,
+            self.pool,
+            self.accelerator,
+            self.model.digest,
+            self.engine_version,
+            {adapter.name: adapter.digest for adapter in self.model.adapters},
+        )

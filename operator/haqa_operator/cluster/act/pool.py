@@ -33,11 +33,9 @@ from haqa_operator.cluster.decide import (
 )
 from haqa_operator.cluster.edges.api_server import ApiRefused
 from haqa_operator.cluster.observe.attempts import TrialObservation
-from haqa_operator.cluster.observe.snapshot import Work, profile_of
+from haqa_operator.cluster.observe.snapshot import Work
 from haqa_operator.search.build import SpaceError
 from haqa_operator.search.strategies import Stop
-from haqa_operator.serving.settings import catalogue
-from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.plan import AskStrategy, Conclude, PoolState, new_trial
 from haqa_operator.tuning.pool_setup import PoolSetup
 
@@ -56,15 +54,7 @@ class PoolReconciler:
         self._pool = context.pool
         self._accelerator = context.accelerator
         self._tuning = context.snapshot.tuning.metadata.name
-        self._version = catalogue().version
-        self._fingerprint = fingerprint(
-            context.snapshot.tuning.spec,
-            context.pool,
-            context.accelerator,
-            context.model.digest,
-            self._version,
-            {adapter.name: adapter.digest for adapter in context.model.adapters},
-        )
+        self._fingerprint = context.fingerprint
         self._artifacts = ArtifactMaker(dependencies, context, self._observe)
         self._trials = TrialWriter(dependencies, context, self._fingerprint, requeue)
         self._proposals = ProposalSource(self._api, dependencies.proposals, context, self._fingerprint, requeue)
@@ -77,11 +67,11 @@ class PoolReconciler:
         hardware = self._accelerator.describe()
         try:
             setup = PoolSetup(
-                self._snapshot.tuning.spec,
+                self._context.spec,
                 self._pool,
                 self._accelerator,
-                profile_of(self._context.model),
-                self._version,
+                self._context.profile,
+                self._context.engine_version,
                 self._snapshot.trials_of(self._pool, self._fingerprint),
             )
             state = self._state(setup)
@@ -120,6 +110,7 @@ class PoolReconciler:
             self._installation,
             setup.max_model_len,
             self._context.model,
+            setup.expected_rate,
         )
 
     def _view(self, setup: PoolSetup, state: PoolState, hardware: str) -> PoolView:

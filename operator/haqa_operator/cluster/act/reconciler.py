@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from haqa_operator.api import NodePool, QuantizationTuning, SpecError
+from haqa_operator.api.builtin_text import builtin_text_warning
 from haqa_operator.api.loading import parse_status, parse_tuning
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import PoolPhase, TuningStatus
@@ -154,6 +155,7 @@ class Reconciler:
             inspection.facts,
             inspection.problem,
             problem_reason="ModelFetch",
+            builtin_text=builtin_text_warning(spec),
         )
 
     def _inspect(

@@ -100,7 +100,7 @@ class TrialWriter:
             return None
         status = trial_status(
             read,
-            self._snapshot.tuning.spec.workload,
+            self._context.spec.workload,
             cost_per_hour=self._context.pool.cost_per_hour,
             accelerators=self._context.accelerator.count,
             started=seen.scheduled or seen.started or finished,

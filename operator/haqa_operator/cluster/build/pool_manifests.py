@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from haqa_contract import AdapterSource, EngineLaunch, ModelSource
+from haqa_contract import AdapterSource, Configuration, EngineLaunch, ModelSource
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import FetchedAdapter, FetchedModel
 from haqa_operator.cluster.build.artifact_job import build_artifact_job, build_reference_job
+from haqa_operator.cluster.build.measure_resources import measure_resources
 from haqa_operator.cluster.build.trial_job import (
     TrialPod,
     build_model_job,
@@ -64,6 +65,7 @@ class PoolManifests:
     Attributes:
         max_model_len: What the engine gets; None until the model is known.
         model: What was found out about it; None until then.
+        expected_rate: Output tokens/s that an engine may reach, by its configuration and the trials so far.
     """
 
     namespace: str
@@ -74,6 +76,7 @@ class PoolManifests:
     installation: Installation
     max_model_len: MaxModelLen = None
     model: FetchedModel | None = None
+    expected_rate: Callable[[Configuration, Sequence[Trial]], float | None] = lambda *_: None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spec", spec_in_pods(self.spec))
@@ -107,8 +110,9 @@ class PoolManifests:
         """
         launch = self._launch(trial)
         places = self._places()
+        expected = self.expected_rate(trial.configuration, earlier)
         request = trial_request(
-            self.spec, trial, earlier, launch, places, self.pool.cost_per_hour, self._seen
+            self.spec, trial, earlier, launch, places, self.pool.cost_per_hour, self._seen, expected
         ).model_copy(
             update={
                 "artifact": artifact,
@@ -124,7 +128,8 @@ class PoolManifests:
             return build_reference_job(pod, profile_of(self.model).facts if self.model else None)
         adapters = AdaptersVolume() if self.adapters else None
         engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim), adapters)
-        return build_trial_job(replace(self._pod(engine, owner, attempt), request=request))
+        measuring = measure_resources(self.accelerator, expected)
+        return build_trial_job(replace(self._pod(engine, owner, attempt), request=request, measure_resources=measuring))
 
     def winner(self, trial: Trial) -> tuple[Manifest, Manifest]:
         """Deployment and Service of a finished trial, with the command that was measured.

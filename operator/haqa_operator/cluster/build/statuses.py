@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from haqa_operator.api import Trial
 from haqa_operator.api.status import (
+    OWN_TEXT,
     BestTrial,
     BudgetUsed,
     Condition,
@@ -22,6 +23,7 @@ from haqa_operator.api.status import (
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.results import Decision, Exclusion, Verdict
 from haqa_operator.tuning.plan import PoolState, agent_tokens
+from haqa_operator.tuning.pool_defaults import measured_with
 
 _DONE = (PoolPhase.SUCCEEDED, PoolPhase.FAILED)
 
@@ -66,7 +68,7 @@ class PoolView:
 
 @dataclass(frozen=True)
 class TuningView:
-    """A tuning as its status shows it; `problem` keeps all of it from going on."""
+    """A tuning as its status shows it; `problem` keeps all of it from going on, `builtin_text` is a warning."""
 
     generation: int
     suspended: bool
@@ -74,6 +76,7 @@ class TuningView:
     model: FetchedModel | None = None
     problem: str | None = None
     problem_reason: str = "InvalidSpec"
+    builtin_text: str | None = None
 
 
 def tuning_status(view: TuningView, before: TuningStatus, now: float) -> TuningStatus:
@@ -115,6 +118,7 @@ def pool_status(view: PoolView, now: float) -> PoolStatus:
         phase=view.phase,
         hardware=view.hardware,
         message=message,
+        measured_with=measured_with(state.spec),
         candidates=len(state.space.candidates),
         skipped=tuple(_skipped(exclusion) for exclusion in state.taught_space.ruled_out[:50]),
         baseline=state.baseline.name if state.baseline else None,
@@ -154,6 +158,7 @@ def _conditions(view: TuningView, phase: TuningPhase, before: TuningStatus, now:
         ("Ready", ready, "Completed" if ready else phase.value, " ".join(answers if ready else waiting or problems)),
         ("Progressing", going_on, phase.value, " ".join(waiting)),
         ("Degraded", bool(problems), _problem_reason(view) if problems else "AsExpected", " ".join(problems)),
+        *(((OWN_TEXT, False, "BuiltInText", view.builtin_text),) if view.builtin_text else ()),
     )
     old = {condition.type: condition for condition in before.conditions}
     return tuple(_condition(kind, holds, reason, text, old.get(kind), view, now) for kind, holds, reason, text in facts)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.api.status import Condition, PoolPhase, PoolStatus, TuningStatus
+from haqa_operator.api.status import OWN_TEXT, Condition, PoolPhase, PoolStatus, TuningStatus
 from haqa_operator.cluster.edges.api_server import EVENT, ApiError, ApiServer
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,10 @@ def events_of(before: TuningStatus, after: TuningStatus) -> Iterator[Event]:
         yield from _events_of_pool(old.get(pool.name), pool)
     if degraded and problem not in (known.message if known else "", " ".join(failed)):
         yield Event(degraded.reason, problem, warning=True)
+    shown = {condition.message for condition in before.conditions if condition.type == OWN_TEXT}
+    for condition in after.conditions:
+        if condition.type == OWN_TEXT and condition.message not in shown:
+            yield Event(condition.reason, condition.message, warning=True)
 
 
 def _degraded(status: TuningStatus) -> Condition | None:

@@ -40,7 +40,8 @@ def notes_of(tuning: QuantizationTuning, result: PoolResult, command: str) -> Ta
     measured = [trial.status for trial in result.trials if trial.status.engine_version]
     versions = sorted({status.engine_version for status in measured if status.engine_version})
     kernels = sorted({f"Linux {status.machine['kernel']}" for status in measured if "kernel" in status.machine})
-    workload, days = tuning.spec.workload, sorted({_day(s.finished) for s in measured if s.finished is not None})
+    workload = result.measured_with.workload if result.measured_with else tuning.spec.workload
+    days = sorted({_day(s.finished) for s in measured if s.finished is not None})
     count = f"{workload.requests_per_level} requests" if workload.requests_per_level else "4 requests a stream"
     window = f"{workload.duration_s:g} s" if workload.duration_s else count
     when = "".join(f", {day}" for day in dict.fromkeys([*days[:1], *days[-1:]]))

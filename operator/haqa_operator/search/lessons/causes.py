@@ -37,6 +37,7 @@ _STAGES = {
     FailureReason.ENGINE_OOM: Stage.LOAD,
     FailureReason.ACCURACY_GATE: Stage.ACCURACY,
     FailureReason.LOAD_ERRORS: Stage.TRAFFIC,
+    FailureReason.LOAD_GENERATOR_LIMIT: Stage.TRAFFIC,
     FailureReason.METRICS_MISSING: Stage.TRAFFIC,
 }
 
