@@ -10,8 +10,8 @@ import math
 from typing import Final
 
 CORE_TOKENS_PER_S: Final = 10_000.0
-"""Output tokens/s that one process reads with a whole core. Half of what `benchmarks/load_generator.py` measures: cores
-differ, and on most machines two of them share one."""
+"""Output tokens/s that one process reads with a whole core. Less than half of what `benchmarks/load_generator.py` has
+measured: cores differ, and on most machines two of them share one."""
 AT_EASE: Final = 0.5
 """Share of its core that a process should need: tokens come in bursts, one from each stream at every step of the
 engine, and the last one of a burst waits for all others."""

@@ -58,6 +58,9 @@ Ending = Callable[[PodBuilder], PodBuilder]
 """How the pod of a trial ends, from the pod as it was scheduled."""
 
 
+_GPUS = "nvidia.com/gpu.count"
+
+
 @dataclass
 class SimulatedCluster:
     """Controllers, kubelets and trials over one API server.
@@ -82,16 +85,18 @@ class SimulatedCluster:
         self.api = InMemoryApiServer(lambda: self.now)
 
     def node(self, pool: str, **labels: str) -> None:
-        """A CPU node with AVX512 and VNNI."""
+        """A node with AVX512 and VNNI, and with what more its labels say."""
         features = {"AVX2", "AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ", "AVX512VNNI"}
+        gpus = {"nvidia.com/gpu": labels[_GPUS]} if _GPUS in labels else {}
         found = {f"feature.node.kubernetes.io/cpu-cpuid.{name}": "true" for name in features}
+        found["kubernetes.io/arch"] = "amd64"
         self.api.stand_in(
             {
                 "apiVersion": "v1",
                 "kind": "Node",
-                "metadata": {"name": f"{pool}-1", "labels": {"pool": pool, "kubernetes.io/arch": "amd64", **found}},
+                "metadata": {"name": f"{pool}-1", "labels": {"pool": pool, **found, **labels}},
                 "status": {
-                    "allocatable": {"cpu": "16", "memory": "64Gi"},
+                    "allocatable": {"cpu": "16", "memory": "64Gi", **gpus},
                     "conditions": [{"type": "Ready", "status": "True"}],
                 },
             }

@@ -320,3 +320,11 @@ def test_where_everything_ended_early_there_is_no_answer_and_a_reason() -> None:
     decision = choose(make_baseline().failed("EngineOOM"), ended_early(INT8))
     assert decision.verdict is Verdict.NOTHING_FEASIBLE
     assert decision.reason == "No trial was measured to its end: a short look gave throughput 80."
+
+
+def test_there_is_no_answer_where_a_trial_was_faster_than_could_be_measured() -> None:
+    too_fast = make_trial(2).tried("FP8-DYNAMIC").failed("LoadGeneratorLimit", "lower workload.concurrency")
+    decision = choose(BASELINE, INT8, too_fast)
+    assert (decision.verdict, decision.winner) == (Verdict.NO_MEASUREMENT, None)
+    assert "demo-here-002 (FP8-DYNAMIC/rtn) is faster than can be measured here" in decision.reason
+    assert "lower workload.concurrency" in decision.reason

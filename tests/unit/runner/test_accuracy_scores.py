@@ -237,3 +237,10 @@ def test_the_interval_of_perplexity_covers_the_truth(seed: int) -> None:
         perplexity = summarize(WINDOWS, flat(numbers.normal(2.0, 0.3, 12).tolist()), None).report.metrics["perplexity"]
         covered += perplexity.low <= math.exp(2.0) <= perplexity.high
     assert covered / 100 > 0.85
+
+
+def test_a_text_that_is_short_is_taken_whole_where_nobody_has_named_samples(text: str) -> None:
+    asked = Evaluation(samples=10_000, sequence_length=16, dataset=text)
+    with pytest.raises(TrialFailure, match="10000 are asked for"):
+        scoring_windows(asked, TOKENIZER, None)
+    assert 16 <= len(scoring_windows(asked, TOKENIZER, None, by_default=True).tokens) < 10_000

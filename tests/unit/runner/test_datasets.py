@@ -191,3 +191,13 @@ def test_a_single_text_gives_all_windows_if_there_is_no_other() -> None:
 def test_generated_tables_are_no_text() -> None:
     texts = load_texts("builtin://python-stdlib/train")
     assert not any("LATIN SMALL LETTER" in text and text.count("0x00") > 100 for text in texts)
+
+
+@pytest.mark.parametrize(("at_least", "taken"), [(None, None), (2, 3), (3, 3), (4, None)])
+def test_fewer_windows_are_taken_where_nobody_has_said_how_many(at_least: int | None, taken: int | None) -> None:
+    texts = ["a bb ccc dddd"] * 3
+    if taken is None:
+        with pytest.raises(TrialFailure, match="3 windows of 5, but 9 are asked for"):
+            token_windows(texts, WordTokenizer(), length=5, count=9, seed=0, at_least=at_least)
+    else:
+        assert len(token_windows(texts, WordTokenizer(), length=5, count=9, seed=0, at_least=at_least)) == taken

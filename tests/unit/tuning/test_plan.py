@@ -223,3 +223,11 @@ def test_a_published_checkpoint_that_changed_or_is_not_named_any_more_does_not_c
     action = plan(known)
     assert isinstance(action, Conclude)
     assert action.decision.winner == trials[2].name
+
+
+def test_a_load_generator_that_is_slower_than_an_engine_ends_the_search() -> None:
+    too_fast = trial(1, INT8, **failed(FailureReason.LOAD_GENERATOR_LIMIT))
+    action = plan(state(trial(0, BASELINE, 10), too_fast))
+    assert isinstance(action, Conclude)
+    assert action.decision.verdict is Verdict.NO_MEASUREMENT
+    assert action.why == "trial 1 is faster than the load generator, and so may others be"

@@ -83,9 +83,14 @@ def tuning_status(view: TuningView, before: TuningStatus, now: float) -> TuningS
     """The status to write; equal views give equal statuses, so that nothing is written where nothing has changed."""
     # Searching again does not take down what serves.
     serving = {pool.name: pool.deployment for pool in before.pools}
+    # Nor is it forgotten what a pool's trials are measured with while it has no node.
+    used = {pool.name: pool.measured_with for pool in before.pools}
     pools = tuple(
         pool_status(pool if pool.deployment else replace(pool, deployment=serving.get(pool.name)), now)
         for pool in view.pools
+    )
+    pools = tuple(
+        pool if pool.measured_with else pool.model_copy(update={"measured_with": used.get(pool.name)}) for pool in pools
     )
     phase = _phase(view)
     finished = sum(pool.trials.succeeded + pool.trials.failed for pool in pools)

@@ -69,3 +69,11 @@ def test_suspended_before_the_first_trial_is_pending_and_can_still_change() -> N
     waiting = PoolView("a", PoolPhase.PENDING, "waiting")
     assert tuning_status(view(waiting, suspended=True), TuningStatus(), 1000).phase is TuningPhase.PENDING
     assert tuning_status(view(SEARCHING, suspended=True), TuningStatus(), 1000).phase is TuningPhase.SUSPENDED
+
+
+def test_what_a_pool_is_measured_with_is_kept_while_it_has_no_node() -> None:
+    before = tuning_status(view(SEARCHING), TuningStatus(), 1000)
+    assert before.pools[0].measured_with is not None
+    empty = PoolView("a", PoolPhase.PENDING, "waiting: no node matches")
+    after = tuning_status(view(empty), before, 2000)
+    assert after.pools[0].measured_with == before.pools[0].measured_with
