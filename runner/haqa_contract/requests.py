@@ -42,7 +42,7 @@ class AdapterSource(Contract):
 
 
 class Calibration(Contract):
-    """Text that quantization is calibrated on."""
+    """Text that quantization is calibrated on. The defaults are those for CPUs; docs/measuring.md has the others."""
 
     dataset: str = "builtin://python-stdlib/calibration"
     """builtin://python-stdlib/SPLIT, file:///path (.jsonl with a `text` field, or .txt),
@@ -56,7 +56,8 @@ class Calibration(Contract):
 
 
 class Evaluation(Contract):
-    """How accuracy is measured, always through the served engine."""
+    """How accuracy is measured, always through the served engine. The defaults are those for CPUs; docs/measuring.md
+    has the others."""
 
     dataset: str = "builtin://python-stdlib/heldout"
     """Held-out text, none of which quantization has seen; written as in calibration.dataset"""
@@ -77,7 +78,8 @@ class Evaluation(Contract):
 
 
 class Workload(Contract):
-    """The traffic a configuration is measured under."""
+    """The traffic a configuration is measured under. The defaults are those for CPUs; docs/measuring.md has the
+    others."""
 
     input_tokens: int = Field(default=256, ge=1)
     """Tokens of every prompt"""

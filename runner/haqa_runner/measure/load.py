@@ -135,6 +135,7 @@ class LoadTest:
             self.warnings += caveats(observed, window, shared_prefixes=self.prompts.cacheable)
             windows.append(window)
             if window.invalid is None:
+                self._say_queued(window)
                 self._measured.add(level)
                 break
             if self._takes_more_processes(level, observed.client):
@@ -146,6 +147,18 @@ class LoadTest:
                 break
             again -= 1
         return tuple(windows)
+
+    def _say_queued(self, window: Window) -> None:
+        """Once for each level: what waits in the engine is measured as users would see it."""
+        level = window.concurrency
+        if not window.saturated or level in self._measured:
+            return
+        usage = window.peak_kv_cache_usage
+        full = f"; its KV cache was {usage:.0%} full" if usage is not None else ""
+        self.warnings.append(
+            f"concurrency {level}: requests waited in the engine, which runs fewer at once under this configuration"
+            f"{full}. The figures have the wait in them"
+        )
 
     async def _look(self, metrics: Metrics, level: int) -> tuple[Window, ...]:
         """A look in which the load generator was the limit says nothing; it is repeated with more processes."""

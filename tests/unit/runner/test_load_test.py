@@ -159,3 +159,11 @@ def test_a_generator_that_was_disturbed_once_leaves_out_that_window_alone() -> N
     disturbed = SimulatedEngine(work=lambda window: 1.0 if window in (1, 2) else 0.1)
     report = run(load_test(disturbed, concurrency=(4,), repeats=3))
     assert [(w.repeat, w.invalid is None) for w in report.windows] == [(0, True), (1, False), (1, False), (2, True)]
+
+
+def test_a_level_above_what_the_engine_runs_at_once_is_measured_and_said_once() -> None:
+    test = load_test(SimulatedEngine(slots=3), concurrency=(2, 8), requests_per_level=40, repeats=2)
+    report = run(test)
+    assert all(window.invalid is None for window in report.windows)
+    (said,) = test.warnings
+    assert said.startswith("concurrency 8: requests waited in the engine, which runs fewer at once")
