@@ -217,6 +217,18 @@ class MeasuredWith(StatusModel):
     calibration: Annotated[Calibration, _known_fields_of(Calibration)] = Calibration()
     """Text that quantization is calibrated on"""
 
+    def describe(self) -> str:
+        """In half a sentence."""
+        workload, evaluation, calibration = self.workload, self.evaluation, self.calibration
+        window = f"{workload.duration_s:g} s" if workload.duration_s else "by requests"
+        prompts = f"prompts from {workload.dataset}, cut to" if workload.dataset else "prompts of"
+        return (
+            f"concurrency {', '.join(map(str, workload.concurrency))}, {prompts} {workload.input_tokens} and answers "
+            f"of {workload.output_tokens} tokens, {workload.repeats} windows each ({window}); evaluation of "
+            f"{evaluation.samples} x {evaluation.sequence_length} tokens, calibration on "
+            f"{calibration.samples} x {calibration.sequence_length}"
+        )
+
 
 class PoolStatus(StatusModel):
     """How far a node pool is and what was found for it."""

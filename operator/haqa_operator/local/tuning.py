@@ -33,7 +33,7 @@ from haqa_operator.serving.settings import catalogue
 from haqa_operator.serving.startup import StartupLimit
 from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.loop import Observer, PoolRun
-from haqa_operator.tuning.pool_defaults import describe_measuring, measured_with, pool_spec
+from haqa_operator.tuning.pool_defaults import measured_with, pool_spec
 from haqa_operator.tuning.pool_setup import PoolSetup
 from haqa_operator.tuning.preflight import model_unread
 from haqa_operator.tuning.requests import Digests, adapter_sources, model_source, variant_sources
@@ -205,7 +205,7 @@ class LocalTuning:
 
     def _say_what_is_measured(self, pool: str, spec: TuningSpec) -> None:
         if spec is not self.spec:
-            self._observer.on_note(pool, f"measured with {describe_measuring(measured_with(spec))}")
+            self._observer.on_note(pool, f"measured with {measured_with(spec).describe()}")
         if (warning := builtin_text_warning(spec)) is not None:
             self._observer.on_note(pool, warning)
 

@@ -71,29 +71,16 @@ def measured_with(spec: TuningSpec) -> MeasuredWith:
     return MeasuredWith(workload=spec.workload, evaluation=spec.evaluation, calibration=spec.calibration)
 
 
-def describe_measuring(used: MeasuredWith) -> str:
-    """The same in half a sentence."""
-    workload, evaluation, calibration = used.workload, used.evaluation, used.calibration
-    window = f"{workload.duration_s:g} s" if workload.duration_s else "by requests"
-    prompts = f"prompts from {workload.dataset}, cut to" if workload.dataset else "prompts of"
-    return (
-        f"concurrency {', '.join(map(str, workload.concurrency))}, {prompts} {workload.input_tokens} and answers of "
-        f"{workload.output_tokens} tokens, {workload.repeats} windows each ({window}); evaluation of "
-        f"{evaluation.samples} x {evaluation.sequence_length} tokens, calibration on "
-        f"{calibration.samples} x {calibration.sequence_length}"
-    )
-
-
 def left_to_haqa(spec: TuningSpec) -> list[str]:
     """What is measured, before hardware and model are known: a line for each platform that the pools may have."""
     vendors = {pool.hardware.vendor if pool.hardware else None for pool in spec.node_pools}
     lines = []
     if vendors & {None, "cpu"}:
-        lines.append(f"on CPUs: {describe_measuring(measured_with(spec))}")
+        lines.append(f"on CPUs: {measured_with(spec).describe()}")
     if vendors - {"cpu"}:
         full = filled(spec, _defaults(spec, spec.serving.max_model_len or math.inf, levels(math.inf)))
         by_memory = "" if "concurrency" in spec.workload.model_fields_set else "; levels as far as the memory goes"
-        lines.append(f"on accelerators: {describe_measuring(measured_with(full))}{by_memory}")
+        lines.append(f"on accelerators: {measured_with(full).describe()}{by_memory}")
     return lines
 
 

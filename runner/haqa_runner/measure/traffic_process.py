@@ -8,6 +8,7 @@ percentiles are those of all requests together.
 from __future__ import annotations
 
 import asyncio
+import signal
 from multiprocessing.connection import Connection
 
 from haqa_contract import Workload
@@ -24,6 +25,8 @@ _HEARTBEAT_S = 0.25
 
 def serve(pipe: Connection, endpoint: Endpoint, workload: Workload, source: PromptSource) -> None:
     """Carries out one `Order` after the other until the pipe is closed."""
+    # Of a terminal's Ctrl-C, which goes to all of them, the measuring process makes an end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_requests_out_of_the_log()
     try:
         pipe.send(_count())

@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from tests import sample_results
 
+from haqa_contract import Workload
+from haqa_operator.api.status import MeasuredWith
 from haqa_operator.decision.results import Exclusion
 from haqa_operator.report.html import render_html
 
@@ -182,3 +184,11 @@ def test_what_a_trial_has_ruled_out_leads_to_that_trial() -> None:
     assert any(link["href"].endswith("-trial-5") for link in page.all("a"))
     assert page.says("trial 5 ended with EngineOOM")
     assert page.says("beforehand")
+
+
+def test_a_pool_is_shown_with_what_it_was_measured_with_and_not_with_the_tuning_s_defaults() -> None:
+    report = sample_results.SAMPLES["winner"]()
+    used = MeasuredWith(workload=Workload(concurrency=(1, 8, 64), dataset="file:///<prompts>.jsonl"))
+    pools = tuple(pool.model_copy(update={"measured_with": used}) for pool in report.pools)
+    page = Page(render_html(report.model_copy(update={"pools": pools})))
+    assert page.says("Measured with concurrency 1, 8, 64, prompts from file:///<prompts>.jsonl, cut to 256")

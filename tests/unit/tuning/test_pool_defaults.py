@@ -18,7 +18,7 @@ from haqa_operator.api.status import MeasuredWith, PoolStatus
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.tuning.fingerprint import fingerprint
-from haqa_operator.tuning.pool_defaults import describe_measuring, left_to_haqa, levels, measured_with, pool_spec
+from haqa_operator.tuning.pool_defaults import left_to_haqa, levels, measured_with, pool_spec
 
 L40S, H100 = nvidia("NVIDIA-L40S"), nvidia("NVIDIA-H100-80GB-HBM3")
 LLAMA_70B = LLAMA_8B | {
@@ -221,4 +221,4 @@ def test_what_is_measured_is_said_for_the_platforms_that_the_pools_may_have() ->
 
 def test_a_dataset_is_named_where_there_is_one() -> None:
     used = measured_with(spec_of(workload={"dataset": "file:///prompts.jsonl"}))
-    assert "prompts from file:///prompts.jsonl, cut to 256 and" in describe_measuring(used)
+    assert "prompts from file:///prompts.jsonl, cut to 256 and" in used.describe()
