@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.fakes.simulated_cluster import NAMESPACE
 from tests.unit.cluster.tunings import Operated
+from tests.unit.search.builders import nvidia
 
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.cluster.act import context
+from haqa_operator.cluster.build.measure_resources import measure_resources
 from haqa_operator.cluster.edges.api_server import EVENT, JOB, NODE
 
 GPU = {
@@ -111,5 +114,14 @@ def test_data_of_one_s_own_is_no_condition(operated: Operated) -> None:
 def test_the_measuring_container_asks_for_cpu_by_the_rate(operated: Operated) -> None:
     operated.submit(nodePools=[POOL], workload={})
     operated.run(until=begun)
+    jobs = operated.cluster.api.list(JOB, NAMESPACE)
+    asked = {
+        container["resources"]["requests"]["cpu"]
+        for job in jobs
+        for container in job["spec"]["template"]["spec"]["containers"]
+        if container["name"] == "measure"
+    }
     rates = [request["expected_tokens_per_s"] for request in requests(operated)]
+    accelerator = replace(nvidia("NVIDIA-L40S"), host_cores=16.0, host_memory_gib=64.0)
     assert all(rate > 1000 for rate in rates)
+    assert asked == {measure_resources(accelerator, rate).cpu for rate in rates} != {"250m"}

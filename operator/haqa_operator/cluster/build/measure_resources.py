@@ -6,6 +6,7 @@ import math
 
 from haqa_contract.load_generation import cores, processes
 from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.hardware.node_labels import parse_quantity
 from haqa_operator.serving.pod import Resources, default_resources
 
 _LEAST_MILLICORES = 250
@@ -37,13 +38,9 @@ def measure_resources(accelerator: Accelerator, tokens_per_s: float | None) -> R
 
 def _spare_millicores(accelerator: Accelerator) -> int:
     share = 1000 * _SHARE * (accelerator.host_cores or _HOST_CORES) * accelerator.count
-    left = share - _millicores(default_resources(accelerator).cpu)
+    left = share - 1000 * parse_quantity(default_resources(accelerator).cpu)
     return _LEAST_MILLICORES * math.floor(left / _LEAST_MILLICORES)
 
 
 def _in_steps(millicores: float) -> int:
     return _LEAST_MILLICORES * math.ceil(millicores / _LEAST_MILLICORES)
-
-
-def _millicores(quantity: str) -> float:
-    return float(quantity.removesuffix("m")) if quantity.endswith("m") else 1000 * float(quantity)
