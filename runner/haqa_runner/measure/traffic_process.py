@@ -44,6 +44,8 @@ async def _until_stopped(pipe: Connection, traffic: ClosedLoop) -> None:
     stop = asyncio.get_running_loop().run_in_executor(None, pipe.recv)
     try:
         async with traffic:
+            # What it did before is not what this traffic asks of it.
+            pipe.send(_count(traffic))
             while not stop.done():
                 news = asyncio.create_task(traffic.until(traffic.answered + 1, traffic.failed))
                 await asyncio.wait({news, stop}, timeout=_HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
