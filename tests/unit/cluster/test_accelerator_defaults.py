@@ -36,7 +36,7 @@ def operated() -> Operated:
 def requests(operated: Operated) -> list[dict[str, Any]]:
     jobs = (one["spec"]["template"]["metadata"]["annotations"] for one in operated.cluster.api.list(JOB, NAMESPACE))
     found = [json.loads(annotations[REQUEST_ANNOTATION]) for annotations in jobs if REQUEST_ANNOTATION in annotations]
-    return [request for request in found if request["trial"] != "fetch"]
+    return [request for request in found if request["trial"].startswith("demo-")]
 
 
 def workloads(operated: Operated) -> set[str]:
