@@ -8,13 +8,18 @@ export LITELLM_LOCAL_MODEL_COST_MAP := True
 # Images of containers like to set it. Without bytecode every engine compiles what it imports: 36 s instead of 14.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more timed generate docs lint format lock clean \
+# Which torch quantizes: cuda, rocm or cpu (locks/torch-*.txt). PyTorch publishes the other two on an index of its own.
+TORCH ?= cuda
+TORCH_BACKEND_cpu := cpu
+TORCH_BACKEND_rocm := rocm7.2
+
+.PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more timed generate docs lint format lock lock-pypi lock-torch clean \
 	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-real
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
-envs: .venv/.ready .venvs/runner/.ready .venvs/serving/.ready  ## the three Python environments
+envs: .venv/.ready .venvs/runner/.ready-$(TORCH) .venvs/serving/.ready  ## the three Python environments; TORCH=rocm or cpu: what quantizes
 
 .venv/.uv:
 	$(PYTHON) -m venv .venv
@@ -33,6 +38,15 @@ envs: .venv/.ready .venvs/runner/.ready .venvs/serving/.ready  ## the three Pyth
 	$(UV) pip install --quiet --python .venvs/$*/bin/python --no-deps --require-hashes -r locks/$*.txt
 	$(UV) pip install --quiet --python .venvs/$*/bin/python --no-deps --editable .
 	@touch $@
+
+.venvs/runner/.ready-$(TORCH): locks/runner.txt locks/torch-$(TORCH).txt pyproject.toml | .venv/.uv
+	@echo "installing the runner environment (torch for $(TORCH): several GB, about half a minute)" >&2
+	test -z "$(wildcard .venvs/runner/.ready-*)" -o -e $@ || rm -rf .venvs/runner
+	test -x .venvs/runner/bin/python || $(UV) venv --quiet --python .venv/bin/python .venvs/runner
+	$(UV) pip install --quiet --python .venvs/runner/bin/python --no-deps --require-hashes -r locks/runner.txt
+	$(UV) pip install --quiet --python .venvs/runner/bin/python --no-deps $(addprefix --torch-backend ,$(TORCH_BACKEND_$(TORCH))) -r locks/torch-$(TORCH).txt
+	$(UV) pip install --quiet --python .venvs/runner/bin/python --no-deps --editable .
+	@rm -f .venvs/runner/.ready-* && touch $@
 
 .venvs/docs/.ready: locks/docs.txt | .venv/.uv
 	test -x .venvs/docs/bin/python || $(UV) venv --quiet --python .venv/bin/python .venvs/docs
@@ -145,13 +159,23 @@ format: .venv/.ready  ## apply the style
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
 
-lock: .venv/.uv  ## resolve the lock files again
-	$(UV) pip compile -q pyproject.toml --extra operator --group dev --no-header --no-emit-index-url --generate-hashes -o locks/operator.txt
-	$(UV) pip compile -q pyproject.toml --extra operator -c locks/operator.txt --no-header --no-emit-index-url --generate-hashes -o locks/operator-image.txt
-	$(UV) pip compile -q --group build --no-header --no-emit-index-url --generate-hashes -o locks/build.txt
-	$(UV) pip compile -q --group docs --no-header --no-emit-index-url --generate-hashes -o locks/docs.txt
-	$(UV) pip compile -q pyproject.toml --extra runner --no-header --no-emit-index-url --generate-hashes -o locks/runner.txt
-	$(UV) pip compile -q pyproject.toml --extra serving-cpu --override locks/serving.override.txt --no-header --no-emit-index-url --generate-hashes -o locks/serving.txt
+LOCK := $(UV) pip compile -q --no-header --no-emit-index-url --generate-hashes
+
+lock: lock-pypi lock-torch  ## resolve the lock files again
+
+lock-pypi: .venv/.uv  ## those for which PyPI is enough
+	$(LOCK) pyproject.toml --extra operator --group dev -o locks/operator.txt
+	$(LOCK) pyproject.toml --extra operator -c locks/operator.txt -o locks/operator-image.txt
+	$(LOCK) --group build -o locks/build.txt
+	$(LOCK) --group docs -o locks/docs.txt
+	$(LOCK) pyproject.toml --extra runner --override locks/runner.override.txt -o locks/runner.txt
+	$(LOCK) --group torch -c locks/runner.txt -o locks/torch-cuda.txt
+	$(LOCK) pyproject.toml --extra serving-cpu --override locks/serving.override.txt -o locks/serving.txt
+	$(LOCK) pyproject.toml --extra serving-cuda -o locks/serving-cuda.txt
+
+lock-torch: .venv/.uv  ## those of torch for AMD and for CPUs, from PyTorch's own index (uv knows it)
+	$(LOCK) --group torch -c locks/runner.txt --torch-backend $(TORCH_BACKEND_rocm) -o locks/torch-rocm.txt
+	$(LOCK) --group torch -c locks/runner.txt --torch-backend $(TORCH_BACKEND_cpu) -o locks/torch-cpu.txt
 
 clean:  ## forget results and the demo model; environments stay
 	rm -rf results demo .cache

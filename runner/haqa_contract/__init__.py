@@ -28,6 +28,7 @@ from haqa_contract.reports import (
 )
 from haqa_contract.requests import (
     FETCH_TRIAL,
+    AcceleratorVendor,
     AccuracyGate,
     AdapterSource,
     Calibration,
@@ -46,6 +47,7 @@ __all__ = [
     "MADE_ALGORITHMS",
     "MADE_SCHEMES",
     "PROGRESS_PREFIX",
+    "AcceleratorVendor",
     "AccuracyGate",
     "AccuracyReport",
     "AdapterReport",

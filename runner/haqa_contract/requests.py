@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from haqa_contract.base import CONTRACT_VERSION, Contract
 from haqa_contract.configuration import Configuration
 
+AcceleratorVendor = Literal["nvidia", "amd", "intel"]
+
 FETCH_TRIAL: Final = "fetch"
 """Name of the request that fetches the model and says what it is; nothing is served."""
 
@@ -177,6 +179,8 @@ class TrialRequest(Contract):
     """Content address of what is served: it is in the store, and is fetched and not made"""
     quantize_head: bool = False
     """Round the output head too"""
+    accelerator: AcceleratorVendor | None = None
+    """Whose accelerators the pool has; none = CPUs"""
     calibration: Calibration = Calibration()
     evaluation: Evaluation = Evaluation()
     samples_by_default: tuple[Literal["calibration", "evaluation"], ...] = ()

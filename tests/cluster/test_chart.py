@@ -13,8 +13,9 @@ import pytest
 from tests.cluster.helm import CHART, Helm, HelmRefused, Values
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
 
-from haqa_operator.cluster.installation import Installation
+from haqa_operator.cluster.installation import DEFAULT_RUNNER_IMAGE, Installation
 from haqa_operator.cluster.observe.failures import Limits
+from haqa_operator.hardware.accelerators import Vendor
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
 from haqa_operator.serving.startup import StartupLimit
@@ -29,6 +30,7 @@ EVERYTHING: Values = {
     "userId": 20002,
     "runner": {
         "image": {"repository": "registry.example/haqa-runner", "tag": "1.2"},
+        "images": {"cpu": "registry.example/haqa-small:1.2"},
         "command": ["python3", "-m", "other runner"],
         "env": {"AWS_ENDPOINT_URL": 'https://minio.example/"quoted"'},
         "secrets": [{"name": "AWS_SECRET_ACCESS_KEY", "secret": "bucket", "key": "secretKey"}],
@@ -128,13 +130,25 @@ def test_lint_has_nothing_to_say(helm: Helm) -> None:
 
 def test_defaults_are_the_operators_own(helm: Helm) -> None:
     environment = environment_of(helm.rendered())
-    assert Installation.from_environment(environment) == Installation()
+    runners = {Vendor.AMD: f"{DEFAULT_RUNNER_IMAGE}-rocm", Vendor.CPU: f"{DEFAULT_RUNNER_IMAGE}-cpu"}
+    assert Installation.from_environment(environment) == Installation(runner_images=runners)
+
+
+def test_the_runner_of_a_digest_is_the_same_for_all_hardware_unless_it_is_named(helm: Helm) -> None:
+    digest = "sha256:" + "1" * 64
+    runner = {"image": {"repository": "registry.example/runner", "tag": digest}, "images": {"cpu": "small:1"}}
+    installed = Installation.from_environment(environment_of(helm.rendered({"runner": runner})))
+    assert installed.runner_images == {Vendor.AMD: f"registry.example/runner@{digest}", Vendor.CPU: "small:1"}
 
 
 def test_every_value_reaches_the_operator(helm: Helm) -> None:
     assert Installation.from_environment(environment_of(helm.rendered(EVERYTHING))) == Installation(
         namespace="models",
         runner_image="registry.example/haqa-runner:1.2",
+        runner_images={
+            Vendor.AMD: "registry.example/haqa-runner:1.2-rocm",
+            Vendor.CPU: "registry.example/haqa-small:1.2",
+        },
         runner_command=("python3", "-m", "other runner"),
         runner_env={"AWS_ENDPOINT_URL": 'https://minio.example/"quoted"'},
         runner_secrets=(SecretVariable("AWS_SECRET_ACCESS_KEY", "bucket", "secretKey"),),

@@ -34,7 +34,11 @@ def values(**more: object) -> Values:
     runner, _, runner_tag = PYTHON_IMAGE.rpartition(":")
     return {
         "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
-        "runner": {"image": {"repository": runner, "tag": runner_tag}, "command": ["python3", "/stub/runner.py"]},
+        "runner": {
+            "image": {"repository": runner, "tag": runner_tag},
+            "images": {"amd": PYTHON_IMAGE, "cpu": PYTHON_IMAGE},
+            "command": ["python3", "/stub/runner.py"],
+        },
         "engine": {"image": PYTHON_IMAGE, "command": ["python3", "/stub/engine.py"]},
         "extraVolumes": [{"name": "stub", "mountPath": "/stub", "source": {"hostPath": {"path": str(STUB)}}}],
         **more,

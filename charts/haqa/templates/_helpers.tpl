@@ -43,6 +43,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- printf "%s%s%s" .image.repository (ternary "@" ":" (hasPrefix "sha256:" $tag)) $tag }}
 {{- end }}
 
+{{- /* For pools that are not NVIDIA's, as JSON. */}}
+{{- define "haqa.runnerImages" -}}
+{{- $image := include "haqa.image" (dict "image" .Values.runner.image "appVersion" .Chart.AppVersion) -}}
+{{- $digest := contains "@" $image -}}
+{{- $amd := default (ternary $image (printf "%s-rocm" $image) $digest) .Values.runner.images.amd -}}
+{{- $cpu := default (ternary $image (printf "%s-cpu" $image) $digest) .Values.runner.images.cpu -}}
+{{- dict "amd" $amd "cpu" $cpu | toJson }}
+{{- end }}
+
 {{- define "haqa.checkPrometheus" -}}
 {{- with .Values.prometheus }}
 {{- $ways := list }}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +23,7 @@ from haqa_operator.local.environments import (
 TESTED_ENGINE = "0.32"
 """vLLM minor version that settings, feasibility rules and log reading were checked with."""
 DISK_GIB = 5.0
+TORCH_LIMIT_S = 120.0
 
 
 class Level(StrEnum):
@@ -41,12 +43,13 @@ class Finding:
 
 
 def examine(directory: Path) -> list[Finding]:
-    """Looks at everything a local tuning needs. Starts nothing and changes nothing."""
+    """Looks at everything a local tuning needs. Changes nothing; starts torch where there is an accelerator."""
     checks: list[Callable[[], Iterator[Finding]]] = [
         _machine,
         lambda: _environment(runner_environment(), "quantizing and measuring"),
         lambda: _environment(serving_environment(), "serving"),
         _engine,
+        _torch,
         _compiler,
         lambda: _disk(directory),
         _allocator,
@@ -85,6 +88,30 @@ def _engine() -> Iterator[Finding]:
             f"{version}; HAQA was checked with {TESTED_ENGINE}",
             "expect settings and log messages that HAQA does not know; `make envs` installs the checked version",
         )
+
+
+def _torch() -> Iterator[Finding]:
+    """Whether the torch that quantizes can use this machine's accelerators, by the runner itself."""
+    try:
+        accelerator = detect(os.environ, None)
+    except (OSError, SpecError, ValueError):
+        return  # said already
+    environment = runner_environment()
+    if accelerator.is_cpu or environment.missing():
+        return
+    what = f"torch ({environment.role} environment, on the accelerator)"
+    command = (str(environment.python), "-m", "haqa_runner.quantize.device", accelerator.vendor.value)
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=TORCH_LIMIT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield Finding(what, Level.MISSING, f"it does not start: {error}", "run `make envs` again")
+        return
+    said, complaint = asked.stdout.strip(), asked.stderr.strip()
+    if asked.returncode:
+        remedy = "" if said else "run `make envs` again"
+        yield Finding(what, Level.MISSING, said or (complaint.splitlines() or ["it says nothing"])[-1], remedy)
+    else:
+        yield Finding(what, Level.OK, said)
 
 
 def _compiler() -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from haqa_operator.cluster.observe.failures import Limits
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
 from haqa_operator.serving.pod import ENGINE_COMMAND
@@ -18,6 +19,8 @@ from haqa_operator.serving.volumes import ExtraVolume, SecretVariable
 Value = TypeVar("Value")
 
 DEFAULT_RUNNER_IMAGE = "haqa-runner:0.1.0"
+_RUNNERS = (Vendor.NVIDIA, Vendor.AMD, Vendor.CPU)
+"""Hardware that a torch is published for, and so a runner's image."""
 
 
 class InstallationError(ValueError):
@@ -31,6 +34,7 @@ class Installation:
     Attributes:
         namespace: The only namespace that is watched; None = all.
         runner_image, runner_command: What quantizes and measures.
+        runner_images: The same with another torch, for pools of that hardware.
         runner_secrets: Variables of the runner by reference to a Secret of the tuning's namespace, for example
             AWS_SECRET_ACCESS_KEY.
         engine_image: Replaces the official image of every pool that names none.
@@ -46,6 +50,7 @@ class Installation:
 
     namespace: str | None = None
     runner_image: str = DEFAULT_RUNNER_IMAGE
+    runner_images: Mapping[Vendor, str] = field(default_factory=dict)
     runner_command: tuple[str, ...] = ("python3", "-m", "haqa_runner")
     runner_env: Mapping[str, str] = field(default_factory=dict)
     runner_secrets: tuple[SecretVariable, ...] = ()
@@ -66,6 +71,7 @@ class Installation:
         return cls(
             namespace=env.get("HAQA_NAMESPACE") or None,
             runner_image=env.get("HAQA_RUNNER_IMAGE") or DEFAULT_RUNNER_IMAGE,
+            runner_images=_runner_images(env),
             runner_command=_words(env, "HAQA_RUNNER_COMMAND", default.runner_command),
             runner_env=_json(env, "HAQA_RUNNER_ENV", {}),
             runner_secrets=_secrets(env),
@@ -79,6 +85,20 @@ class Installation:
             startup=_startup(env, default.startup),
             limits=_limits(env, default.limits),
         )
+
+    def runner_image_for(self, accelerator: Accelerator) -> str:
+        """The one whose torch can use this hardware; there is none for Intel's accelerators, so a CPU's."""
+        vendor = Vendor.CPU if accelerator.vendor is Vendor.INTEL else accelerator.vendor
+        return self.runner_images.get(vendor, self.runner_image)
+
+
+def _runner_images(env: Mapping[str, str]) -> dict[Vendor, str]:
+    found: dict[str, Any] = _json(env, "HAQA_RUNNER_IMAGES", {})
+    for name, image in found.items():
+        if name not in _RUNNERS or not isinstance(image, str) or not image:
+            known = ", ".join(_RUNNERS)
+            raise InstallationError(f"HAQA_RUNNER_IMAGES: {name}: {image!r} is not the image of one of {known}")
+    return {Vendor(name): image for name, image in found.items()}
 
 
 def _startup(env: Mapping[str, str], default: StartupLimit) -> StartupLimit:

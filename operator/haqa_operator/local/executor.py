@@ -274,6 +274,7 @@ class LocalExecutor(Executor):
             place.pool.cost_per_hour,
             place.seen,
             place.expected_rate(trial.configuration, earlier),
+            accelerator=place.accelerator,
         )
 
     def _launch(self, trial: Trial, folder: Path, port: int) -> EngineLaunch:

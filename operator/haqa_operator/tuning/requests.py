@@ -6,11 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from haqa_contract import AccuracyGate, AdapterSource, EngineLaunch, ModelSource, TrialRequest, VariantSource
+from haqa_contract import (
+    AcceleratorVendor,
+    AccuracyGate,
+    AdapterSource,
+    EngineLaunch,
+    ModelSource,
+    TrialRequest,
+    VariantSource,
+)
 from haqa_operator.api import Constraint, Trial, TuningSpec
 from haqa_operator.api.metrics import higher_is_better, is_accuracy
 from haqa_operator.api.pools import ModelAdapter, ModelSpec, ModelVariant
 from haqa_operator.decision.constraints import measured_baseline
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.tuning.load_gates import load_gates
 
 _COMMIT = "commit-"
@@ -111,6 +120,18 @@ def adapter_sources(
     )
 
 
+def vendor_of(accelerator: Accelerator) -> AcceleratorVendor | None:
+    match accelerator.vendor:
+        case Vendor.NVIDIA:
+            return "nvidia"
+        case Vendor.AMD:
+            return "amd"
+        case Vendor.INTEL:
+            return "intel"
+        case Vendor.CPU:
+            return None
+
+
 def trial_request(
     spec: TuningSpec,
     trial: Trial,
@@ -120,6 +141,8 @@ def trial_request(
     cost_per_hour: float | None = None,
     seen: Digests = NOTHING_SEEN,
     expected_tokens_per_s: float | None = None,
+    *,
+    accelerator: Accelerator,
 ) -> TrialRequest:
     """The request for one attempt at a trial.
 
@@ -128,6 +151,7 @@ def trial_request(
         cost_per_hour: Price of one replica's machines.
         seen: Which files were looked at.
         expected_tokens_per_s: That the engine may reach.
+        accelerator: The pool's.
     """
     limit_s = spec.budget.trial_timeout / timedelta(seconds=1)
     return TrialRequest(
@@ -145,6 +169,7 @@ def trial_request(
         model_digest=seen.model,
         configuration=trial.configuration,
         quantize_head=spec.search.quantize_head,
+        accelerator=vendor_of(accelerator),
         calibration=spec.calibration,
         evaluation=spec.evaluation,
         samples_by_default=tuple(

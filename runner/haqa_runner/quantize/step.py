@@ -28,8 +28,9 @@ from haqa_runner.models import FetchedModel, fetch_model
 from haqa_runner.models.facts import model_facts, prediction_names
 from haqa_runner.progress import Phases, ProgressSink
 from haqa_runner.quantize.compiler import EAGER, REMEDY, compiler_problem
+from haqa_runner.quantize.device import accelerator_problem, has_accelerator
 from haqa_runner.quantize.look import check_variant, looked_at, place_adapters, served_source
-from haqa_runner.quantize.machine import has_device_file, memory_limit_bytes, peak_rss_bytes, reset_peak_rss
+from haqa_runner.quantize.machine import memory_limit_bytes, peak_rss_bytes, reset_peak_rss
 from haqa_runner.quantize.recipes import RECIPE_VERSION, ModifierPlan, recipe
 from haqa_runner.quantize.sizes import artifact_bytes, fits_whole, plan_samples
 from haqa_runner.store import Artifact, ArtifactKey, ArtifactStore, CalibrationKey, open_store
@@ -207,10 +208,13 @@ def artifact_key(
 
 
 def tool_versions(algorithm: Algorithm) -> dict[str, str]:
-    """Versions of what decides an artifact's content. Raises TrialFailure if a tool is not installed."""
+    """Versions of what decides an artifact's content. Raises TrialFailure if a tool is not installed.
+
+    Without local labels (2.13.0+cpu): what was made with one build of torch is served in the pools of all.
+    """
     names = (*_TOOLS, *(("auto-round",) if algorithm is Algorithm.AUTOROUND else ()))
     try:
-        return {name: version(name) for name in names}
+        return {name: version(name).partition("+")[0] for name in names}
     except PackageNotFoundError as error:
         raise TrialFailure(
             FailureReason.QUANTIZATION_FAILED,
@@ -237,17 +241,17 @@ def _plan(request: TrialRequest, model: FetchedModel) -> _Plan:
     """Everything that can be decided, or refused, without loading a weight."""
     configuration = request.configuration
     facts = model_facts(model.path, request.model.uri, trust_remote_code=request.model.trust_remote_code)
-    accelerator = _has_accelerator()
+    warnings = _on_the_cpu(request)
+    accelerator = has_accelerator()
     compiles = not accelerator or compiler_problem() is None
     if request.quantize_head:
         facts = with_head(facts)
     modifiers = recipe(configuration, facts, accelerator=accelerator, compiles=compiles)
     calibration = request.calibration
-    warnings: tuple[str, ...] = ()
     if configuration.calibrated:
         samples = plan_samples(calibration, facts, memory_limit_bytes())
         calibration = calibration.model_copy(update={"samples": samples.samples})
-        warnings = (samples.warning,) if samples.warning else ()
+        warnings = (*warnings, *((samples.warning,) if samples.warning else ()))
     key = artifact_key(
         configuration,
         model.digest,
@@ -316,21 +320,27 @@ def _failure(configuration: Configuration, error: Exception) -> TrialFailure:
     )
 
 
+def _on_the_cpu(request: TrialRequest) -> tuple[str, ...]:
+    """What to know about quantizing on the CPU though an accelerator is there.
+
+    Raises:
+        TrialFailure: this environment has the torch for another device, or the node's driver does not fit: the
+            accelerators would be held and not used.
+    """
+    problem = accelerator_problem(request.accelerator) if request.accelerator else None
+    if problem is None:
+        return ()
+    if request.accelerator == "intel":
+        return (problem,)
+    raise TrialFailure(FailureReason.QUANTIZATION_FAILED, problem)
+
+
 def _without_triton() -> tuple[str, ...]:
     """What to know about an artifact that was made on an accelerator without its kernels."""
-    problem = compiler_problem() if _has_accelerator() else None
+    problem = compiler_problem() if has_accelerator() else None
     if problem is None:
         return ()
     return (f"{problem}, so torch's operations quantized in place of Triton's kernels, slower ({EAGER}); {REMEDY}",)
-
-
-def _has_accelerator() -> bool:
-    """Whether there is a device other than the CPU. Torch is asked only where there may be one: it imports slowly."""
-    if not has_device_file():
-        return False
-    import torch
-
-    return bool(torch.accelerator.is_available())
 
 
 def as_it_is(model: FetchedModel) -> ArtifactReport:

@@ -69,3 +69,48 @@ def test_a_compiler_with_headers_is_fine(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_machine_without_an_accelerator_needs_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment(tmp_path, monkeypatch, headers=False)
     assert compilers(tmp_path, monkeypatch, CPU, tmp_path / "empty") == []
+
+
+def runner_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A runner's environment with all that is asked for, and this in place of its interpreter."""
+    python = tmp_path / "runner" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    packages = tmp_path / "runner" / "lib" / "python3.11" / "site-packages"
+    for name in ("llmcompressor", "guidellm", "lm_eval", "torch", "transformers"):
+        metadata = packages / f"{name}-1.0.dist-info" / "METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
+    monkeypatch.setenv("HAQA_RUNNER_PYTHON", str(python))
+
+
+def torch_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: Accelerator) -> list[Finding]:
+    monkeypatch.setattr(doctor, "detect", lambda env, override: accelerator)
+    return [finding for finding in examine(tmp_path) if finding.what.startswith("torch")]
+
+
+def test_a_torch_that_cannot_use_the_accelerator_is_named_in_the_runners_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner_that(tmp_path, monkeypatch, 'echo "$3: cause and remedy"; exit 1')
+    (finding,) = torch_of(tmp_path, monkeypatch, L40S)
+    assert (finding.level, finding.found) == (Level.MISSING, "nvidia: cause and remedy")
+
+
+def test_a_torch_that_can_use_it_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner_that(tmp_path, monkeypatch, 'echo "torch 2.13.0 (for CUDA 13.0)"')
+    (finding,) = torch_of(tmp_path, monkeypatch, L40S)
+    assert (finding.level, finding.found) == (Level.OK, "torch 2.13.0 (for CUDA 13.0)")
+
+
+def test_a_runner_that_does_not_start_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner_that(tmp_path, monkeypatch, "echo 'no module named haqa_runner' >&2; exit 1")
+    (finding,) = torch_of(tmp_path, monkeypatch, L40S)
+    assert (finding.level, finding.found) == (Level.MISSING, "no module named haqa_runner")
+    assert "make envs" in finding.remedy
+
+
+def test_torch_is_not_started_where_there_is_no_accelerator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner_that(tmp_path, monkeypatch, "exit 1")
+    assert torch_of(tmp_path, monkeypatch, CPU) == []

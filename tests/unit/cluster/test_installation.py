@@ -6,6 +6,7 @@ import pytest
 
 from haqa_operator.cluster.installation import Installation, InstallationError
 from haqa_operator.cluster.observe.failures import Limits
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
 from haqa_operator.serving.startup import StartupLimit
@@ -49,10 +50,35 @@ def test_everything_can_be_set() -> None:
 
 
 @pytest.mark.parametrize(
+    ("vendor", "image"),
+    [
+        (Vendor.NVIDIA, "runner:1"),
+        (Vendor.AMD, "runner:1-rocm"),
+        (Vendor.CPU, "runner:1-cpu"),
+        (Vendor.INTEL, "runner:1-cpu"),
+    ],
+)
+def test_a_pool_gets_the_runner_whose_torch_can_use_its_hardware(vendor: Vendor, image: str) -> None:
+    found = Installation.from_environment(
+        {"HAQA_RUNNER_IMAGE": "runner:1", "HAQA_RUNNER_IMAGES": '{"amd": "runner:1-rocm", "cpu": "runner:1-cpu"}'}
+    )
+    assert found.runner_image_for(Accelerator(vendor=vendor, product="any")) == image
+
+
+@pytest.mark.parametrize("vendor", Vendor)
+def test_one_runner_is_for_all_hardware(vendor: Vendor) -> None:
+    found = Installation.from_environment({"HAQA_RUNNER_IMAGE": "runner:1"})
+    assert found.runner_image_for(Accelerator(vendor=vendor, product="any")) == "runner:1"
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("HAQA_RUNNER_COMMAND", "python3"),
         ("HAQA_RUNNER_COMMAND", "{}"),
+        ("HAQA_RUNNER_IMAGES", "haqa-runner:1"),
+        ("HAQA_RUNNER_IMAGES", '{"intel": "haqa-runner:1"}'),
+        ("HAQA_RUNNER_IMAGES", '{"amd": ""}'),
         ("HAQA_EXTRA_VOLUMES", '[{"name": "v"}]'),
         ("HAQA_PROMETHEUS_URL", "prometheus:9090"),
         ("HAQA_PROMETHEUS_TIMEOUT_SECONDS", "soon"),

@@ -67,7 +67,7 @@ NO_COMPILER = "there is no C compiler (CC, gcc or clang)"
 def test_a_slower_way_for_want_of_a_compiler_is_said_where_there_is_an_accelerator(
     monkeypatch: pytest.MonkeyPatch, accelerator: bool, problem: str | None, warned: bool
 ) -> None:
-    monkeypatch.setattr(step, "_has_accelerator", lambda: accelerator)
+    monkeypatch.setattr(step, "has_accelerator", lambda: accelerator)
     monkeypatch.setattr(step, "compiler_problem", lambda: problem)
     warnings = step._without_triton()
     assert bool(warnings) is warned
@@ -87,3 +87,8 @@ def test_a_failure_that_names_a_compiler_which_works_is_another_one(monkeypatch:
     monkeypatch.setattr(step, "compiler_problem", lambda: None)
     failure = step._failure(Configuration.of("W4A16", "gptq"), RuntimeError("gcc was terminated"))
     assert "llm-compressor could not make it" in failure.failure.message
+
+
+def test_what_one_build_of_torch_made_is_the_same_artifact_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "version", lambda name: "2.13.0+rocm7.2" if name == "torch" else "1.0")
+    assert tool_versions(Algorithm.RTN)["torch"] == "2.13.0"

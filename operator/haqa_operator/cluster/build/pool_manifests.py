@@ -112,7 +112,15 @@ class PoolManifests:
         places = self._places()
         expected = self.expected_rate(trial.configuration, earlier)
         request = trial_request(
-            self.spec, trial, earlier, launch, places, self.pool.cost_per_hour, self._seen, expected
+            self.spec,
+            trial,
+            earlier,
+            launch,
+            places,
+            self.pool.cost_per_hour,
+            self._seen,
+            expected,
+            accelerator=self.accelerator,
         ).model_copy(
             update={
                 "artifact": artifact,
@@ -211,7 +219,7 @@ class PoolManifests:
         return TrialPod(
             engine=engine,
             request=fetch_request(self.spec, self.tuning, self.pool.name, self._places()),
-            runner_image=self.installation.runner_image,
+            runner_image=self.installation.runner_image_for(self.accelerator),
             timeout=self.spec.budget.trial_timeout,
             namespace=self.namespace,
             attempt=attempt,
@@ -259,7 +267,7 @@ class PoolManifests:
         """An init container that brings what a winner serves."""
         installation = self.installation
         return Fetching(
-            image=installation.runner_image,
+            image=installation.runner_image_for(self.accelerator),
             command=(*installation.runner_command, "fetch", *words),
             env=dict(installation.runner_env),
             secrets=(*hub_secrets(self.spec.model), *installation.runner_secrets),
