@@ -14,7 +14,7 @@ TORCH_BACKEND_cpu := cpu
 TORCH_BACKEND_rocm := rocm7.2
 
 .PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more timed generate docs lint format lock lock-pypi lock-torch clean \
-	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-real
+	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-real gpu-check
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -148,6 +148,21 @@ generate: .venv/.ready  ## crds/, the chart's copy, docs/reference.md and the ta
 
 docs: .venvs/docs/.ready  ## the documentation as a site in site/, its links and anchors checked
 	NO_MKDOCS_2_WARNING=1 .venvs/docs/bin/mkdocs build
+
+# The device decides which torch quantizes and which vLLM serves; AMD's vLLM comes as an image only, so name its Python in
+# HAQA_SERVING_PYTHON there. HARDWARE: as nodePools[].hardware, in JSON.
+DEVICE := $(if $(wildcard /dev/nvidia[0-9]* /dev/dxg),cuda,$(if $(wildcard /dev/kfd),rocm,cpu))
+SERVING_cuda := .venvs/serving-cuda
+SERVING_cpu := .venvs/serving
+
+CHECKED_TORCH := $(if $(filter rocm,$(DEVICE)),rocm,cuda)
+CHECKED := $(if $(HAQA_SERVING_PYTHON),,$(SERVING_$(DEVICE)))
+
+gpu-check:  ## what works on this machine's accelerator, as a table to paste into an issue: under 10 minutes
+	$(if $(HAQA_SERVING_PYTHON)$(CHECKED),,$(error HAQA_SERVING_PYTHON is empty: name the Python that has vLLM for ROCm))
+	@$(MAKE) TORCH=$(CHECKED_TORCH) .venv/.ready .venvs/runner/.ready-$(CHECKED_TORCH) $(addsuffix /.ready,$(CHECKED))
+	$(if $(CHECKED),HAQA_SERVING_PYTHON=$(CHECKED)/bin/python) $(AS_CPU) $(VENV)/python -m benchmarks.gpu_check \
+		$(if $(HARDWARE),--hardware '$(HARDWARE)')
 
 lint: .venv/.ready  ## style, types and layers
 	$(VENV)/ruff check .

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_SIZES = {"hidden": 256, "layers": 2, "intermediate": 512, "vocab": 1024, "heads": 4, "seed": 0}
 TRAINING_TEXT = "builtin://python-stdlib/calibration"
 
 
@@ -83,7 +84,7 @@ def _text() -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Makes a small random Llama for tests.")
     parser.add_argument("path", type=Path)
-    for name, default in (("hidden", 256), ("layers", 2), ("intermediate", 512), ("vocab", 1024), ("seed", 0)):
+    for name, default in _SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     given = vars(parser.parse_args())
     make_tiny_llama(given.pop("path"), **given)

@@ -29,7 +29,7 @@ from tests.cluster.building import (
 ROOT = Path(__file__).parents[2]
 OPERATOR_IMAGE = "localhost/haqa-operator:test"
 RUNNER_IMAGE = "localhost/haqa-runner:test"
-_PACKAGES = {"podman": "podman", "crun": "crun", "buildah": "buildah"}
+_PACKAGES = {"podman": "podman", "crun": "crun", "buildah": "buildah", "runc": "runc"}
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _SHARED_SOURCES = (".dockerignore", "pyproject.toml", "README.md", "LICENSE")
 _RUNNER_SOURCES = ("Dockerfile.runner", "locks/build.txt", "locks/runner.txt", "runner")

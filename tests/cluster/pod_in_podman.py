@@ -52,7 +52,7 @@ class Machine:
         """`podman run` without a network, in a container's own limits."""
         settings = self.folder / "containers.conf"
         settings.write_text(_SETTINGS)
-        common = ("--runtime=runc", "run", "--rm", "--network=none", "--ulimit=host", "--cgroups=disabled")
+        common = ("--runtime=runc", "run", "--rm", "--network=none", "--ulimit=host")
         return subprocess.run(
             podman_command(*common, *arguments),
             env={**os.environ, "CONTAINERS_CONF": str(settings)},
