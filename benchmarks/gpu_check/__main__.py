@@ -31,9 +31,11 @@ from haqa_operator.hardware.this_machine import detect
 from haqa_operator.local.environments import PROJECT, engine_version, runner_environment, serving_environment
 from haqa_operator.local.executor import LocalExecutor, LocalPool
 from haqa_operator.local.launchers import launchers
+from haqa_operator.local.processes import Launcher
 from haqa_operator.search.requirements import parse_version, unmet
 from haqa_operator.serving.settings import catalogue
 from haqa_operator.tuning.executor import TrialProgress
+from haqa_runner.serve.launching import Spawn
 
 _MODEL_LIMIT_S = 300.0
 _LEAST_S = 20.0
@@ -79,13 +81,17 @@ def main() -> int:
     model = out / "model"
     if problem := _make_model(model, ON_CPU if accelerator.is_cpu else ON_ACCELERATOR):
         return _nothing(f"the model could not be made: {problem}")
-    outcomes = list(_outcomes(accelerator, model, out, began + 60 * arguments.minutes, arguments.rows))
+    with launchers(not arguments.no_prefork, lambda who, text: _say(f"{who}: {text}")) as starting:
+        check = Check(accelerator, model, out, began + 60 * arguments.minutes, arguments.rows, *starting)
+        outcomes = list(check.outcomes())
+    kernels = _compiled(out / "triton")
     known = facts(accelerator, runner_environment(), serving_environment(), _commit())
-    text = report(known, outcomes, _compiled(out / "triton"), time.monotonic() - began)
+    text = report(known, outcomes, kernels, time.monotonic() - began)
     (out / "report.md").write_text(text)
     print(text)
     print(f"{out / 'report.md'}; logs of every row are in {out / 'trials'}", file=sys.stderr)
-    return int(any(outcome.failed for outcome in outcomes))
+    # On an accelerator llm-compressor has Triton's kernels quantize; without them it is slow, and something is missing.
+    return int(any(outcome.failed for outcome in outcomes) or not (kernels or accelerator.is_cpu))
 
 
 def _arguments() -> argparse.Namespace:
@@ -93,40 +99,59 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=PROJECT / "results" / "gpu-check", help="emptied first")
     parser.add_argument("--minutes", type=float, default=9.0, help="after which no row is begun and the last one ends")
     parser.add_argument("--hardware", help='as nodePools[].hardware, in JSON: {"vendor": "amd", "product": "MI300X"}')
+    parser.add_argument("--no-prefork", action="store_true", help="as haqa tune --no-prefork")
     parser.add_argument("--rows", type=int, default=sys.maxsize, help="run no more than the first ones")
     return parser.parse_args()
 
 
-def _outcomes(accelerator: Accelerator, model: Path, out: Path, ends: float, most: int) -> Iterator[Outcome]:
-    version = engine_version(serving_environment()) or catalogue().version
-    chosen = rows(lambda scheme: unmet(accelerator, scheme, parse_version(version)), on_cpu=accelerator.is_cpu)
-    earlier: list[Trial] = []
-    with launchers(True, lambda who, text: _say(f"{who}: {text}")) as (runner, spawn):
+@dataclass(frozen=True)
+class Check:
+    """Runs the rows, one after the other.
+
+    Attributes:
+        ends: On the monotonic clock.
+        most: Rows to run.
+    """
+
+    accelerator: Accelerator
+    model: Path
+    out: Path
+    ends: float
+    most: int
+    runner: Launcher
+    spawn: Spawn
+
+    def outcomes(self) -> Iterator[Outcome]:
+        version = parse_version(engine_version(serving_environment()) or catalogue().version)
+        chosen = rows(lambda scheme: unmet(self.accelerator, scheme, version), on_cpu=self.accelerator.is_cpu)
+        earlier: list[Trial] = []
         for number, row in enumerate(chosen):
             name = row.configuration.describe()
+            left_s = self.ends - time.monotonic()
             if row.refused is not None:
                 yield Outcome(name, why=f"HAQA does not try it: {row.refused}")
-                continue
-            left_s = ends - time.monotonic()
-            if left_s < _LEAST_S or len(earlier) >= most:
-                yield Outcome(name, why="no time was left" if left_s < _LEAST_S else f"only {most} were asked for")
-                continue
-            pool = NodePool.model_validate({"name": "gpu-check", "env": {"TRITON_CACHE_DIR": f"{out}/engine-triton"}})
-            place = LocalPool(
-                spec=_spec(model, left_s),
-                pool=pool,
-                accelerator=accelerator,
-                folder=out,
-                store=os.fspath(out / "store"),
-                cache=out / "cache",
-                max_model_len=1024,
-            )
-            trial = _trial(row, number)
-            status = LocalExecutor(place, runner, spawn).execute(trial, earlier, _Progress(name))
-            earlier.append(trial.model_copy(update={"status": status}))
-            outcome = Outcome(name, status)
-            _say(f"{name}: {outcome.result}")
-            yield outcome
+            elif len(earlier) >= self.most:
+                yield Outcome(name, why=f"only {self.most} were asked for")
+            elif left_s < _LEAST_S:
+                yield Outcome(name, why="no time was left")
+            else:
+                trial = _trial(row, number)
+                status = self._executor(left_s).execute(trial, earlier, _Progress(name))
+                earlier.append(trial.model_copy(update={"status": status}))
+                yield Outcome(name, status)
+
+    def _executor(self, left_s: float) -> LocalExecutor:
+        pool = {"name": "gpu-check", "env": {"TRITON_CACHE_DIR": os.fspath(self.out / "engine-triton")}}
+        place = LocalPool(
+            spec=_spec(self.model, left_s),
+            pool=NodePool.model_validate(pool),
+            accelerator=self.accelerator,
+            folder=self.out,
+            store=os.fspath(self.out / "store"),
+            cache=self.out / "cache",
+            max_model_len=1024,
+        )
+        return LocalExecutor(place, self.runner, self.spawn)
 
 
 def _spec(model: Path, left_s: float) -> TuningSpec:

@@ -31,6 +31,8 @@ OPERATOR_IMAGE = "localhost/haqa-operator:test"
 RUNNER_IMAGE = "localhost/haqa-runner:test"
 _PACKAGES = {"podman": "podman", "crun": "crun", "buildah": "buildah", "runc": "runc"}
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_RECIPE = "dev.haqa.recipe"
+"""Label of a built image: the hash of what it is made from."""
 _SHARED_SOURCES = (".dockerignore", "pyproject.toml", "README.md", "LICENSE")
 _RUNNER_SOURCES = ("Dockerfile.runner", "locks/build.txt", "locks/runner.txt", "runner")
 
@@ -98,8 +100,12 @@ def archive(name: str) -> Path:
 
 
 def build(image: Image) -> None:
-    """Leaves the image in podman's storage; quick where its layers are there already."""
+    """Leaves the image in podman's storage, unless it is there already, made from the same."""
     install_packages(_PACKAGES)
+    recipe = hashlib.sha256(image.recipe.encode()).hexdigest()
+    made_from = podman_command("image", "inspect", "--format", f'{{{{index .Labels "{_RECIPE}"}}}}', image.reference)
+    if subprocess.run(made_from, capture_output=True, text=True, timeout=60, check=False).stdout.strip() == recipe:
+        return
     say(f"building {image.reference}")
     # Certificates of a proxy, where this machine trusts one: a build does not see them by itself.
     certificates = []
@@ -111,8 +117,8 @@ def build(image: Image) -> None:
     with TemporaryDirectory() as folder:
         mounted = _stand_in(image, Path(folder))
         _podman(
-            *("build", *isolation, *arguments, *image.arguments, *mounted, "--format=docker"),
-            *("-f", image.dockerfile, "-t", image.reference, "."),
+            *("build", *isolation, *arguments, *image.arguments, *mounted, f"--label={_RECIPE}={recipe}"),
+            *("--format=docker", "-f", image.dockerfile, "-t", image.reference, "."),
         )
 
 

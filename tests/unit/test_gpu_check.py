@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 from benchmarks.gpu_check.rows import COUNT, FORMATS, rows
 from benchmarks.gpu_check.table import Outcome, report
