@@ -81,17 +81,20 @@ def main() -> int:
     model = out / "model"
     if problem := _make_model(model, ON_CPU if accelerator.is_cpu else ON_ACCELERATOR):
         return _nothing(f"the model could not be made: {problem}")
+    known = facts(accelerator, runner_environment(), serving_environment(), _commit())
+    outcomes: list[Outcome] = []
+    text = ""
     with launchers(not arguments.no_prefork, lambda who, text: _say(f"{who}: {text}")) as starting:
         check = Check(accelerator, model, out, began + 60 * arguments.minutes, arguments.rows, *starting)
-        outcomes = list(check.outcomes())
-    kernels = _compiled(out / "triton")
-    known = facts(accelerator, runner_environment(), serving_environment(), _commit())
-    text = report(known, outcomes, kernels, time.monotonic() - began)
-    (out / "report.md").write_text(text)
+        for outcome in check.outcomes():
+            outcomes.append(outcome)
+            # After every row: somebody may lose patience.
+            text = report(known, outcomes, _compiled(out / "triton"), time.monotonic() - began)
+            (out / "report.md").write_text(text)
     print(text)
     print(f"{out / 'report.md'}; logs of every row are in {out / 'trials'}", file=sys.stderr)
     # On an accelerator llm-compressor has Triton's kernels quantize; without them it is slow, and something is missing.
-    return int(any(outcome.failed for outcome in outcomes) or not (kernels or accelerator.is_cpu))
+    return int(any(outcome.failed for outcome in outcomes) or not (_compiled(out / "triton") or accelerator.is_cpu))
 
 
 def _arguments() -> argparse.Namespace:

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from haqa_contract import Estimate
 from haqa_operator.api import TrialStatus
 
-_HEADINGS = ("configuration", "result", "quantize s", "start s", "tokens/s", "ITL ms", "perplexity", "what was said")
+_HEADINGS = (
+    "configuration",
+    "result",
+    "quantize s",
+    "start s",
+    "tokens/s",
+    "ITL ms",
+    "perplexity",
+    "KL",
+    "what was said",
+)
 _SENTENCE_LIMIT = 600
 
 
@@ -45,34 +55,44 @@ def report(facts: Mapping[str, str], outcomes: Sequence[Outcome], kernels: Seque
     """
     ran = [outcome for outcome in outcomes if outcome.status is not None]
     failed = sum(outcome.failed for outcome in ran)
+    everywhere = _said_everywhere(ran)
     lines = [
         f"### HAQA GPU check: {len(ran) - failed} of {len(ran)} configurations ok, {seconds:.0f} s",
         "",
         *(f"- {name}: {_cell(value)}" for name, value in facts.items()),
         f"- Triton kernels compiled while quantizing: {', '.join(f'`{name}`' for name in kernels) or 'none'}",
+        *(f"- in every row: {_cell(text)}" for text in everywhere),
         "",
         _line(_HEADINGS),
         _line(["---"] * len(_HEADINGS)),
-        *(_line(_cells(outcome)) for outcome in outcomes),
+        *(_line(_cells(outcome, everywhere)) for outcome in outcomes),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _cells(outcome: Outcome) -> list[str]:
+def _said_everywhere(ran: Sequence[Outcome]) -> list[str]:
+    """Warnings of all that came to an end, in their order."""
+    ended = [outcome.status.warnings for outcome in ran if outcome.status is not None and not outcome.failed]
+    return [text for text in ended[0] if all(text in warnings for warnings in ended)] if len(ended) > 1 else []
+
+
+def _cells(outcome: Outcome, everywhere: Sequence[str]) -> list[str]:
     status = outcome.status
     if status is None:
-        return [outcome.configuration, outcome.result, "", "", "", "", "", _cell(outcome.why)]
+        return [outcome.configuration, outcome.result, *[""] * 6, _cell(outcome.why)]
     seconds, metrics = status.phase_seconds, status.metrics
     said = [status.failure.message] if status.failure else []
+    said += [text for text in status.warnings if text not in everywhere]
     return [
         outcome.configuration,
         outcome.result,
-        "reused" if status.artifact_reused and "quantize" not in seconds else _seconds(seconds, "quantize"),
+        _seconds(seconds, "quantize"),
         _seconds(seconds, "load"),
         _figure(metrics.get("throughput")),
         _figure(metrics.get("itl")),
         _figure(metrics.get("perplexity")),
-        _cell(" ".join([*said, *status.warnings])),
+        _figure(metrics.get("klDivergence")),
+        _cell(" ".join(said)),
     ]
 
 

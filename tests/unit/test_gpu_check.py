@@ -64,9 +64,16 @@ def test_the_table_shows_figures_failures_and_what_was_left_out() -> None:
     assert "- device: NVIDIA-L40S\n" in text
     assert "compiled while quantizing: `_quantize_kernel`\n" in text
     table = [line for line in text.splitlines() if line.startswith("|")]
-    assert table[2] == "| BF16 | ok | 12 | 41 | 512.3 ± 12 |  |  |  |"
-    assert table[3] == r"| FP8 | failed: EngineLoadFailed |  |  |  |  |  | no kernel \| for it here |"
-    assert table[4] == "| NVFP4 | not run |  |  |  |  |  | no time was left |"
+    assert table[2] == "| BF16 | ok | 12 | 41 | 512.3 ± 12 |  |  |  |  |"
+    assert table[3] == r"| FP8 | failed: EngineLoadFailed |  |  |  |  |  |  | no kernel \| for it here |"
+    assert table[4] == "| NVFP4 | not run |  |  |  |  |  |  | no time was left |"
+
+
+def test_what_every_row_says_is_said_once() -> None:
+    shared, own = OK.model_copy(update={"warnings": ("a", "b")}), OK.model_copy(update={"warnings": ("b", "c")})
+    text = report({}, [Outcome("BF16", shared), Outcome("FP8", own), Outcome("INT8", FAILED)], [], 1.0)
+    assert "- in every row: b\n" in text
+    assert [line.split(" | ")[-1] for line in text.splitlines() if "| ok |" in line] == ["a |", "c |"]
 
 
 @pytest.mark.parametrize(("status", "failed"), [(OK, False), (FAILED, True), (None, False)])
