@@ -1,4 +1,4 @@
-"""The project's own images as a trial's pod starts them: no root, no capability, nothing to write to but its volumes.
+"""The project's own images as a tuning's pods start them: no root, no capability, nothing to write to but its volumes.
 
 The runner's is built with the CUDA torch of PyPI, and once more as the one for CPUs: without Triton and without a
 compiler, with PyPI's torch in place of the one that only PyTorch's own index has. The one for ROCm differs from the
@@ -61,7 +61,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def pod_of(configuration: Configuration) -> Manifest:
-    """Of a trial on a CPU pool, which needs no device."""
+    """Of the Job that makes an artifact for a CPU pool, which needs no device."""
     spec = {
         "model": {"uri": "pvc://models/tiny"},
         "nodePools": [{"name": "cpu"}],
@@ -72,7 +72,7 @@ def pod_of(configuration: Configuration) -> Manifest:
     proposal = Proposal(configuration=configuration, proposer=Proposer.GRID)
     trial = Trial(name="demo-cpu-001", tuning="demo", pool="cpu", number=1, proposal=proposal)
     pods = PoolManifests("team", "demo", TuningSpec.model_validate(spec), pool, CPU, Installation())
-    template: Manifest = pods.trial_job(trial, (), 1, {})["spec"]["template"]
+    template: Manifest = pods.artifact_job(trial, "made", 1, {})["spec"]["template"]
     return template
 
 
@@ -85,7 +85,7 @@ def make_model(machine: Machine, image: Image) -> None:
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=lambda configuration: configuration.describe())
-def test_a_trials_container_quantizes_to_its_end(runner: Image, machine: Machine, configuration: Configuration) -> None:
+def test_a_pod_of_its_quantizes_to_the_end(runner: Image, machine: Machine, configuration: Configuration) -> None:
     make_model(machine, runner)
     done = machine.run(runner.reference, pod_of(configuration), QUANTIZE, LIMIT_S)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -101,7 +101,7 @@ def test_triton_builds_its_launcher_where_the_image_is_for_gpus(machine: Machine
     image = IMAGES["runner"]
     build(image)
     pod = pod_of(CONFIGURATIONS[0])
-    (container,) = [one for one in pod["spec"]["initContainers"] if one["name"] == QUANTIZE]
+    (container,) = pod["spec"]["containers"]
     container |= {"command": ["python3", "-c", TRITONS_BUILD], "args": []}
     done = machine.run(image.reference, pod, QUANTIZE, LIMIT_S)
     assert done.returncode == 0, done.stderr[-3000:]

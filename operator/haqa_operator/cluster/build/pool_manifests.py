@@ -90,7 +90,9 @@ class PoolManifests:
     def artifact_job(self, trial: Trial, artifact: str, attempt: int, owner: Manifest) -> Manifest:
         """The Job that makes what a trial serves. Raises ValueError as `trial_job`."""
         launch = self._launch(trial)
-        request = trial_request(self.spec, trial, (), launch, self._places(), seen=self._seen)
+        request = trial_request(
+            self.spec, trial, (), launch, self._places(), seen=self._seen, accelerator=self.accelerator
+        )
         # Adapters are brought by the trials; here nothing is served.
         request = request.model_copy(update={"trial": ARTIFACT_TRIAL, "adapters": (), "gates": (), "load_gates": ()})
         engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim))
