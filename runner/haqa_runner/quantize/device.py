@@ -31,6 +31,8 @@ _HIDING: Mapping[AcceleratorVendor, tuple[str, ...]] = {
 _NAMES: Mapping[AcceleratorVendor, str] = {"nvidia": "NVIDIA", "amd": "AMD", "intel": "Intel"}
 _BUILDS: Mapping[AcceleratorVendor, str] = {"nvidia": "cuda", "amd": "rocm"}
 """How `make envs TORCH=` and the image's build argument call the torch for it; there is none for Intel's."""
+_NO_DRIVER = "no NVIDIA driver"
+"""In torch's words, where libcuda.so is not found."""
 _CAUSE_LIMIT = 250
 
 
@@ -105,9 +107,15 @@ def explained(vendor: AcceleratorVendor, file: Path, torch: Torch, *, may_open: 
             f"user, the group that owns it (`stat -c %g {file}` on the node). {all_the_same}"
         )
     wanted = f"CUDA {torch.cuda}" if vendor == "nvidia" else f"ROCm {torch.rocm}"
+    remedy = (
+        "The driver's libraries are not here: a container has to be started by NVIDIA's runtime (runtimeClassName, or the "
+        "nodes' default)"
+        if _NO_DRIVER in torch.error
+        else f"The node's driver has to be one for {wanted} or later; the accelerator has to be one that this torch is "
+        "built for"
+    )
     return (
-        f"{file} is there, and {torch} cannot use it: {torch.error or 'it finds no device'}. The node's driver has to "
-        f"be one for {wanted} or later; the accelerator has to be one that this torch is built for. {all_the_same}"
+        f"{file} is there, and {torch} cannot use it: {torch.error or 'it finds no device'}. {remedy}. {all_the_same}"
     )
 
 

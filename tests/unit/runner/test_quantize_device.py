@@ -16,6 +16,7 @@ FOR_CUDA = Torch("2.13.0+cu130", cuda="13.0")
 FOR_ROCM = Torch("2.13.0+rocm7.2", rocm="7.2")
 FOR_CPUS = Torch("2.13.0+cpu")
 TOO_OLD = Torch("2.13.0+cu130", cuda="13.0", error="RuntimeError: The NVIDIA driver on your system is too old")
+NO_LIBRARY = Torch("2.13.0+cu130", cuda="13.0", error="RuntimeError: Found no NVIDIA driver on your system")
 NVIDIA, KFD, RENDER = Path("/dev/nvidia0"), Path("/dev/kfd"), Path("/dev/dri/renderD128")
 
 
@@ -27,6 +28,7 @@ NVIDIA, KFD, RENDER = Path("/dev/nvidia0"), Path("/dev/kfd"), Path("/dev/dri/ren
         ("nvidia", NVIDIA, FOR_CPUS, True, "torch 2.13.0+cpu (for CPUs) cannot use it", "built with TORCH=cuda"),
         ("nvidia", NVIDIA, FOR_ROCM, True, "(for ROCm 7.2) cannot use it", "runner.image,"),
         ("nvidia", NVIDIA, TOO_OLD, True, "is too old", "has to be one for CUDA 13.0 or later"),
+        ("nvidia", NVIDIA, NO_LIBRARY, True, "Found no NVIDIA driver", "runtimeClassName"),
         ("amd", KFD, FOR_ROCM, True, "it finds no device", "has to be one for ROCm 7.2 or later"),
         ("amd", KFD, FOR_ROCM, False, "may not open it", "the group that owns it (`stat -c %g /dev/kfd` on the node)"),
     ],
