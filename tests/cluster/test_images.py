@@ -2,8 +2,8 @@
 
 The runner's is built with the CUDA torch of PyPI, and once more as the one for CPUs: without Triton and without a
 compiler, with PyPI's torch in place of the one that only PyTorch's own index has. The one for ROCm differs from the
-first by its torch alone, which is not to be had from PyPI, and is not built here. That the operator's stays alive beside
-an API server is shown in test_installed.py.
+first by its torch alone, which PyPI does not have, and is not built here. That the operator's stays alive in a
+cluster is shown in test_installed.py.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from haqa_contract import AcceleratorVendor
-from haqa_contract.failures import cause_of
+from haqa_contract import AcceleratorVendor, FailureReason
+from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.quantize.machine import has_device_file
 
 _FILES: Mapping[AcceleratorVendor, tuple[str, ...]] = {
@@ -70,6 +70,24 @@ def has_accelerator() -> bool:
     return bool(torch.accelerator.is_available())
 
 
+def cpu_instead(vendor: AcceleratorVendor | None, reason: FailureReason) -> tuple[str, ...]:
+    """What to know about working on the CPU though an accelerator is there.
+
+    Args:
+        vendor: Of the pool's accelerators; None where it has none.
+
+    Raises:
+        TrialFailure: for this reason. This environment has the torch for another device, or the node's driver does not
+            fit: the accelerators would be held and not used.
+    """
+    problem = accelerator_problem(vendor) if vendor else None
+    if problem is None:
+        return ()
+    if vendor not in _BUILDS:
+        return (problem,)
+    raise TrialFailure(reason, problem)
+
+
 def accelerator_problem(vendor: AcceleratorVendor) -> str | None:
     """Why torch cannot use an accelerator that this process was given; None where it can, or was given none."""
     file = device_file(vendor)
@@ -93,7 +111,7 @@ def explained(vendor: AcceleratorVendor, file: Path, torch: Torch, *, may_open: 
         return None
     name, build = _NAMES[vendor], _BUILDS.get(vendor)
     if build is None:
-        return f"{file} is there, and this environment has no torch for {name}'s accelerators: the CPU quantized"
+        return f"{file} is there, and this environment has no torch for {name}'s accelerators: the CPU did the work"
     variable = _HIDING[vendor][0]
     all_the_same = f"To quantize on the CPU all the same, set {variable} to nothing (runner.env of the chart)"
     if not torch.serves(vendor):
@@ -108,8 +126,8 @@ def explained(vendor: AcceleratorVendor, file: Path, torch: Torch, *, may_open: 
         )
     wanted = f"CUDA {torch.cuda}" if vendor == "nvidia" else f"ROCm {torch.rocm}"
     remedy = (
-        "The driver's libraries are not here: a container has to be started by NVIDIA's runtime (runtimeClassName, or the "
-        "nodes' default)"
+        "The driver's libraries are not here: a container has to be started by NVIDIA's runtime (runtimeClassName, or "
+        "the nodes' default)"
         if _NO_DRIVER in torch.error
         else f"The node's driver has to be one for {wanted} or later; the accelerator has to be one that this torch is "
         "built for"

@@ -28,7 +28,7 @@ from haqa_runner.models import FetchedModel, fetch_model
 from haqa_runner.models.facts import model_facts, prediction_names
 from haqa_runner.progress import Phases, ProgressSink
 from haqa_runner.quantize.compiler import EAGER, REMEDY, compiler_problem
-from haqa_runner.quantize.device import accelerator_problem, has_accelerator
+from haqa_runner.quantize.device import cpu_instead, has_accelerator
 from haqa_runner.quantize.look import check_variant, looked_at, place_adapters, served_source
 from haqa_runner.quantize.machine import memory_limit_bytes, peak_rss_bytes, reset_peak_rss
 from haqa_runner.quantize.recipes import RECIPE_VERSION, ModifierPlan, recipe
@@ -241,7 +241,7 @@ def _plan(request: TrialRequest, model: FetchedModel) -> _Plan:
     """Everything that can be decided, or refused, without loading a weight."""
     configuration = request.configuration
     facts = model_facts(model.path, request.model.uri, trust_remote_code=request.model.trust_remote_code)
-    warnings = _on_the_cpu(request)
+    warnings = cpu_instead(request.accelerator, FailureReason.QUANTIZATION_FAILED)
     accelerator = has_accelerator()
     compiles = not accelerator or compiler_problem() is None
     if request.quantize_head:
@@ -318,21 +318,6 @@ def _failure(configuration: Configuration, error: Exception) -> TrialFailure:
         FailureReason.QUANTIZATION_FAILED,
         f"{configuration.describe()}: llm-compressor could not make it ({cause_of(error)}); its log has the traceback",
     )
-
-
-def _on_the_cpu(request: TrialRequest) -> tuple[str, ...]:
-    """What to know about quantizing on the CPU though an accelerator is there.
-
-    Raises:
-        TrialFailure: this environment has the torch for another device, or the node's driver does not fit: the
-            accelerators would be held and not used.
-    """
-    problem = accelerator_problem(request.accelerator) if request.accelerator else None
-    if problem is None:
-        return ()
-    if request.accelerator == "intel":
-        return (problem,)
-    raise TrialFailure(FailureReason.QUANTIZATION_FAILED, problem)
 
 
 def _without_triton() -> tuple[str, ...]:

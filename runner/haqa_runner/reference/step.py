@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from haqa_contract import AccuracyReport, TrialReport, TrialRequest
+from haqa_contract import AccuracyReport, FailureReason, TrialReport, TrialRequest
 from haqa_contract.engine_log.lines import setting
 from haqa_runner.measure.accuracy import summarize
 from haqa_runner.measure.reference import save_reference
@@ -18,6 +18,7 @@ from haqa_runner.measure.tokens import load_tokenizer
 from haqa_runner.models import fetch_model
 from haqa_runner.models.facts import model_facts
 from haqa_runner.progress import Phases, ProgressSink
+from haqa_runner.quantize.device import cpu_instead
 from haqa_runner.quantize.step import as_it_is, link_model
 
 NOT_SERVED = "the baseline was scored in transformers, its layers one after the other, and not served"
@@ -27,7 +28,8 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
     """Fetches the model and scores the evaluation's text with it.
 
     Raises:
-        TrialFailure: the model cannot be had or loaded, there is no text, or the store cannot be written.
+        TrialFailure: the model cannot be had or loaded, torch cannot use the accelerators that are here, there is no
+            text, or the store cannot be written.
     """
     source, evaluation = request.model, request.evaluation
     with phases.measure("fetch"):
@@ -40,6 +42,7 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
         _longest(request) or facts.max_positions,
         by_default="evaluation" in request.samples_by_default,
     )
+    beside = cpu_instead(request.accelerator, FailureReason.ENGINE_LOAD_FAILED)
     progress("load", 0.0, "loading what fits, the rest stays on disk")
     with phases.measure("load"):
         from haqa_runner.reference import offloaded
@@ -51,7 +54,7 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
         if request.reference is not None:
             save_reference(request.reference, scores, windows.digest)
         text = summarize(windows, scores, scores)
-        metrics, warnings = dict(text.report.metrics), (NOT_SERVED, *text.warnings)
+        metrics, warnings = dict(text.report.metrics), (NOT_SERVED, *beside, *text.warnings)
         if evaluation.tasks:
             progress("accuracy", 1.0, f"tasks: {', '.join(evaluation.tasks)}")
             tasks = score_tasks(loaded, evaluation, model.path)

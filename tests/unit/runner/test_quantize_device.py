@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from tests.unit.runner.requests import trial_request
 
-from haqa_contract import AcceleratorVendor, FailureReason
+from haqa_contract import AcceleratorVendor, Configuration, FailureReason
 from haqa_contract.failures import TrialFailure
+from haqa_runner.models import FetchedModel
 from haqa_runner.quantize import device, step
-from haqa_runner.quantize.device import Torch, accelerator_problem, device_file, explained, hidden
+from haqa_runner.quantize.device import Torch, accelerator_problem, cpu_instead, device_file, explained, hidden
 
 FOR_CUDA = Torch("2.13.0+cu130", cuda="13.0")
 FOR_ROCM = Torch("2.13.0+rocm7.2", rocm="7.2")
@@ -89,23 +90,31 @@ def test_nothing_is_wrong_where_no_device_was_given(monkeypatch: pytest.MonkeyPa
     assert accelerator_problem("nvidia") is None
 
 
-def test_accelerators_that_quantizing_cannot_use_fail_the_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(step, "accelerator_problem", lambda vendor: f"{vendor}: cause and remedy")
+def test_accelerators_that_cannot_be_used_fail_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "accelerator_problem", lambda vendor: f"{vendor}: cause and remedy")
     with pytest.raises(TrialFailure, match="amd: cause and remedy") as raised:
-        step._on_the_cpu(trial_request(tmp_path, accelerator="amd"))
+        cpu_instead("amd", FailureReason.QUANTIZATION_FAILED)
     assert raised.value.reason is FailureReason.QUANTIZATION_FAILED
 
 
-def test_intels_are_quantized_for_on_the_cpu_and_the_trial_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(step, "accelerator_problem", lambda vendor: explained(vendor, RENDER, FOR_CPUS, may_open=True))
-    (warning,) = step._on_the_cpu(trial_request(tmp_path, accelerator="intel"))
+def test_intels_are_left_to_the_cpu_and_the_trial_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = explained("intel", RENDER, FOR_CPUS, may_open=True)
+    monkeypatch.setattr(device, "accelerator_problem", lambda vendor: said)
+    (warning,) = cpu_instead("intel", FailureReason.QUANTIZATION_FAILED)
     assert "no torch for Intel's accelerators" in warning
 
 
-def test_a_pool_of_cpus_asks_for_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "accelerator_problem", lambda vendor: pytest.fail("a device was looked for"))
-    assert step._on_the_cpu(trial_request(tmp_path)) == ()
+def test_a_pool_of_cpus_asks_for_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "accelerator_problem", lambda vendor: pytest.fail("a device was looked for"))
+    assert cpu_instead(None, FailureReason.QUANTIZATION_FAILED) == ()
+
+
+def test_a_trial_quantizes_with_the_accelerators_of_its_pool_or_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step asks before it plans anything: nothing is made on the CPU."""
+    monkeypatch.setattr(step, "model_facts", lambda *given, **named: None)
+    monkeypatch.setattr(device, "accelerator_problem", lambda vendor: f"{vendor}: cause and remedy")
+    request = trial_request(tmp_path, accelerator="nvidia", configuration=Configuration.of("W4A16", "gptq"))
+    with pytest.raises(TrialFailure, match="nvidia: cause and remedy"):
+        step._plan(request, FetchedModel(tmp_path, "digest", 1))
