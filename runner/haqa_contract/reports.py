@@ -46,10 +46,13 @@ class VariantReport(Contract):
     digest: str
     """Which files: hub commit, or hash of them"""
     path: str
+    """Where it lies, or will once a trial has fetched it"""
     weight_bytes: int
     """Of all tensors in its files"""
     quantization: CheckpointFormat | None = None
     """None for one that is not quantized"""
+    predicted_tokens: int = 0
+    """Tokens beside the next one that layers in its files predict"""
 
     @property
     def variant(self) -> str:

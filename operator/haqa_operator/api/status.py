@@ -101,9 +101,11 @@ class FetchedVariant(StatusModel):
     digest: str
     """Which files these are: hub commit, or hash of them"""
     path: str
-    """Where it lies, as a trial's pod sees it"""
+    """Where it lies, or will once a trial has fetched it, as a trial's pod sees it"""
     weight_bytes: Annotated[int, Field(ge=0)]
     """Of all tensors in its files"""
+    predicted_tokens: Annotated[int, Field(ge=0)] = 0
+    """Beside the next one, by layers in its files"""
     format: str | None = None
     """How it is quantized, as people call it; none = not quantized"""
     method: str | None = None
@@ -127,6 +129,7 @@ class FetchedVariant(StatusModel):
             digest=report.digest,
             path=report.path,
             weight_bytes=report.weight_bytes,
+            predicted_tokens=report.predicted_tokens,
             **described,
         )
 

@@ -38,7 +38,8 @@ from haqa_operator.decision.results import Confirmation
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.local.processes import Launcher, StepTimeout, run_step
 from haqa_operator.search.model_profile import ModelProfile
-from haqa_operator.serving.launch import ServedAdapters, engine_launch
+from haqa_operator.serving.adapters import ServedAdapters
+from haqa_operator.serving.launch import engine_launch
 from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.serving.startup import StartupLimit
 from haqa_operator.tuning.executor import Executor, OnProgress, TrialProgress

@@ -28,6 +28,7 @@ from haqa_operator.local.workspace import Workspace
 from haqa_operator.search.build import SpaceError
 from haqa_operator.search.model_profile import ModelProfile, Published
 from haqa_operator.search.space import SearchSpace
+from haqa_operator.serving.adapters import LoraSlots
 from haqa_operator.serving.launch import engine_launch
 from haqa_operator.serving.settings import catalogue
 from haqa_operator.serving.startup import StartupLimit
@@ -138,8 +139,10 @@ class LocalTuning:
         name = pool.spec.name
         version = engine_version(serving_environment()) or catalogue().version
         adapters = {adapter.name: adapter.digest for adapter in model.adapters}
-        variants = tuple(Published(one.variant, one.weight_bytes, one.quantization) for one in model.variants)
-        profile = ModelProfile(model.facts, variants, len(adapters))
+        variants = tuple(
+            Published(one.variant, one.weight_bytes, one.quantization, one.predicted_tokens) for one in model.variants
+        )
+        profile = ModelProfile(model.facts, variants, LoraSlots.of(model.adapters))
 
         def print_with(spec: TuningSpec) -> str:
             return fingerprint(spec, pool.spec, pool.accelerator, model.digest, version, adapters)

@@ -113,11 +113,13 @@ def _memory_of(case: Case) -> Memory | None:
 
 
 def _weight_bytes(case: Case, model: ModelProfile, tensor: int) -> float:
-    """Of one accelerator's share of all layers: experts are spread over the replicas of data parallelism too."""
+    """Of one accelerator's share of all layers, and room for adapters: experts are spread over the replicas of data
+    parallelism too."""
     whole = model.configured_weight_bytes(case.configuration)
     data = int(case.number("data-parallel-size") or 1)
     routed = model.routed_bytes(case.configuration)
-    return (whole - routed + routed / data) / tensor
+    adapters = model.adapter_bytes(tensor, data, model.compute_bytes(case.configuration))
+    return (whole - routed + routed / data) / tensor + adapters
 
 
 def _usable(case: Case, size_gib: float) -> tuple[float, str, float | None]:

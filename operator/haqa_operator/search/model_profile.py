@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from haqa_contract import Configuration, Scheme
 from haqa_contract.configuration import label_of
-from haqa_contract.model_facts import CheckpointFormat, Matrix, ModelFacts, Role
+from haqa_contract.model_facts import CheckpointFormat, Matrix, ModelFacts, Role, Split
 from haqa_operator.search.number_formats import FORMATS, NumberFormat, cache_bytes
+from haqa_operator.serving.adapters import EXPERTS, LoraSlots
 
 _BYTES = {"float32": 4, "float": 4, "bfloat16": 2, "float16": 2, "half": 2}
 
 _BESIDE_TEXT = frozenset({Role.VISION, Role.AUDIO, Role.PROJECTOR, Role.PREDICTION})
 """Not read while the next token of text is worked out."""
+
+
+class LookedAt(Protocol):
+    """A published checkpoint as the look at it says."""
+
+    @property
+    def variant(self) -> str: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def quantization(self) -> CheckpointFormat | None: ...
+    @property
+    def predicted_tokens(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -24,11 +39,17 @@ class Published:
         variant: As `Configuration.variant` names it; None for the model itself.
         weight_bytes: Of all tensors in its files; None where they were not looked at.
         format: None for one that is not quantized.
+        predicted_tokens: Beside the next one, by layers in its files.
     """
 
     variant: str | None
     weight_bytes: int | None
     format: CheckpointFormat | None
+    predicted_tokens: int = 0
+
+    @classmethod
+    def of(cls, seen: LookedAt) -> Published:
+        return cls(seen.variant, seen.weight_bytes, seen.quantization, seen.predicted_tokens)
 
     @property
     def name(self) -> str:
@@ -42,16 +63,16 @@ class ModelProfile:
 
     Attributes:
         variants: Its other checkpoints.
-        adapters: How many LoRA adapters are served beside it.
+        adapters: Room for the LoRA adapters that are served beside it.
     """
 
     facts: ModelFacts
     variants: tuple[Published, ...] = ()
-    adapters: int = 0
+    adapters: LoraSlots | None = None
 
     @property
     def itself(self) -> Published:
-        return Published(None, self.facts.weight_bytes, self.facts.quantization)
+        return Published(None, self.facts.weight_bytes, self.facts.quantization, self.facts.predicted_tokens)
 
     def published(self, configuration: Configuration) -> Published | None:
         """The checkpoint that a configuration serves as it is; None where it makes one."""
@@ -181,6 +202,27 @@ class ModelProfile:
         the states of layers that keep one."""
         numbers = sum(cache.cached_by(tokens) for cache in self.facts.cache or ())
         return numbers * cache_bytes(kv_cache_dtype, compute_bytes) + self.facts.state_numbers * compute_bytes
+
+    def adapter_bytes(self, tensor: int = 1, data: int = 1, compute_bytes: int = 2) -> float:
+        """Memory that one accelerator keeps for adapters, loaded or not (`create_lora_weights`, vLLM 0.32).
+
+        Of both thin matrices beside a large one, the side that is cut with it is cut. A lower bound: of matrices that
+        vLLM stacks, it gives room to those too that no adapter changes.
+
+        Args:
+            tensor, data: Accelerators over which matrices, and experts beside that, are spread.
+        """
+        slots = self.adapters
+        if slots is None:
+            return 0.0
+        numbers = 0.0
+        for linear in self.linears:
+            if slots.targets and (EXPERTS if linear.routed else linear.short_name) not in slots.targets:
+                continue
+            rows = linear.rows / (tensor if linear.split is Split.ROWS else 1)
+            columns = linear.columns / (tensor if linear.split is Split.COLUMNS else 1)
+            numbers += (rows + columns) * linear.count / (data if linear.routed else 1)
+        return numbers * slots.rank * slots.count * compute_bytes
 
     @property
     def routed_share(self) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from haqa_contract import Scheme
 from haqa_contract.model_facts import CheckpointFormat
 from haqa_operator.hardware.accelerators import Accelerator, Platform
+from haqa_operator.hardware.instruction_sets import at_least
 from haqa_operator.search.requirements import Version, unmet
 from haqa_operator.serving.settings import QuantizationMethod, catalogue
 
@@ -26,6 +27,9 @@ _NOT_ON_CPU = {
     ("modelopt", Scheme.FP8_DYNAMIC): "vLLM has no kernel for CPUs that rounds to FP8 with one scale a tensor",
     ("fbgemm_fp8", Scheme.FP8_DYNAMIC): "vLLM has no kernel for CPUs that rounds to FP8 with one scale a tensor",
 }
+
+_AMX_ALONE = frozenset({"mxfp4", "gpt_oss_mxfp4"})
+"""Methods whose experts on CPUs are multiplied by AMX (`CPUExpertsMxfp4._supports_current_device`, 0.32)."""
 
 ALLOW_DEPRECATED = "allow-deprecated-quantization"
 """vLLM's switch for loaders that it is about to drop."""
@@ -63,6 +67,8 @@ def why_not_loaded(accelerator: Accelerator, found: CheckpointFormat, version: V
         return f"{found.name} needs compute capability {needed} or more; {accelerator.product} has {has[0]}.{has[1]}"
     if accelerator.is_cpu and (reason := _NOT_ON_CPU.get((found.method, found.scheme))):
         return f"{found.name}: {reason}"
+    if accelerator.is_cpu and found.method in _AMX_ALONE and accelerator.isa and not at_least(accelerator.isa, "amx"):
+        return f"{found.name}: vLLM's kernel for it on CPUs needs AMX, and {accelerator.product} has {accelerator.isa}"
     if loader in _OWN_KERNELS or found.scheme is Scheme.OTHER:
         return None
     reason = unmet(accelerator, found.scheme, version)

@@ -7,13 +7,13 @@ HAQA adds as little as it can to vLLM's own defaults, since whatever it adds is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from haqa_contract import Configuration, EngineLaunch, Scalar
 from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.serving.adapters import ServedAdapters
 from haqa_operator.serving.environment import is_variable, variable_text
 from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.serving.settings import Setting, SettingKind, catalogue
@@ -40,52 +40,6 @@ DEFAULTS: tuple[Default, ...] = (
     Default("VLLM_NO_USAGE_STATS", "nothing is reported to anybody"),
     Default("HF_HUB_OFFLINE", "the model is a folder; nothing is looked up on the network"),
 )
-
-
-class LookedAt(Protocol):
-    """An adapter as the look at it says."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def rank(self) -> int: ...
-    @property
-    def targets(self) -> tuple[str, ...]: ...
-
-
-@dataclass(frozen=True)
-class ServedAdapters:
-    """LoRA adapters beside the model.
-
-    Attributes:
-        paths: Name -> folder, as the engine sees it.
-        rank: Largest of their ranks.
-        targets: Modules that any of them changes; the engine leaves all others as they are.
-    """
-
-    paths: Mapping[str, str]
-    rank: int
-    targets: tuple[str, ...]
-
-    @classmethod
-    def of(cls, adapters: Sequence[LookedAt], folder: str) -> ServedAdapters | None:
-        """Each in a folder of its name below `folder`; None where there are none."""
-        if not adapters:
-            return None
-        return cls(
-            {adapter.name: f"{folder}/{adapter.name}" for adapter in adapters},
-            max(adapter.rank for adapter in adapters),
-            tuple(sorted({target for adapter in adapters for target in adapter.targets})),
-        )
-
-    def arguments(self) -> tuple[str, ...]:
-        """All of them at once, so that no request waits until another one's adapter is put aside."""
-        ranks = sorted(int(rank) for rank in catalogue().settings["max-lora-rank"].choices)
-        rank = next(allowed for allowed in ranks if allowed >= self.rank)
-        limits = (f"--max-lora-rank={rank}", f"--max-loras={len(self.paths)}")
-        modules = (f"{name}={path}" for name, path in self.paths.items())
-        only = ("--lora-target-modules", *self.targets) if self.targets else ()
-        return ("--enable-lora", *limits, *only, "--lora-modules", *modules)
 
 
 class LaunchError(ValueError):

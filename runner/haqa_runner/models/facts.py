@@ -30,7 +30,9 @@ def model_facts(folder: Path, uri: str, *, trust_remote_code: bool = False) -> M
     plain: list[TensorHeader] = headers if found is None else []
     facts = facts_of(config, plain, folder, trust_remote_code=trust_remote_code)
     size = sum(header.size_bytes for header in headers)
-    return facts.model_copy(update={"quantization": found, "weight_bytes": size})
+    # Whoever saves a checkpoint anew may leave such layers out, and the config as it was.
+    predicted = facts.predicted_tokens if prediction_layers(config, headers) else 0
+    return facts.model_copy(update={"quantization": found, "weight_bytes": size, "predicted_tokens": predicted})
 
 
 def prediction_names(folder: Path, uri: str) -> set[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from haqa_runner.models.architecture.weights import is_predictor
+
 _LAYER = re.compile(r"(?:^|\.)(?P<layer>(?:layers|h|blocks|block|layer)\.\d+)\.")
-_PREDICTORS = ("mtp", "nextn")
-"""How names of modules begin that guess further tokens (`roles`)."""
 
 
 def patterns_of(names: Collection[str], quantized: Collection[str]) -> list[str]:
@@ -28,7 +28,7 @@ def patterns_of(names: Collection[str], quantized: Collection[str]) -> list[str]
 
 def _pattern(name: str) -> str | None:
     for part in name.split("."):
-        if part.startswith(_PREDICTORS):
+        if is_predictor(part):
             return rf"(.*\.)?{re.escape(part)}\..*"
     layer = _LAYER.search(name)
     return rf"(.*\.)?{re.escape(layer['layer'])}\..*" if layer else None

@@ -1,13 +1,17 @@
 """Sizes of models under each scheme, by what they are made of."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.search.builders import LLAMA_8B, model
+from tests.optional import present
+from tests.unit.search.builders import LLAMA_8B, case, model, nvidia
 
 from haqa_contract import Configuration, Scheme
 from haqa_contract.model_facts import KvCache, Matrix, ModelFacts, Role
+from haqa_operator.search.memory import memory_of
 from haqa_operator.search.model_profile import ModelProfile
+from haqa_operator.serving.adapters import LoraSlots
 
 QWEN25_7B = LLAMA_8B | {
     "architectures": ["Qwen2ForCausalLM"],
@@ -151,3 +155,31 @@ def test_nothing_is_concluded_where_nothing_is_known() -> None:
     assert not unknown.is_known
     assert unknown.linears == ()
     assert unknown.kv_bytes(1000) == 0
+
+
+def test_room_for_adapters_is_that_of_all_slots_at_the_largest_rank() -> None:
+    profile = replace(model(LLAMA_8B), adapters=LoraSlots(2, 16, ("q_proj", "down_proj")))
+    q_proj, down_proj = 4096 + 4096, 14336 + 4096
+    assert profile.adapter_bytes() == 2 * 16 * 2 * 32 * (q_proj + down_proj)
+    # The rows of q_proj and the columns of down_proj are cut.
+    assert profile.adapter_bytes(tensor=4) == 2 * 16 * 2 * 32 * (4096 + 1024 + 3584 + 4096)
+    assert profile.adapter_bytes(compute_bytes=4) == 2 * profile.adapter_bytes()
+    everything = replace(profile, adapters=LoraSlots(2, 16, ()))
+    assert everything.adapter_bytes() > 2 * profile.adapter_bytes()
+    assert model(LLAMA_8B).adapter_bytes() == 0
+
+
+def test_adapters_of_experts_take_room_for_each_expert() -> None:
+    mixture = model(LLAMA_8B, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=512)
+    dense = replace(mixture, adapters=LoraSlots(1, 8, ("gate_proj", "up_proj", "down_proj")))
+    experts = replace(mixture, adapters=LoraSlots(1, 8, ("experts",)))
+    assert dense.adapter_bytes() == 0, "an adapter names experts as a whole"
+    assert experts.adapter_bytes() == 8 * 2 * 32 * 8 * 3 * (4096 + 512)
+    assert experts.adapter_bytes(data=4) == experts.adapter_bytes() / 4
+
+
+def test_adapters_are_part_of_the_memory_that_weights_take() -> None:
+    beside = replace(model(LLAMA_8B), adapters=LoraSlots(8, 256, ()))
+    alone, shared = (present(memory_of(case(nvidia(), "BF16", profile=one))) for one in (model(LLAMA_8B), beside))
+    assert shared.weights_gib - alone.weights_gib == pytest.approx(beside.adapter_bytes() / 2**30)
+    assert shared.kv_gib < alone.kv_gib

@@ -70,6 +70,8 @@ def space(accelerator: Accelerator, profile: ModelProfile, **search: Any) -> Sea
         (cpu("avx512_vnni"), GPTQ, None),
         (cpu("avx2"), GPTQ, "runs on the kernels of W4A16: W4A16 needs AVX512"),
         (cpu("amx"), FP8_BLOCK, None),
+        (cpu("amx"), MXFP4, None),
+        (cpu("avx512_fp16"), MXFP4, "mxfp4: vLLM's kernel for it on CPUs needs AMX"),
         (cpu("avx512_vnni"), FP8_BLOCK, "FP8-BLOCK needs AMX"),
         (cpu("amx"), MODELOPT_FP8, "no kernel for CPUs that rounds to FP8 with one scale a tensor"),
     ],
@@ -162,3 +164,13 @@ def test_the_agent_sees_the_size_of_each_variant() -> None:
     found = space(nvidia("NVIDIA-L40S"), profile, schemes=("BF16", "W4A16"))
     weights = prompt_model(make_tuning().obj().spec, profile, found).weight_bytes
     assert weights["W4A16 variant=gptq@abc group-size=128"] == 5.5 * GIB
+
+
+@pytest.mark.parametrize("predicted", [0, 1])
+def test_guessing_layers_are_used_where_the_variant_has_them_itself(predicted: int) -> None:
+    guessing = replace(variant("theirs", GPTQ), predicted_tokens=predicted)
+    profile = ModelProfile(model(LLAMA_8B).facts.model_copy(update={"predicted_tokens": 1 - predicted}), (guessing,))
+
+    found = space(nvidia("NVIDIA-L40S"), profile, engine_defaults=True, schemes=[Scheme.BF16])
+    with_mtp = {c.variant_label for c in found.candidates if "mtp" in str(c.settings.get("speculative-config"))}
+    assert with_mtp == ({"theirs"} if predicted else {None})

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from haqa_contract import Configuration, EngineLaunch, Scalar
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.serving.adapters import ServedAdapters
 from haqa_operator.serving.launch import (
     DEFAULTS,
     LaunchError,
-    ServedAdapters,
     drain_s,
     engine_launch,
     kv_cache_space_gib,

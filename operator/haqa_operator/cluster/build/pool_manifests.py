@@ -25,9 +25,10 @@ from haqa_operator.cluster.installation import Installation
 from haqa_operator.cluster.names import ARTIFACT_TRIAL
 from haqa_operator.cluster.observe.snapshot import profile_of
 from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.serving.adapters import ServedAdapters
 from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name
 from haqa_operator.serving.images import engine_image
-from haqa_operator.serving.launch import ENGINE_PORT, ServedAdapters, engine_launch
+from haqa_operator.serving.launch import ENGINE_PORT, engine_launch
 from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.serving.pod import EnginePod
 from haqa_operator.serving.volumes import (

@@ -25,6 +25,7 @@ from haqa_operator.cluster.names import ARTIFACT_TRIAL, MEASURE, QUANTIZE, label
 from haqa_operator.cluster.observe.pods import Ended, Job, Pod
 from haqa_operator.hardware.nodes import Node
 from haqa_operator.search.model_profile import ModelProfile, Published
+from haqa_operator.serving.adapters import LoraSlots
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,10 @@ def profile_of(model: FetchedModel) -> ModelProfile:
         # Written by an operator that did not ask for them.
         else ModelFacts(architecture="unknown", model_type="", source="nothing", parameters=0)
     )
-    variants = tuple(Published(one.variant, one.weight_bytes, one.quantization) for one in model.variants)
-    return ModelProfile(facts, variants, len(model.adapters))
+    variants = tuple(
+        Published(one.variant, one.weight_bytes, one.quantization, one.predicted_tokens) for one in model.variants
+    )
+    return ModelProfile(facts, variants, LoraSlots.of(model.adapters))
 
 
 def owner_reference(owner: Manifest) -> dict[str, Any]:

@@ -126,9 +126,11 @@ def _has_prompts(case: Case) -> bool:
 
 
 def _predicts_more(case: Case) -> bool:
-    # Artifacts keep such layers in 16 bit; whether a published variant has them is not known.
-    itself = case.configuration.variant is None
-    return itself and case.model is not None and case.model.facts.predicted_tokens > 0
+    # Artifacts keep such layers in 16 bit, so what is made has those of the model.
+    if case.model is None:
+        return False
+    served = case.model.published(case.configuration) or case.model.itself
+    return served.predicted_tokens > 0
 
 
 def speculation(prompts_only: bool = False) -> DefaultSetting:

@@ -233,8 +233,7 @@ def _predictors(weights: Sequence[Weight], headers: Sequence[TensorHeader], outl
     beside = []
     for header in headers:
         path = _path(header.name)
-        number = outline.place(path).layer
-        if path not in known and ("mtp" in path.split(".") or (number is not None and number >= outline.layers)):
+        if path not in known and outline.predicts(outline.place(path)):
             beside.append(Weight(path, header.shape, linear=len(header.shape) == 2))
     return beside
 

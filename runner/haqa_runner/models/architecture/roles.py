@@ -44,8 +44,6 @@ _ROUTERS = frozenset(["gate", "router", "wg", "shared_expert_gate", "gate_weight
 _ATTENTION = frozenset(["self_attn", "self_attention", "attn", "attention"])
 _INDEXER = "indexer"
 _EXPERTS = "experts"
-_PREDICTORS = ("mtp", "nextn")
-"""How the names of layers begin that guess further tokens."""
 _OUTWARD = frozenset(
     [
         "o_proj",
@@ -125,9 +123,7 @@ def _role(weight: Weight, place: Place, outline: Outline, block: Set[str], hidde
         return Role.EMBEDDING
     if weight.path == outline.head:
         return Role.OUTPUT_HEAD
-    if any(part.startswith(_PREDICTORS) for part in place.parts) or (
-        place.layer is not None and place.layer >= outline.layers
-    ):
+    if outline.predicts(place):
         return Role.PREDICTION
     if place.layer is None:
         return Role.PROJECTOR if outline.towers else Role.OTHER

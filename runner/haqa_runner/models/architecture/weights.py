@@ -17,8 +17,15 @@ _TOWERS = {
     Role.AUDIO: ("audio", "speech", "sound", "whisper"),
     Role.PROJECTOR: ("projector", "connector", "merger", "resampler", "adaptor"),
 }
+_PREDICTORS = ("mtp", "nextn")
+"""How the names of modules begin that guess further tokens."""
 _EMBEDDINGS = ("embed_tokens", "wte", "wpe", "word_embeddings", "embed_in", "embeddings", "tok_embeddings")
 _HEADS = ("lm_head", "embed_out", "output", "score")
+
+
+def is_predictor(part: str) -> bool:
+    """Whether a part of a path names modules that guess further tokens: `mtp`, `mtp_layers`, `nextn_block`."""
+    return part.startswith(_PREDICTORS)
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,10 @@ class Outline:
         if not number.isdigit() or not rest:
             return Place(None, path)
         return Place(int(number), rest)
+
+    def predicts(self, place: Place) -> bool:
+        """Whether what is there guesses further tokens, by its name or by coming after the last layer."""
+        return any(map(is_predictor, place.parts)) or (place.layer is not None and place.layer >= self.layers)
 
     def tower_of(self, path: str) -> Role | None:
         return next((role for root, role in self.towers.items() if path == root or path.startswith(f"{root}.")), None)
