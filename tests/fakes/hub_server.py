@@ -6,6 +6,7 @@ refuse tokens, fail a number of times and break off in the middle of a file, as 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
@@ -36,6 +37,7 @@ class HubServer(BackgroundServer):
     """Beside those statuses"""
     break_off: dict[str, list[int]] = field(default_factory=dict)
     """File name -> bytes after which the connection closes, once for each number"""
+    knows_ranges: bool = True
     requests: list[tuple[str, str]] = field(default_factory=list)
     bytes_sent: Counter[str] = field(default_factory=Counter)
 
@@ -108,15 +110,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
             return
         content = path.read_bytes()
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        part = content[start:]
-        self.send_response(206 if start else 200)
+        asked = self.headers.get("Range", "bytes=0-") if self.hub.knows_ranges else "bytes=0-"
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start, end = int(first), min(int(last or len(content)), len(content) - 1)
+        part = content[start : end + 1]
+        partial = len(part) < len(content)
+        self.send_response(206 if partial else 200)
         self.send_header("Content-Length", str(len(part)))
         self.send_header("ETag", f'"{_git_hash(path)}"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("Accept-Ranges", "bytes")
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        if partial:
+            self.send_header("Content-Range", f"bytes {start}-{end}/{len(content)}")
         self.end_headers()
         if not body:
             return
@@ -124,8 +129,10 @@ class _Handler(BaseHTTPRequestHandler):
         if stops:
             part = part[: stops.pop(0)]
             self.close_connection = True
-        self.wfile.write(part)
-        self.hub.bytes_sent[name] += len(part)
+        # Whoever asks may have enough and go.
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(part)
+            self.hub.bytes_sent[name] += len(part)
 
     def _answer(self, status: int, content: object, headers: dict[str, str]) -> None:
         encoded = json.dumps(content).encode()

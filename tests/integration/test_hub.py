@@ -13,7 +13,8 @@ from tests.fakes.tls_server import TlsServer
 
 from haqa_contract import FailureReason, ModelSource
 from haqa_contract.failures import TrialFailure
-from haqa_runner.models import FetchedModel, fetch_model, hub
+from haqa_runner.models import FetchedModel, fetch_model, hub, look_at_model
+from haqa_runner.models.facts import model_facts
 from haqa_runner.progress import no_progress
 
 LARGE = {**LLAMA_SHAPES, "model.layers.0.mlp.up_proj.weight": (2048, 1024)}
@@ -200,3 +201,46 @@ def test_download_reports_bytes_done(server: HubServer, cache: Path) -> None:
     fetch_model(source, cache, lambda phase, done, message="": told.append((done, message)))
     assert any("downloading" in message for _, message in told)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_a_look_brings_headers_and_no_weights(server: HubServer, cache: Path, knows_ranges: bool) -> None:
+    server.knows_ranges = knows_ranges
+    weights = server.folder / "model.safetensors"
+    whole = model_facts(server.folder, "hf://org/tiny")
+    with look_at_model(ModelSource(uri="hf://org/tiny"), cache, no_progress) as (looked, folder):
+        assert model_facts(folder, "hf://org/tiny") == whole
+        assert (folder / "tokenizer.json").read_bytes() == (server.folder / "tokenizer.json").read_bytes()
+        there = (folder / weights.name).stat()
+        assert (there.st_size, there.st_blocks * 512 < 2**21) == (weights.stat().st_size, True)
+    assert not folder.exists()
+    if knows_ranges:
+        assert server.bytes_sent[weights.name] <= weights.stat().st_size // 4
+    assert fetched(cache) == looked, "a trial fetches what was looked at, to where the look said"
+
+
+def test_a_look_at_what_is_in_the_cache_asks_for_nothing_more(server: HubServer, cache: Path) -> None:
+    model = fetched(cache)
+    sent = server.bytes_sent.total()
+    with look_at_model(ModelSource(uri="hf://org/tiny"), cache, no_progress) as (looked, folder):
+        assert looked == model
+        assert (folder / "model.safetensors").read_bytes() == (model.path / "model.safetensors").read_bytes()
+    assert server.bytes_sent.total() == sent
+
+
+def test_a_look_is_as_patient_as_a_download(server: HubServer, cache: Path) -> None:
+    server.failures["model.safetensors"] = [503]
+    with look_at_model(ModelSource(uri="hf://org/tiny"), cache, no_progress) as (looked, _):
+        assert looked.digest == f"commit-{COMMIT}"
+
+
+def test_a_look_says_what_is_wrong_with_a_file(
+    server: HubServer, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (server.folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    source = ModelSource(uri="hf://org/tiny")
+    with pytest.raises(TrialFailure, match="a pointer of git-lfs"), look_at_model(source, cache, no_progress):
+        pass
+    assert not list((tmp_path / "temporary").iterdir())

@@ -13,7 +13,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
-from tests.checkpoints import write_checkpoint
+from tests.checkpoints import LLAMA_SHAPES, write_checkpoint
 from tests.fakes.tls_server import TlsServer
 from tests.unit.cluster.observe.pods import measured
 from tests.unit.runner.requests import trial_request
@@ -23,7 +23,8 @@ from haqa_contract.failures import TrialFailure
 from haqa_runner.__main__ import main
 from haqa_runner.archive import archived
 from haqa_runner.datasets import fingerprint, load_texts
-from haqa_runner.models import fetch_model
+from haqa_runner.models import fetch_model, look_at_model
+from haqa_runner.models.facts import model_facts
 from haqa_runner.progress import Phases, no_progress
 from haqa_runner.s3 import S3Client, S3Place, s3_sentence
 from haqa_runner.store import Artifact, ArtifactKey, LocalStore, S3Store, open_store
@@ -315,6 +316,23 @@ def test_model_is_downloaded_once_and_identified_by_its_listing(s3: Any, tmp_pat
     inode = (model.path / "config.json").stat().st_ino
     assert fetch_model(source, tmp_path / "cache", no_progress) == model
     assert (model.path / "config.json").stat().st_ino == inode
+
+
+def test_a_look_brings_headers_and_no_weights(s3: Any, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "model", {**LLAMA_SHAPES, "model.layers.0.mlp.up_proj.weight": (2048, 1024)})
+    upload(s3, folder, "looked")
+    source, cache = ModelSource(uri=f"s3://{BUCKET}/looked"), tmp_path / "cache"
+    size = (folder / "model.safetensors").stat().st_size
+    with look_at_model(source, cache, no_progress) as (looked, place):
+        assert model_facts(place, source.uri) == model_facts(folder, source.uri)
+        there = (place / "model.safetensors").stat()
+        assert (there.st_size, there.st_blocks * 512 < size) == (size, True)
+    assert not place.exists()
+    assert not looked.path.exists()
+    assert fetch_model(source, cache, no_progress) == looked
+    with look_at_model(source, cache, no_progress) as (again, place):
+        assert again == looked
+        assert (place / "model.safetensors").resolve() == looked.path / "model.safetensors"
 
 
 def test_changed_model_is_another_model(s3: Any, tmp_path: Path) -> None:

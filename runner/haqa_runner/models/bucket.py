@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from haqa_contract import FailureReason, ModelSource
@@ -13,7 +16,8 @@ from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.disk import disk_full, is_disk_full, require_space
 from haqa_runner.durable import sync_file, sync_folder
 from haqa_runner.locks import exclusive
-from haqa_runner.models.checkpoint import FileSet
+from haqa_runner.models.checkpoint import WEIGHTS, FileSet
+from haqa_runner.models.headers import leave_header, link_files
 from haqa_runner.progress import ProgressSink
 from haqa_runner.s3 import S3Client, S3Object, S3Place, is_s3_error, s3_sentence
 
@@ -29,6 +33,69 @@ def fetch_from_bucket(
     Raises:
         TrialFailure: ModelFetch.
     """
+    with _opened(source, files, cache, client) as bucket:
+        if not bucket.folder.is_dir():
+            _download_once(bucket, source, progress)
+        return bucket.folder, bucket.digest
+
+
+def look_in_bucket(
+    source: ModelSource,
+    files: FileSet,
+    cache: Path,
+    place: Path,
+    progress: ProgressSink,
+    *,
+    client: S3Client | None = None,
+) -> tuple[Path, str]:
+    """What `fetch_from_bucket` would return; `place` gets what tells about the model.
+
+    Small files are downloaded, of weight files only headers. A model that is in the cache is linked whole.
+
+    Raises:
+        TrialFailure: ModelFetch.
+    """
+    with _opened(source, files, cache, client) as bucket:
+        if bucket.folder.is_dir():
+            link_files(files.of(bucket.folder), place)
+            return bucket.folder, bucket.digest
+        for done, entry in enumerate(bucket.objects, start=1):
+            if entry.name.endswith(WEIGHTS):
+                leave_header(place / entry.name, entry.size_bytes, partial(bucket.beginning, entry.name))
+            else:
+                bucket.download(entry, place)
+            progress("fetch", min(0.99, done / len(bucket.objects)), f"reading headers of {source.uri}")
+        return bucket.folder, bucket.digest
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """A model's objects, and where they lie once they are downloaded."""
+
+    client: S3Client
+    place: S3Place
+    objects: Sequence[S3Object]
+    digest: str
+    folder: Path
+
+    def beginning(self, name: str, length: int) -> bytes:
+        """The first bytes of an object."""
+        asked = {"Bucket": self.place.bucket, "Key": self.place.under(name).key, "Range": f"bytes=0-{length - 1}"}
+        with closing(self.client.boto.get_object(**asked)["Body"]) as body:
+            found: bytes = body.read(length)
+        return found
+
+    def download(self, entry: S3Object, folder: Path, count: Callable[[int], None] | None = None) -> Path:
+        """Brings an object to a folder; returns where it is."""
+        target = folder / entry.name
+        key = self.place.under(entry.name).key
+        self.client.boto.download_file(self.place.bucket, key, str(target), Callback=count)
+        return target
+
+
+@contextmanager
+def _opened(source: ModelSource, files: FileSet, cache: Path, client: S3Client | None) -> Iterator[_Bucket]:
+    """The model's listing; what goes wrong inside becomes a sentence."""
     client = client or S3Client()
     try:
         place = S3Place.parse(source.uri)
@@ -37,10 +104,7 @@ def fetch_from_bucket(
     try:
         objects = _objects(client, place, source, files)
         digest = hashlib.sha256("\n".join(f"{o.name} {o.size_bytes} {o.etag}" for o in objects).encode()).hexdigest()
-        folder = cache / "models" / f"s3-{digest[:32]}"
-        if not folder.is_dir():
-            _download_once(client, place, objects, folder, source, progress)
-        return folder, digest
+        yield _Bucket(client, place, objects, digest, cache / "models" / f"s3-{digest[:32]}")
     except TrialFailure:
         raise
     except Exception as error:
@@ -60,14 +124,8 @@ def _objects(client: S3Client, place: S3Place, source: ModelSource, files: FileS
     return objects
 
 
-def _download_once(
-    client: S3Client,
-    place: S3Place,
-    objects: Sequence[S3Object],
-    folder: Path,
-    source: ModelSource,
-    progress: ProgressSink,
-) -> None:
+def _download_once(bucket: _Bucket, source: ModelSource, progress: ProgressSink) -> None:
+    folder = bucket.folder
     lock = folder.parent / f".{folder.name}.lock"
 
     def waiting(holder: str, share: float) -> None:
@@ -79,12 +137,12 @@ def _download_once(
             shutil.rmtree(leftover, ignore_errors=True)
         if folder.is_dir():
             return
-        needed = sum(entry.size_bytes for entry in objects)
+        needed = sum(entry.size_bytes for entry in bucket.objects)
         require_space(folder.parent, needed, f"model {source.uri}", FailureReason.MODEL_FETCH)
         temporary = folder.with_name(f".{folder.name}.part-{secrets.token_hex(4)}")
         temporary.mkdir()
         try:
-            _download(client, place, objects, temporary, source, progress)
+            _download(bucket, temporary, source, progress)
             temporary.rename(folder)
             sync_folder(folder.parent)
         except BaseException:
@@ -92,15 +150,8 @@ def _download_once(
             raise
 
 
-def _download(
-    client: S3Client,
-    place: S3Place,
-    objects: Sequence[S3Object],
-    folder: Path,
-    source: ModelSource,
-    progress: ProgressSink,
-) -> None:
-    total = max(1, sum(entry.size_bytes for entry in objects))
+def _download(bucket: _Bucket, folder: Path, source: ModelSource, progress: ProgressSink) -> None:
+    total = max(1, sum(entry.size_bytes for entry in bucket.objects))
     done = 0
 
     def count(amount: int) -> None:
@@ -108,9 +159,8 @@ def _download(
         done += amount
         progress("fetch", min(0.99, done / total), f"downloading {source.uri}")
 
-    for entry in objects:
-        target = folder / entry.name
-        client.boto.download_file(place.bucket, place.under(entry.name).key, str(target), Callback=count)
+    for entry in bucket.objects:
+        target = bucket.download(entry, folder, count)
         size = target.stat().st_size
         if size != entry.size_bytes:
             raise _refused(

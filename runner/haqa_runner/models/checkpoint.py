@@ -16,7 +16,8 @@ from typing import Any
 from haqa_contract import FailureReason
 from haqa_contract.failures import TrialFailure, cause_of
 
-PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
+WEIGHTS = ".safetensors"
+PATTERNS = (f"*{WEIGHTS}", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 """Files that belong to a model: weights, configuration, tokenizer. Pickled weights run code when opened: left out."""
 CODE_PATTERNS = ("*.py",)
 IGNORED_PATTERNS = ("*/*", "consolidated*.safetensors", "adapter_model*")
@@ -35,7 +36,7 @@ _INSTEAD_OF_FILES = {
     b"<html": "a web page, such as a proxy's or a hub's login; fetch the file again",
 }
 """What is sometimes saved under a file's name, by how it begins in small letters."""
-_LARGEST_HEADER_BYTES = 100 * 2**20
+LARGEST_HEADER_BYTES = 100 * 2**20
 """The format's own limit."""
 
 
@@ -139,7 +140,7 @@ def weight_files(folder: Path, uri: str) -> list[Path]:
                 f"{len(missing)} of {len(names)} weight files are missing in {folder}, first {missing[0]}; copy them",
             )
         return [folder / name for name in names]
-    found = [path for path in model_files(folder) if path.suffix == ".safetensors"]
+    found = [path for path in model_files(folder) if path.suffix == WEIGHTS]
     if not found:
         raise _refused(uri, _without_weights(folder))
     return found
@@ -151,7 +152,7 @@ def read_header(path: Path, uri: str) -> tuple[TensorHeader, ...]:
         size = path.stat().st_size
         with path.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(size, _LARGEST_HEADER_BYTES):
+            if length > min(size, LARGEST_HEADER_BYTES):
                 raise ValueError(f"header of {length} bytes in a file of {size}")
             entries = json.loads(stream.read(length))
         tensors = tuple(

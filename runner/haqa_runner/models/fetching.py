@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit
 
 from haqa_contract import FailureReason, ModelSource
 from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.checksums import ChecksumMemory
-from haqa_runner.models.bucket import fetch_from_bucket
+from haqa_runner.models.bucket import fetch_from_bucket, look_in_bucket
 from haqa_runner.models.checkpoint import ADAPTER_FILES, MODEL_FILES, MODEL_FILES_WITH_CODE, FileSet, check_model
-from haqa_runner.models.hub import fetch_from_hub
+from haqa_runner.models.hub import fetch_from_hub, look_on_hub
 from haqa_runner.progress import ProgressSink
 
 PHASE = "fetch"
@@ -42,11 +44,36 @@ def fetch_model(source: ModelSource, cache: Path, progress: ProgressSink) -> Fet
     Raises:
         TrialFailure: ModelFetch, with what is missing or unreachable and the remedy.
     """
-    files = MODEL_FILES_WITH_CODE if source.trust_remote_code else MODEL_FILES
-    model = _fetched(source, files, cache, progress)
+    model = _fetched(source, _files_of(source), cache, progress)
     check_model(model.path, source.uri, trust_remote_code=source.trust_remote_code)
     progress(PHASE, 1.0, f"{source.uri} is {model.digest[:19]}")
     return model
+
+
+@contextmanager
+def look_at_model(source: ModelSource, cache: Path, progress: ProgressSink) -> Iterator[tuple[FetchedModel, Path]]:
+    """What `fetch_model` would return, and a folder that tells about it while this lasts, with nothing large brought.
+
+    In that folder small files are whole, and weight files of a hub or bucket only their headers (`headers`). A model
+    that is used in place is that folder itself.
+
+    Raises:
+        TrialFailure: as `fetch_model`.
+    """
+    scheme = urlsplit(source.uri).scheme
+    look = _LOOKS.get(scheme)
+    if look is None:
+        model = fetch_model(source, cache, progress)
+        yield model, model.path
+        return
+    # Not in the cache: a claim may count holes as what they stand for.
+    with TemporaryDirectory(prefix="haqa-look-") as temporary:
+        place, files = Path(temporary), _files_of(source)
+        progress(PHASE, 0.0, source.uri)
+        folder, digest = look(source, files, cache, place, progress)
+        check_model(place, source.uri, trust_remote_code=source.trust_remote_code)
+        progress(PHASE, 1.0, f"{source.uri} is {digest[:19]}")
+        yield FetchedModel(folder, digest, _size_of(place, files)), place
 
 
 def fetch_adapter(source: ModelSource, cache: Path, progress: ProgressSink) -> FetchedModel:
@@ -54,6 +81,10 @@ def fetch_adapter(source: ModelSource, cache: Path, progress: ProgressSink) -> F
     adapter = _fetched(source, ADAPTER_FILES, cache, progress)
     progress(PHASE, 1.0, f"{source.uri} is {adapter.digest[:19]}")
     return adapter
+
+
+def _files_of(source: ModelSource) -> FileSet:
+    return MODEL_FILES_WITH_CODE if source.trust_remote_code else MODEL_FILES
 
 
 def _fetched(source: ModelSource, files: FileSet, cache: Path, progress: ProgressSink) -> FetchedModel:
@@ -110,12 +141,34 @@ def _identified(folder: Path, files: FileSet, cache: Path, progress: ProgressSin
 
 def _fetch_hub(source: ModelSource, files: FileSet, cache: Path, progress: ProgressSink) -> FetchedModel:
     folder, commit = fetch_from_hub(source, files, cache, progress)
-    return FetchedModel(folder, f"commit-{commit}", _size_of(folder, files))
+    return FetchedModel(folder, _of_commit(commit), _size_of(folder, files))
 
 
 def _fetch_s3(source: ModelSource, files: FileSet, cache: Path, progress: ProgressSink) -> FetchedModel:
-    folder, digest = fetch_from_bucket(source, files, cache, progress)
-    return FetchedModel(folder, f"etags-{digest}", _size_of(folder, files))
+    folder, etags = fetch_from_bucket(source, files, cache, progress)
+    return FetchedModel(folder, _of_etags(etags), _size_of(folder, files))
+
+
+def _look_on_hub(
+    source: ModelSource, files: FileSet, cache: Path, place: Path, progress: ProgressSink
+) -> tuple[Path, str]:
+    folder, commit = look_on_hub(source, files, cache, place, progress)
+    return folder, _of_commit(commit)
+
+
+def _look_in_bucket(
+    source: ModelSource, files: FileSet, cache: Path, place: Path, progress: ProgressSink
+) -> tuple[Path, str]:
+    folder, etags = look_in_bucket(source, files, cache, place, progress)
+    return folder, _of_etags(etags)
+
+
+def _of_commit(commit: str) -> str:
+    return f"commit-{commit}"
+
+
+def _of_etags(etags: str) -> str:
+    return f"etags-{etags}"
 
 
 _FETCHERS: dict[str, Callable[[ModelSource, FileSet, Path, ProgressSink], FetchedModel]] = {
@@ -124,6 +177,8 @@ _FETCHERS: dict[str, Callable[[ModelSource, FileSet, Path, ProgressSink], Fetche
     "hf": _fetch_hub,
     "s3": _fetch_s3,
 }
+
+_LOOKS = {"hf": _look_on_hub, "s3": _look_in_bucket}
 
 
 def _path_of(uri: str) -> str:

@@ -7,6 +7,9 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -16,7 +19,8 @@ from haqa_contract import FailureReason, ModelSource
 from haqa_contract.failures import TrialFailure, cause_of
 from haqa_runner.bars import Bar, heard_bars
 from haqa_runner.disk import disk_full, is_disk_full, require_space
-from haqa_runner.models.checkpoint import FileSet
+from haqa_runner.models.checkpoint import WEIGHTS, FileSet
+from haqa_runner.models.headers import leave_header, link_files
 from haqa_runner.progress import ProgressSink
 
 log = logging.getLogger(__name__)
@@ -38,6 +42,35 @@ def fetch_from_hub(source: ModelSource, files: FileSet, cache: Path, progress: P
     Raises:
         TrialFailure: ModelFetch.
     """
+    return _patiently(source, cache, progress, lambda hub: _download(hub, files, cache, progress))
+
+
+def look_on_hub(
+    source: ModelSource, files: FileSet, cache: Path, place: Path, progress: ProgressSink
+) -> tuple[Path, str]:
+    """The folder that `fetch_from_hub` would return, and the commit; `place` gets what tells about the model.
+
+    Small files come with it, of weight files only headers. A model that is in the cache is linked whole.
+
+    Raises:
+        TrialFailure: as `fetch_from_hub`.
+    """
+    return _patiently(source, cache, progress, lambda hub: _look(hub, files, cache, place, progress))
+
+
+@dataclass(frozen=True)
+class _Repository:
+    """A model on the hub, as the user means it."""
+
+    source: ModelSource
+    name: str
+    revision: str | None
+
+
+def _patiently(
+    source: ModelSource, cache: Path, progress: ProgressSink, asked: Callable[[_Repository], tuple[Path, str]]
+) -> tuple[Path, str]:
+    """Asks until the hub answers, or will not."""
     name, _, revision = source.uri.removeprefix("hf://").partition("@")
     if name.count("/") != 1 or not all(name.split("/")):
         raise _refused(source, "no model of that form; write hf://org/name or hf://org/name@revision")
@@ -46,7 +79,7 @@ def fetch_from_hub(source: ModelSource, files: FileSet, cache: Path, progress: P
     pauses, waited_s = list(_PAUSES_S), 0.0
     while True:
         try:
-            return _download(source, files, name, revision or source.revision, cache, progress)
+            return asked(_Repository(source, name, revision or source.revision))
         except TrialFailure:
             raise
         except Exception as error:
@@ -64,16 +97,13 @@ def fetch_from_hub(source: ModelSource, files: FileSet, cache: Path, progress: P
             time.sleep(pauses.pop(0))
 
 
-def _download(
-    source: ModelSource, files: FileSet, name: str, revision: str | None, cache: Path, progress: ProgressSink
-) -> tuple[Path, str]:
+def _options(hub: _Repository, files: FileSet, cache: Path) -> dict[str, Any]:
     import tqdm.std
-    from huggingface_hub import snapshot_download
 
-    options: dict[str, Any] = {
-        "revision": revision,
+    return {
+        "revision": hub.revision,
         "cache_dir": cache / "hub",
-        "token": _token(source),
+        "token": _token(hub.source),
         "endpoint": _endpoint(),
         "allow_patterns": list(files.patterns),
         "ignore_patterns": list(files.ignored),
@@ -82,6 +112,12 @@ def _download(
         # The hub's own class is silent where there is no terminal.
         "tqdm_class": tqdm.std.tqdm,
     }
+
+
+def _download(hub: _Repository, files: FileSet, cache: Path, progress: ProgressSink) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download
+
+    source, options = hub.source, _options(hub, files, cache)
     missing = furthest = 0
 
     def listen(bar: Bar) -> None:
@@ -92,24 +128,69 @@ def _download(
             progress("fetch", min(0.99, furthest / missing), f"downloading {source.uri}")
 
     with heard_bars(listen):
-        missing = _bytes_to_download(snapshot_download, name, options)
+        missing = sum(file.file_size or 0 for file in _missing(hub, options))
         require_space(cache, missing, f"model {source.uri}", FailureReason.MODEL_FETCH)
-        folder = Path(snapshot_download(name, **options))
+        folder = Path(snapshot_download(hub.name, **options))
     return folder, folder.name
 
 
-def _bytes_to_download(snapshot_download: Any, name: str, options: dict[str, Any]) -> int:
-    """What the cache lacks; 0 when the hub cannot be asked, for then nothing will be downloaded either."""
+def _look(hub: _Repository, files: FileSet, cache: Path, place: Path, progress: ProgressSink) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download
+
+    options = _options(hub, files, cache)
+    with heard_bars(lambda bar: None):
+        weights = [file for file in _missing(hub, options) if file.filename.endswith(WEIGHTS)]
+        if weights:
+            # What was listed and what is read are of one commit.
+            options |= {"revision": weights[0].commit_hash, "ignore_patterns": [*files.ignored, f"*{WEIGHTS}"]}
+        folder = Path(snapshot_download(hub.name, **options))
+    progress("fetch", 0.5, f"reading headers of {hub.source.uri}")
+    with ThreadPoolExecutor(_WORKERS) as workers:
+        headers = workers.map(lambda file: leave_header(place / file.filename, *_weights(hub, file)), weights)
+        for done, _ in enumerate(headers, start=1):
+            progress("fetch", 0.5 + 0.49 * done / len(weights), f"reading headers of {hub.source.uri}")
+    link_files(files.of(folder), place)
+    return folder, folder.name
+
+
+def _weights(hub: _Repository, file: Any) -> tuple[int, Callable[[int], bytes]]:
+    """Size of a file on the hub, and how its first bytes are read."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    url = hf_hub_url(hub.name, file.filename, revision=file.commit_hash, endpoint=_endpoint())
+    headers = build_hf_headers(token=_token(hub.source))
+
+    def beginning(length: int) -> bytes:
+        found = b""
+        wanted = {**headers, "Range": f"bytes=0-{length - 1}"}
+        with get_session().stream("GET", url, headers=wanted, follow_redirects=True) as response:
+            if response.is_error:
+                response.read()
+            hf_raise_for_status(response)
+            # A mirror that knows no ranges sends all; the rest stays there.
+            for part in response.iter_bytes():
+                found += part
+                if len(found) >= length:
+                    break
+        return found[:length]
+
+    return file.file_size or 0, beginning
+
+
+def _missing(hub: _Repository, options: dict[str, Any]) -> list[Any]:
+    """Files that the cache lacks; none when the hub cannot be asked, for then nothing will be downloaded either."""
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import DryRunError, HfHubHTTPError
 
     try:
-        plan = snapshot_download(name, **options, dry_run=True)
+        plan = snapshot_download(hub.name, **options, dry_run=True)
     except DryRunError as error:
         if isinstance(error.__cause__, HfHubHTTPError):
             # The hub answered, with an error; the download itself would say so less clearly.
             log.info("dry run: %s", cause_of(error.__cause__))
-        return 0
-    return sum(file.file_size for file in plan if file.will_download)
+        return []
+    return [file for file in plan if file.will_download]
 
 
 def _endpoint() -> str:
