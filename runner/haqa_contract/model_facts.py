@@ -12,7 +12,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from haqa_contract.base import Contract
-from haqa_contract.configuration import Scheme
+from haqa_contract.configuration import Algorithm, Scheme
 
 
 class Role(StrEnum):
@@ -110,6 +110,14 @@ class CheckpointFormat(Contract):
     """Weights that share one scale, where the scheme leaves a choice; none = the scheme's own"""
 
 
+class Unsuited(Contract):
+    """An algorithm that a model cannot take."""
+
+    algorithm: Algorithm
+    reason: str
+    """A clause"""
+
+
 class ModelFacts(Contract):
     """A model as far as memory, kernels and parallelism are concerned."""
 
@@ -144,8 +152,8 @@ class ModelFacts(Contract):
     """Of all tensors in the checkpoint's files"""
     quantization: CheckpointFormat | None = None
     """Format that the checkpoint is in already; None for one that is not quantized"""
-    smoothable: bool | None = None
-    """SmoothQuant finds its layers; None where only trying tells"""
+    unsuited: tuple[Unsuited, ...] = ()
+    """Algorithms that are known to fail on it, or to change what it computes"""
     notes: tuple[str, ...] = ()
     """What somebody should know of how these were found"""
 

@@ -15,8 +15,8 @@ from tests.families import FAMILIES
 from tests.integration.quantize_bench import LIMIT_S, Bench
 from tests.integration.this_cpu import answers
 
-from haqa_contract import FETCH_TRIAL
-from haqa_contract.model_facts import ModelFacts
+from haqa_contract import FETCH_TRIAL, Algorithm, FailureReason
+from haqa_contract.model_facts import ModelFacts, Role
 from haqa_operator.hardware.instruction_sets import at_least
 from haqa_operator.hardware.this_machine import detect
 from haqa_operator.local.environments import PROJECT
@@ -64,14 +64,15 @@ def bench(launcher: PreforkedLauncher, families: Path, tmp_path_factory: pytest.
 @pytest.fixture(scope="module")
 def facts(bench: Bench, families: Path) -> dict[str, ModelFacts]:
     """What the look at each model reports."""
-    found = {}
-    for family in FAMILIES:
-        bench.model = families / family
-        report = bench.run(bench.request("BF16", "none", trial=FETCH_TRIAL))
-        assert report.artifact is not None
-        assert report.artifact.facts is not None
-        found[family] = report.artifact.facts
-    return found
+    return {family: look(bench, families / family) for family in FAMILIES}
+
+
+def look(bench: Bench, model: Path) -> ModelFacts:
+    bench.model = model
+    report = bench.run(bench.request("BF16", "none", trial=FETCH_TRIAL))
+    assert report.artifact is not None, report.failure
+    assert report.artifact.facts is not None
+    return report.artifact.facts
 
 
 def headers(folder: Path) -> dict[str, TensorHeader]:
@@ -96,10 +97,66 @@ def test_class_says_what_the_files_hold(family: str, facts: dict[str, ModelFacts
     assert bool(found.state_numbers) is (family in ("qwen3-next", "qwen3.5", "nemotron-h"))
 
 
-def test_what_cannot_be_smoothed_is_known_beforehand(facts: dict[str, ModelFacts]) -> None:
-    known = {family: one.smoothable for family, one in facts.items() if one.smoothable is not None}
-    assert {family for family, smoothable in known.items() if not smoothable} == {"gemma3", "mistral3"}
-    assert known.keys() == {family for family, one in facts.items() if not one.experts}
+NOT_FOUND, CHANGED = "finds no layers to smooth", "would change what"
+UNSMOOTHABLE = {
+    "gemma3": NOT_FOUND,
+    "mistral3": NOT_FOUND,
+    "llama4": NOT_FOUND,
+    "nemotron-h": NOT_FOUND,
+    "qwen3-next": NOT_FOUND,
+    "gemma4": CHANGED,
+    "glm-5": CHANGED,
+    "gpt-oss": CHANGED,
+    "minimax-m2": CHANGED,
+}
+"""What SmoothQuant cannot do, by family."""
+NO_AWQ = UNSMOOTHABLE | {"deepseek-v3": NOT_FOUND, "mixtral": CHANGED, "qwen3-next": CHANGED}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "problems"),
+    [
+        (Algorithm.SMOOTHQUANT, UNSMOOTHABLE),
+        (Algorithm.SMOOTHQUANT_GPTQ, UNSMOOTHABLE),
+        (Algorithm.AWQ, NO_AWQ),
+        (Algorithm.AUTOROUND, {"gemma4": "hand keys and values on"}),
+    ],
+)
+def test_what_a_model_cannot_take_is_known_beforehand(
+    algorithm: Algorithm, problems: dict[str, str], facts: dict[str, ModelFacts]
+) -> None:
+    said = {
+        family: one.reason for family, found in facts.items() for one in found.unsuited if one.algorithm is algorithm
+    }
+    assert said.keys() == problems.keys()
+    assert all(problem in said[family] for family, problem in problems.items()), said
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("family", FAMILIES)
+def test_smoothing_ends_as_the_look_says(family: str, bench: Bench, families: Path) -> None:
+    bench.model = families / family
+    if UNSMOOTHABLE.get(family) == NOT_FOUND:
+        failure = bench.fail("W8A8-INT8", "smoothquant")
+        assert failure.reason is FailureReason.QUANTIZATION_FAILED
+        assert "Error resolving mappings" in failure.message
+    else:
+        bench.make("W8A8-INT8", "smoothquant")
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(400)
+def test_smoothing_harms_those_that_the_look_names(families: Path, launcher: PreforkedLauncher, tmp_path: Path) -> None:
+    resolved = sorted(family for family in FAMILIES if UNSMOOTHABLE.get(family) != NOT_FOUND)
+    command = ["tests.smoothed", *(str(families / family) for family in resolved)]
+    assert launcher.launch(command, dict(os.environ), PROJECT, tmp_path / "log").wait(390) == 0
+    lines = (tmp_path / "log").read_text().splitlines()
+    changes: dict[str, dict[str, float]] = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
+    assert {family for family, change in changes.items() if change["smoothquant"] > 1e-3} == {
+        family for family in resolved if family in UNSMOOTHABLE
+    }
+    rough = {family for family, change in changes.items() if change.get("awq", 0.0) > 2 * change.get("rtn", 1.0)}
+    assert rough == {"gpt-oss", "mixtral"}, changes
 
 
 def check(family: str, bench: Bench, families: Path, facts: ModelFacts, *configuration: Any) -> None:
@@ -152,6 +209,7 @@ def test_transformers_loads_what_is_saved(bench: Bench, families: Path, launcher
 PREDICTING = {
     "deepseek-v3": ("model.layers.2.", {"num_nextn_predict_layers": 1}, r"re:(.*\.)?layers\.2\..*"),
     "qwen3-next": ("mtp.layers.0.", {"mtp_num_hidden_layers": 1}, r"re:(.*\.)?mtp\..*"),
+    "qwen3": ("model.mtp_layers.0.", {"num_nextn_predict_layers": 1}, r"re:(.*\.)?mtp_layers\..*"),
 }
 """Families whose checkpoints have layers that guess further tokens: their beginning, and how the config says so."""
 
@@ -163,10 +221,14 @@ def test_layers_that_predict_further_tokens_are_kept(
     beginning, fields, pattern = PREDICTING[family]
     model = shutil.copytree(families / family, tmp_path / family)
     tensors = {f"{beginning}eh_proj.weight": (64, 128), f"{beginning}mlp.down_proj.weight": (64, 64)}
-    write_safetensors(model / "model-extra.safetensors", tensors)
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | fields))
-    bench.model = model
+    assert look(bench, model).predicted_tokens == 0, "the config alone says so"
+    write_safetensors(model / "model-extra.safetensors", tensors)
+    found = look(bench, model)
+    assert (found.predicted_tokens, found.notes) == (1, ())
+    predicting = {matrix.short_name for matrix in found.matrices if matrix.role is Role.PREDICTION}
+    assert predicting == {"eh_proj", "down_proj"}
     artifact = Path(bench.make("W8A8-INT8", "rtn").path)
     made = headers(artifact)
     assert tensors.items() <= {name: header.shape for name, header in made.items()}.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import pytest
 from tests.checkpoints import LLAMA_SHAPES, write_checkpoint, write_safetensors
 from tests.fakes.hub_server import COMMIT, HubServer
 from tests.fakes.tls_server import TlsServer
+from tests.unit.runner.requests import trial_request
 
-from haqa_contract import FailureReason, ModelSource
+from haqa_contract import FailureReason, ModelSource, VariantSource
 from haqa_contract.failures import TrialFailure
 from haqa_runner.models import FetchedModel, fetch_model, hub, look_at_model
 from haqa_runner.models.facts import model_facts
 from haqa_runner.progress import no_progress
+from haqa_runner.quantize.look import looked_at
 
 LARGE = {**LLAMA_SHAPES, "model.layers.0.mlp.up_proj.weight": (2048, 1024)}
 
@@ -244,3 +247,19 @@ def test_a_look_says_what_is_wrong_with_a_file(
     with pytest.raises(TrialFailure, match="a pointer of git-lfs"), look_at_model(source, cache, no_progress):
         pass
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_variant_is_looked_at_and_left_on_the_hub(server: HubServer, cache: Path, tmp_path: Path) -> None:
+    model = write_checkpoint(tmp_path / "model", LARGE)
+    config = json.loads((server.folder / "config.json").read_text())
+    (server.folder / "config.json").write_text(json.dumps(config | {"num_nextn_predict_layers": 1}))
+    write_safetensors(server.folder / "model-extra.safetensors", {"model.layers.1.eh_proj.weight": (64, 128)})
+    theirs = VariantSource(label="theirs", source=ModelSource(uri="hf://org/tiny"))
+    request = trial_request(tmp_path, cache=str(cache), variants=(theirs,), model=ModelSource(uri=f"file://{model}"))
+    found = looked_at(request, fetch_model(request.model, cache, no_progress), no_progress)
+    (seen,) = found["variants"]
+    assert (seen.digest, seen.predicted_tokens) == (f"commit-{COMMIT}", 1)
+    assert found["facts"].predicted_tokens == 0
+    assert not list(Path(seen.path).glob("*.safetensors"))
+    assert fetch_model(theirs.source, cache, no_progress).path == Path(seen.path)
+    assert seen.weight_bytes == model_facts(Path(seen.path), "").weight_bytes

@@ -21,8 +21,6 @@ _KERNEL_GROUPS: dict[Platform, frozenset[int]] = {
 """Group sizes of integer weight-only kernels: Marlin's (`MARLIN_SUPPORTED_GROUP_SIZES`) and Triton's
 (`TRITON_W4A16_SUPPORTED_GROUP_SIZES`), vLLM 0.32. Those for CPU and Intel take any multiple of 2 and 32."""
 
-_SMOOTHING = frozenset({Algorithm.SMOOTHQUANT, Algorithm.SMOOTHQUANT_GPTQ})
-
 _BLOCK = 128
 """Rows and columns of FP8-BLOCK's blocks."""
 
@@ -92,13 +90,13 @@ def algorithm_runs_on_device(case: Case) -> Violation | None:
 
 
 def algorithm_suits_model(case: Case) -> Violation | None:
-    """Smoothing needs layers that llm-compressor knows how to smooth."""
+    """Smoothing needs layers that llm-compressor knows how to smooth, and that it leaves the model as it was."""
     algorithm = case.configuration.algorithm
-    if algorithm not in _SMOOTHING or case.model is None or case.model.facts.smoothable is not False:
+    unsuited = case.model.facts.unsuited if case.model else ()
+    reason = next((one.reason for one in unsuited if one.algorithm is algorithm), None)
+    if reason is None:
         return None
-    architecture = case.model.facts.architecture
-    reason = f"algorithm {algorithm.value}: llm-compressor finds no layers to smooth in {architecture}; use rtn or gptq"
-    return Violation(reason, ("algorithm",))
+    return Violation(f"algorithm {algorithm.value}: {reason}; use rtn or gptq", ("algorithm",))
 
 
 def group_size_suits_scheme(case: Case) -> Violation | None:
@@ -177,9 +175,18 @@ def experts_have_kernel(case: Case) -> Violation | None:
 
 
 def adapters_have_kernel(case: Case) -> Violation | None:
-    """vLLM's INT8 kernel for CPUs puts the weights away, and an adapter then finds none (tried, 0.32)."""
+    """What vLLM's CPU build lacks beside adapters (tried, 0.32).
+
+    Its INT8 kernel puts the weights away, and an adapter then finds none. Experts of a model with adapters are
+    Triton's, which CPUs have not, whatever the adapters change (`select_unquantized_moe_backend`).
+    """
     scheme = case.configuration.scheme
-    if case.model is None or not case.model.adapters or not case.accelerator.is_cpu or scheme is not Scheme.W8A8_INT8:
+    if case.model is None or case.model.adapters is None or not case.accelerator.is_cpu:
+        return None
+    if case.model.facts.experts:
+        reason = "vLLM serves no adapters with a mixture of experts on a CPU; leave model.adapters out"
+        return Violation(f"{scheme.value}: {reason}", ("scheme",))
+    if scheme is not Scheme.W8A8_INT8:
         return None
     return Violation(f"{scheme.value}: vLLM serves no adapters with it on a CPU; use W4A8 or W4A16", ("scheme",))
 

@@ -38,11 +38,6 @@ class LoraSlots:
     rank: int
     targets: tuple[str, ...]
 
-    @property
-    def changes_experts(self) -> bool:
-        """Whether one of them changes experts, whose matrices go by one name."""
-        return EXPERTS in self.targets
-
     @classmethod
     def of(cls, adapters: Sequence[LookedAt]) -> LoraSlots | None:
         """All of them at once, so that no request waits until another one's adapter is put aside; None for none."""

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,21 @@ from llmcompressor.core import reset_session
 from llmcompressor.modifiers.gptq import GPTQModifier
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
+from llmcompressor.modifiers.transform.awq.dynamic_mappings import get_layer_mappings_from_model as awq_mappings
 from llmcompressor.modifiers.transform.smoothquant import SmoothQuantModifier
 from loguru import logger as loguru_logger
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer
 
 from haqa_contract import Calibration
+from haqa_contract.failures import cause_of
 from haqa_runner.bars import Bar, heard_bars
 from haqa_runner.datasets import token_windows
 from haqa_runner.models.architecture.building import loading_class
 from haqa_runner.models.checkpoint import model_files
 from haqa_runner.progress import ProgressSink
-from haqa_runner.quantize.experts import keep_expert_names
+from haqa_runner.quantize.consumers import Smoothing, what_smoothing_changes
+from haqa_runner.quantize.experts import keep_expert_names, unjoin_without_weights
 from haqa_runner.quantize.ignored import leave_unquantized, plain_linears
 from haqa_runner.quantize.machine import multiplies_bfloat16, usable_cores
 from haqa_runner.quantize.on_cpu import linear_in_float32
@@ -57,6 +61,8 @@ _CLASSES: dict[Modifier, Any] = {
 }
 _FP8_KV_CACHE = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
 _AUTOROUND_BATCH = 8
+_SHARED = "shared_kv_states"
+"""What transformers calls the dictionary in which one layer leaves its keys and values for others (Gemma 3n and 4)."""
 _LAYER_BAR = re.compile(r"^\((\d+)/(\d+)\): (Calibrating|Propagating)$")
 _LOADED, _ROUNDED = 0.05, 0.9
 """Shares of the work after which the weights are there, and after which they only have to be packed and saved."""
@@ -112,14 +118,57 @@ def compress(job: Job, target: Path, progress: ProgressSink) -> None:
             shutil.copyfile(path, target / path.name)
 
 
-def finds_what_to_smooth(model: Any) -> bool:
-    """Whether SmoothQuant's mappings for this architecture fit its layers; weights are not looked at."""
+def unsuited_modifiers(model: Any) -> dict[Modifier, str]:
+    """Modifiers that would fail on a model, or change what it computes, and a clause that says why.
+
+    Args:
+        model: On the meta device; its experts are unjoined.
+    """
+    unjoin_without_weights(model)
+    found = {}
+    kinds: set[Any] = {type(module) for module in model.modules()}
+    if any(_SHARED in signature(kind.forward).parameters for kind in kinds):
+        name = type(model).__name__
+        found[Modifier.AUTOROUND] = f"AutoRound tunes layers alone, and those of {name} hand keys and values on"
+    for modifier, smoothings in ((Modifier.SMOOTHQUANT, _smoothquant), (Modifier.AWQ, _awq)):
+        try:
+            resolved = smoothings(model)
+        except (RuntimeError, ValueError) as error:  # Their ways of saying no.
+            log.info("%s: %s", modifier, error.__cause__ or error)
+            resolved = []
+        if not resolved:
+            found[modifier] = f"llm-compressor finds no layers to smooth in {type(model).__name__}"
+        elif changed := _changed(model, resolved):
+            found[modifier] = f"llm-compressor would change what {type(model).__name__} computes: {changed}"
+    return found
+
+
+def _smoothquant(model: Any) -> list[Smoothing]:
     modifier = SmoothQuantModifier()
+    modifier.mappings = modifier._infer_mappings_from_model(model)
+    return [Smoothing(one.smooth_layer, one.balance_layers) for one in modifier._resolve_mappings(model)]
+
+
+def _awq(model: Any) -> list[Smoothing]:
+    modifier = AWQModifier(mappings=awq_mappings(model))
+    # It looks at the layers that shall be rounded.
+    marked = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    for module in marked:
+        module.quantization_scheme = None
     try:
-        modifier.mappings = modifier._infer_mappings_from_model(model)
-        return bool(modifier._resolve_mappings(model))
-    except RuntimeError:  # Its way of saying no.
-        return False
+        modifier._set_resolved_mappings(model)
+    finally:
+        for module in marked:
+            del module.quantization_scheme
+    return [Smoothing(one.smooth_layer, one.balance_layers) for one in modifier._resolved_mappings]
+
+
+def _changed(model: Any, smoothings: Sequence[Smoothing]) -> str | None:
+    try:
+        return what_smoothing_changes(model, smoothings)
+    except Exception as error:  # Whatever a model's own code raises where there are no numbers: its trial will tell.
+        log.info("%s cannot be run without weights: %s", type(model).__name__, cause_of(error))
+        return None
 
 
 def _fast_products() -> AbstractContextManager[None]:

@@ -21,13 +21,13 @@ from haqa_contract import (
 from haqa_contract.configuration import variant_name
 from haqa_contract.failures import TrialFailure
 from haqa_contract.model_facts import ModelFacts
-from haqa_runner.models import FetchedModel, fetch_adapter, fetch_model
+from haqa_runner.models import FetchedModel, fetch_adapter, look_at_model
 from haqa_runner.models.adapters import check_adapter
 from haqa_runner.models.checkpoint import ADAPTER_FILES
 from haqa_runner.models.facts import model_facts
 from haqa_runner.models.tokenizers import tokenizers_differ
 from haqa_runner.progress import ProgressSink, no_progress
-from haqa_runner.quantize.smoothing import can_be_smoothed
+from haqa_runner.quantize.unsuited import unsuited_algorithms
 
 _ALIKE = ("hidden_size", "layers", "vocab_size")
 """Facts that quantizing does not change."""
@@ -63,9 +63,9 @@ def looked_at(request: TrialRequest, model: FetchedModel, progress: ProgressSink
     """
     source = request.model
     facts = model_facts(model.path, source.uri, trust_remote_code=source.trust_remote_code)
-    smoothable = can_be_smoothed(facts, model.path, source.uri)
+    unsuited = unsuited_algorithms(facts, model.path, source.uri)
     return {
-        "facts": facts.model_copy(update={"smoothable": smoothable}),
+        "facts": facts.model_copy(update={"unsuited": unsuited}),
         "variants": tuple(_variant(one, request, model, facts, progress) for one in request.variants),
         "adapters": tuple(_adapter(one, request, facts, progress) for one in request.adapters),
     }
@@ -116,10 +116,12 @@ def _variant(
     variant: VariantSource, request: TrialRequest, model: FetchedModel, facts: ModelFacts, progress: ProgressSink
 ) -> VariantReport:
     source = variant.source
-    with _named(f"spec.model.variants {variant.label}"):
-        found = fetch_model(source, Path(request.cache), progress)
-    own = model_facts(found.path, source.uri, trust_remote_code=source.trust_remote_code)
-    other = _difference(facts, own) or tokenizers_differ(model.path, found.path)
+    with (
+        _named(f"spec.model.variants {variant.label}"),
+        look_at_model(source, Path(request.cache), progress) as (found, folder),
+    ):
+        own = model_facts(folder, source.uri, trust_remote_code=source.trust_remote_code)
+        other = _difference(facts, own) or tokenizers_differ(model.path, folder)
     if other is not None:
         raise TrialFailure(
             FailureReason.MODEL_FETCH,
@@ -132,6 +134,7 @@ def _variant(
         path=str(found.path),
         weight_bytes=own.weight_bytes or found.size_bytes,
         quantization=own.quantization,
+        predicted_tokens=own.predicted_tokens,
     )
 
 

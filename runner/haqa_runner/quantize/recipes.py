@@ -160,7 +160,8 @@ def recipe(
         case Algorithm.SMOOTHQUANT_GPTQ:
             return (smoothing, rounding(Modifier.GPTQ))
         case Algorithm.AWQ:
-            return (ModifierPlan(Modifier.AWQ, ignore=ignore), rounding(Modifier.QUANTIZATION))
+            # It leaves alone what the rounding leaves alone, and takes no list of its own.
+            return (ModifierPlan(Modifier.AWQ), rounding(Modifier.QUANTIZATION))
         case Algorithm.AUTOROUND:
             # Compiling pays on an accelerator; on a CPU it takes longer than the tuning that it speeds up.
             return (

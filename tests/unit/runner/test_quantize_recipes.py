@@ -95,7 +95,10 @@ def test_smoothquant_comes_before_rounding(algorithm: Algorithm, modifiers: list
 
 
 def test_awq_transforms_and_rounding_follows() -> None:
-    assert [plan.modifier for plan in made(Scheme.W4A16, Algorithm.AWQ)] == [Modifier.AWQ, Modifier.QUANTIZATION]
+    transform, rounding = made(Scheme.W4A16, Algorithm.AWQ)
+    assert (transform.modifier, rounding.modifier) == (Modifier.AWQ, Modifier.QUANTIZATION)
+    assert not transform.ignore, "llm-compressor's AWQModifier takes none"
+    assert rounding.ignore
 
 
 def test_awq_without_an_accelerator_is_refused_with_another_way() -> None:

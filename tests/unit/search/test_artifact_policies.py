@@ -8,11 +8,13 @@ from tests.optional import present
 from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, case, cpu, gpu_of, model, nvidia
 
 from haqa_contract import MADE_SCHEMES, Algorithm, Scheme
+from haqa_contract.model_facts import Unsuited
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.algorithms import APPLICABLE, DEFAULT
 from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES, adapters_have_kernel
 from haqa_operator.search.cases import first_violation
 from haqa_operator.search.model_profile import ModelProfile
+from haqa_operator.serving.adapters import LoraSlots
 
 
 def reason(accelerator: Accelerator, *args: Any, **kwargs: Any) -> str | None:
@@ -152,18 +154,18 @@ def test_experts_with_4_bit_weights_are_not_for_cpus() -> None:
     assert reason(cpu(), "W4A16", "rtn", profile=model(LLAMA_SMALL)) is None
 
 
-def test_smoothing_is_for_models_that_llm_compressor_can_smooth() -> None:
-    rough = ModelProfile(model(LLAMA_SMALL).facts.model_copy(update={"smoothable": False}))
+def test_an_algorithm_that_harms_the_model_is_not_for_it() -> None:
+    why = "llm-compressor finds no layers to smooth in LlamaForCausalLM"
+    unsuited = (Unsuited(algorithm=Algorithm.SMOOTHQUANT, reason=why),)
+    rough = ModelProfile(model(LLAMA_SMALL).facts.model_copy(update={"unsuited": unsuited}))
     found = present(reason(cpu(), "W8A8-INT8", "smoothquant", profile=rough))
-    assert found == (
-        "algorithm smoothquant: llm-compressor finds no layers to smooth in LlamaForCausalLM; use rtn or gptq"
-    )
-    assert reason(cpu(), "W8A8-INT8", "gptq", profile=rough) is None
+    assert found == f"algorithm smoothquant: {why}; use rtn or gptq"
+    assert reason(cpu(), "W8A8-INT8", "smoothquant-gptq", profile=rough) is None
     assert reason(cpu(), "W8A8-INT8", "smoothquant", profile=model(LLAMA_SMALL)) is None
 
 
 def test_int8_serves_no_adapters_on_a_cpu() -> None:
-    profile = replace(model(LLAMA_8B), adapters=1)
+    profile = replace(model(LLAMA_8B), adapters=LoraSlots(1, 8, ()))
     (refused,) = [
         scheme
         for scheme in ("BF16", "W8A8-INT8", "W4A16", "W4A8")
@@ -172,3 +174,12 @@ def test_int8_serves_no_adapters_on_a_cpu() -> None:
     assert refused == "W8A8-INT8"
     assert adapters_have_kernel(case(cpu(), "W8A8-INT8", profile=model(LLAMA_8B))) is None
     assert adapters_have_kernel(case(nvidia(), "W8A8-INT8", profile=profile)) is None
+
+
+def test_mixtures_serve_no_adapters_on_a_cpu() -> None:
+    mixture = model(LLAMA_SMALL, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=512)
+    profile = replace(mixture, adapters=LoraSlots(1, 8, ("q_proj", "v_proj")))
+    found = present(adapters_have_kernel(case(cpu(), "BF16", profile=profile)))
+    assert "no adapters with a mixture of experts on a CPU; leave model.adapters out" in found.reason
+    assert adapters_have_kernel(case(nvidia(), "BF16", profile=profile)) is None
+    assert adapters_have_kernel(case(cpu(), "BF16", profile=mixture)) is None
