@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from haqa_contract.load_generation import cores, processes
+from haqa_operator.api.quantities import parse_quantity
 from haqa_operator.hardware.accelerators import Accelerator
-from haqa_operator.hardware.node_labels import parse_quantity
 from haqa_operator.serving.pod import Resources, default_resources
 
 _LEAST_MILLICORES = 250
