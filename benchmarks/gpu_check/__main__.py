@@ -24,6 +24,7 @@ from benchmarks.gpu_check.rows import Row, rows
 from benchmarks.gpu_check.table import Outcome, report
 from pydantic import ValidationError
 
+from haqa_contract.model_facts import ModelFacts
 from haqa_operator.api import NodePool, Proposal, Proposer, Trial, TuningSpec
 from haqa_operator.api.pools import HardwareOverride
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError

@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.waiting import wait_until
 from tests.unit.api.rule_cases import POD_TEMPLATE
-from tests.unit.cluster.build.test_pods_of_a_pool import L40S, MI300X, TEMPLATE_FIELDS, built
+from tests.unit.cluster.build.pool_pods import L40S, MI300X, TEMPLATE_FIELDS, built
 
 from haqa_operator.cluster.observe.pods import Pod
 from haqa_operator.hardware.accelerators import Accelerator

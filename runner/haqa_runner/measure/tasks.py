@@ -49,6 +49,7 @@ def measure_tasks(endpoint: Endpoint, evaluation: Evaluation, model_folder: Path
         TrialFailure: no such task (AccuracyGate: trying again is no use), or its data cannot be fetched or the engine
             does not answer it (MetricsMissing).
     """
+    _check_folder(evaluation)
     # Only now: with transformers and datasets behind it this takes as long as many a load test.
     from haqa_runner.measure.lm_eval_client import WatchfulCompletions
 
@@ -75,6 +76,7 @@ def score_tasks(model: Any, evaluation: Evaluation, model_folder: Path) -> TaskA
     Raises:
         TrialFailure: as `measure_tasks`.
     """
+    _check_folder(evaluation)
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoTokenizer
 
@@ -155,13 +157,16 @@ def accuracy_of(task: str, result: Mapping[str, Any], samples: Mapping[str, Any]
     return Estimate(value=value, low=max(0.0, value - margin), high=min(most, value + margin), n=count)
 
 
-def _find(evaluation: Evaluation) -> Any:
-    """lm-eval's index of tasks. The thousands of its own are read only if one of them is asked for: that takes long."""
+def _check_folder(evaluation: Evaluation) -> None:
     if evaluation.task_path is not None and not Path(evaluation.task_path).is_dir():
         raise TrialFailure(
             FailureReason.ACCURACY_GATE,
             f"evaluation.taskPath {evaluation.task_path} is no folder; name the one that holds your task YAML files",
         )
+
+
+def _find(evaluation: Evaluation) -> Any:
+    """lm-eval's index of tasks. The thousands of its own are read only if one of them is asked for: that takes long."""
     from lm_eval.tasks import TaskManager
 
     own = [str(DEFINITIONS), *([evaluation.task_path] if evaluation.task_path is not None else [])]

@@ -161,10 +161,10 @@ def test_a_bug_in_reading_the_nodes_of_one_pool_comes_out_and_the_other_goes_on(
     bug = ZeroDivisionError("a bug")
     read = pool_accelerator
 
-    def broken(nodes: tuple[Node, ...], *rest: Any) -> Any:
+    def broken(nodes: tuple[Node, ...], *rest: Any, **more: Any) -> Any:
         if any(node.labels["pool"] == "full" for node in nodes):
             raise bug
-        return read(nodes, *rest)
+        return read(nodes, *rest, **more)
 
     monkeypatch.setattr("haqa_operator.cluster.act.reconciler.pool_accelerator", broken)
     operated.submit()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.hardware.test_label_dialects import READ, REFUSED
+from tests.unit.hardware.label_cases import READ, REFUSED
 
 from haqa_operator.api.pools import HardwareOverride
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError

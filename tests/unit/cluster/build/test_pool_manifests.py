@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.unit.cluster.build.pool_pods import DIGEST, INSTALLATION, hub, quantized
 from tests.unit.tuning.pool_states import BASELINE, INT8, trial
 
 from haqa_contract import Algorithm, Configuration, Scheme
@@ -13,19 +14,12 @@ from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.status import FetchedAdapter, FetchedModel, FetchedVariant
 from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
-from haqa_operator.cluster.installation import Installation
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.model_length import MaxModelLen
-from haqa_operator.serving.volumes import CLAIM_MOUNT, SecretVariable
+from haqa_operator.serving.volumes import CLAIM_MOUNT
 
 CPU = Accelerator(vendor=Vendor.CPU, product="a CPU", memory_gib=24, cores=2)
 POOL = NodePool.model_validate({"name": "cpu", "nodeSelector": {"pool": "cpu"}})
-INSTALLATION = Installation(
-    runner_image="example/runner:1",
-    runner_env={"AWS_ENDPOINT_URL": "https://s3.example"},
-    runner_secrets=(SecretVariable("AWS_SECRET_ACCESS_KEY", "bucket", "key"),),
-)
-DIGEST = "3fa1" * 16
 
 
 def winner(won: Trial, facts: FetchedModel | None, **spec: Any) -> dict[str, Any]:
@@ -34,15 +28,6 @@ def winner(won: Trial, facts: FetchedModel | None, **spec: Any) -> dict[str, Any
     deployment, _ = pods.winner(won)
     found: dict[str, Any] = deployment["spec"]["template"]["spec"]
     return found
-
-
-def quantized() -> Trial:
-    done = trial(1, INT8, 150)
-    return done.model_copy(update={"status": done.status.model_copy(update={"artifact_digest": DIGEST})})
-
-
-def hub(digest: str = "commit-abc") -> FetchedModel:
-    return FetchedModel(digest=digest, path="/store/cache/hub/x")
 
 
 def words(pod: dict[str, Any]) -> list[str]:
