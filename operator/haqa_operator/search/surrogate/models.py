@@ -40,6 +40,11 @@ _LEAST_NOISE = 0.02
 _LOOK_NOISE = 0.06
 """Where the load test ended after one short look."""
 
+_SURPRISE = 2.0
+"""Standard deviations of what is expected: an accuracy that is further off is taken to be that far off. A format that
+breaks a model (integer activations where it has outliers) says so of itself, and nothing of the algorithm, the bits and
+the settings that it shares with others; a Gaussian process would spread the blame among all of them."""
+
 _SHIFTS = {"klDivergence": 1e-3}
 """Added before the logarithm, for a metric whose baseline is 0 by definition."""
 
@@ -137,8 +142,12 @@ class MetricModel:
         noise = np.concatenate([task.noise for task in tasks])
         kept = slice(MOST_TRIALS)  # all of this tuning before any of others
         scale = ConstantKernel(1.0, _SCALE_BOUNDS if len(own.values) >= _CALIBRATED_FROM else "fixed")
+        kernel = TrialKernel(scales_of(key, space, rows.features))
+        if is_accuracy(key.metric):
+            most = _SURPRISE * np.sqrt(kernel.diag(table))
+            surprises = np.clip(surprises, -most, most)
         process = GaussianProcessRegressor(
-            scale * TrialKernel(scales_of(key, space, rows.features)),
+            scale * kernel,
             alpha=noise[kept] ** 2,
             optimizer="fmin_l_bfgs_b" if len(own.values) >= _CALIBRATED_FROM else None,
         )

@@ -7,7 +7,7 @@ import pytest
 from tests.optional import present
 from tests.unit.search.surrogate.tables import closed_loop, first_trials, loads_space, trial_of
 
-from haqa_contract import Configuration
+from haqa_contract import Algorithm, Configuration, Scheme
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.surrogate.models import MOST_TRIALS, MetricModel, measurements, relative
@@ -66,6 +66,17 @@ def test_another_tuning_says_which_engine_is_fast() -> None:
     without = present(MetricModel.fit(KEY, SPACE, ROWS, trials))
     told = present(MetricModel.fit(KEY, SPACE, ROWS, trials, [history]))
     assert told.predict([at(2, "fast")])[0][0] > without.predict([at(2, "fast")])[0][0] + 0.4
+
+
+def test_a_format_that_breaks_a_model_says_little_of_the_algorithm_it_shares_with_others() -> None:
+    """Perplexity 37 % up with integer activations is their doing and not GPTQ's."""
+    broken, other = (Configuration(scheme=s, algorithm=Algorithm.GPTQ) for s in (Scheme.W8A8_INT8, Scheme.W4A16))
+    rounded = Configuration(scheme=Scheme.W8A8_INT8, algorithm=Algorithm.RTN)
+    space = SearchSpace(Configuration(), (broken, other, rounded))
+    trials = [trial_of(0, space.baseline, {"perplexity": 5.0}), trial_of(1, broken, {"perplexity": 6.85})]
+    fitted = present(MetricModel.fit(MetricKey("perplexity"), space, rows_of(space), trials))
+    mean, _ = fitted.predict([other, rounded])
+    assert mean[0] < 0.05 < 2 * mean[1]
 
 
 def test_a_metric_that_no_trial_has_gives_no_model() -> None:
