@@ -14,7 +14,7 @@ TORCH_BACKEND_cpu := cpu
 TORCH_BACKEND_rocm := rocm7.2
 
 .PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more timed generate docs lint format lock lock-pypi lock-torch clean \
-	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-real gpu-check
+	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-real rehearsal gpu-check
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -105,7 +105,8 @@ cluster-down: .venv/.ready  ## stop it
 
 CLUSTER_FAULTS := $(addprefix tests/cluster/test_,agent_faults.py crashes.py disruptions.py faults.py \
 	prometheus_in_cluster.py stuck.py)
-CLUSTER := $(filter-out $(CLUSTER_FAULTS),$(wildcard tests/cluster/test_*.py))
+REHEARSAL := tests/cluster/test_rehearsal.py
+CLUSTER := $(filter-out $(CLUSTER_FAULTS) $(REHEARSAL),$(wildcard tests/cluster/test_*.py))
 CLUSTER_BUILD = $(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
 
 # On a cluster of their own, or the one of HAQA_TEST_KUBECONFIG.
@@ -123,6 +124,10 @@ cluster-faults: .venv/.ready  ## crashes, lost nodes, outages, a real Prometheus
 
 cluster-tests: cluster-fast cluster-more cluster-faults  ## all three
 
+rehearsal: .venv/.ready  ## a model of 70 billion parameters tuned on L40S, H100 and MI300X that are played; prints what won, and why
+	@$(VENV)/python -m tests.cluster.local_cluster build
+	$(VENV)/python -m pytest -s $(REHEARSAL)
+
 cluster-real: envs  ## one tuning of two node types with real engines in pods, on a cluster of its own
 	test -n "$(HAQA_DEMO_MODEL)" || $(VENV)/haqa model demo
 	@$(CLUSTER_BUILD) all
@@ -130,7 +135,7 @@ cluster-real: envs  ## one tuning of two node types with real engines in pods, o
 
 test: lint unit cluster-fast integration engines  ## what every change has to pass
 
-test-all: test engines-more cluster-more cluster-faults timed cluster-real  ## that and the rest, every night: about two hours on a quiet machine
+test-all: test engines-more cluster-more cluster-faults rehearsal timed cluster-real  ## that and the rest, every night: about two hours on a quiet machine
 
 # The report is opened in a real browser.
 .cache/chromium.ready:

@@ -9,20 +9,18 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from tests.cluster.building import CannotBuild, components, tools
 from tests.cluster.building import prometheus_image as prometheus_archive
 from tests.cluster.building import python_image as image_archive
 from tests.cluster.building import s3_image as s3_archive
+from tests.cluster.definitions import define
 from tests.cluster.helm import Helm
 from tests.cluster.image_building import operator_image as operator_archive
-from tests.cluster.kubectl import Kubectl, Refused, has_condition
+from tests.cluster.kubectl import Kubectl, Refused
 from tests.cluster.local_cluster import CannotStart, LocalCluster
 from tests.cluster.node_specs import NodeSpec, configured_nodes
 from tests.cluster.waiting import wait_until
@@ -40,7 +38,7 @@ def cluster(nodes: list[NodeSpec]) -> Iterator[Kubectl]:
         yield _named(Path(given))
         return
     # Beside a cluster that somebody is using, so another folder and another port.
-    own = LocalCluster(Path(tempfile.gettempdir()) / f"haqa-{secrets.token_hex(4)}", _free_port())
+    own = LocalCluster.beside_others()
     problem = ""
     try:
         yield own.start(nodes)
@@ -76,20 +74,10 @@ def _named(kubeconfig: Path) -> Kubectl:
     return kubectl
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="session")
 def definitions(cluster: Kubectl) -> None:
     """The custom resource definitions, in the cluster."""
-    for file in sorted((Path(__file__).parents[2] / "crds").glob("*.yaml")):
-        manifest = yaml.safe_load(file.read_text())
-        cluster.apply(manifest)
-        name = manifest["metadata"]["name"]
-        cluster.wait_for("customresourcedefinition", name, has_condition("Established"), "established", 60)
+    define(cluster)
 
 
 @pytest.fixture(scope="session")

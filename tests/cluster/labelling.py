@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.cluster.building import components
@@ -21,10 +22,12 @@ def label_node(kubectl: Kubectl, name: str, spec: NodeSpec) -> None:
     labels = spec.all_labels(Path("/proc/cpuinfo").read_text())
     if labels:
         kubectl.run("label", "--overwrite", "node", name, *(f"{key}={value}" for key, value in labels.items()))
+    if spec.resources:
+        advertise(kubectl, name, spec.resources)
 
 
-def advertise_gpus(kubectl: Kubectl, name: str, gpus: int) -> None:
-    patch = {"status": {"capacity": {"nvidia.com/gpu": str(gpus)}}}
+def advertise(kubectl: Kubectl, name: str, resources: Mapping[str, str]) -> None:
+    patch = {"status": {"capacity": dict(resources)}}
     kubectl.run("patch", "node", name, "--subresource=status", "--type=merge", "-p", json.dumps(patch))
 
 
@@ -36,7 +39,7 @@ def main(kubeconfig: str, names: list[str]) -> None:
     for name, spec in zip(names, specs, strict=True):
         label_node(kubectl, name, spec)
         if spec.gpus:
-            advertise_gpus(kubectl, name, spec.gpus)
+            advertise(kubectl, name, {"nvidia.com/gpu": str(spec.gpus)})
 
 
 if __name__ == "__main__":

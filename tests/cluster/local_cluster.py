@@ -15,7 +15,8 @@ import socket
 import string
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -68,6 +69,13 @@ class LocalCluster:
     def cgroup(self) -> str:
         return f"haqa-{self.folder.name.removeprefix('haqa-')}"
 
+    @classmethod
+    def beside_others(cls) -> LocalCluster:
+        """In a folder and at a port of its own, whatever else runs on this machine."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port: int = listener.getsockname()[1]
+        return cls(Path(tempfile.gettempdir()) / f"haqa-{secrets.token_hex(4)}", port)
+
     def running(self) -> bool:
         return _alive(self._process_file("init"))
 
@@ -95,14 +103,19 @@ class LocalCluster:
 
     def load_image(self, archive: Path) -> None:
         """Imports what `docker save` or `podman save` wrote into every node."""
+        self._on_every_node("import", str(archive))
+
+    def tag_image(self, reference: str, name: str) -> None:
+        """Gives an image of the nodes another name, under which pods find it there."""
+        self._on_every_node("tag", reference, name)
+
+    def _on_every_node(self, *images: str) -> None:
         sockets = sorted(self.folder.glob("*/containerd/containerd.sock"))
         if not sockets:
             raise CannotStart(f"no cluster in {self.folder}: `make cluster` starts one")
         for node in sockets:
             client = ["ctr", "--address", str(node), "--namespace", "k8s.io"]
-            subprocess.run(
-                [*client, "images", "import", str(archive)], check=True, timeout=_LOAD_LIMIT_S, capture_output=True
-            )
+            subprocess.run([*client, "images", *images], check=True, timeout=_LOAD_LIMIT_S, capture_output=True)
 
     def stop(self) -> None:
         """Ends every process and mount of the cluster, and removes its folder; nothing where there is none."""
@@ -192,6 +205,8 @@ current-context: haqa-test
         for name in ("kubelet.yaml", "containerd.toml"):
             template = string.Template((HERE / f"{name}.in").read_text().replace("${...}", "$${...}"))
             (folder / name).write_text(template.substitute(values))
+        if (meminfo := node.meminfo(Path("/proc/meminfo").read_text())) is not None:
+            (folder / "meminfo").write_text(meminfo)
 
     def _launch(self, nodes: list[NodeSpec], archives: Path) -> None:
         environment = {
@@ -241,7 +256,8 @@ current-context: haqa-test
             wait_until(partial(answers, "get", "node", node.name), _START_LIMIT_S, f"node {node.name}")
             label_node(kubectl, node.name, node)
         for node in nodes:
-            kubectl.wait_for("node", node.name, node_ready(node.gpus), f"Ready with {node.gpus} GPUs", _START_LIMIT_S)
+            ready = node_ready(node.gpus, node.resources)
+            kubectl.wait_for("node", node.name, ready, f"Ready with {node.gpus} GPUs", _START_LIMIT_S)
         wait_until(lambda: answers("get", "serviceaccount", "default"), _START_LIMIT_S, "the default service account")
 
     def _cgroups_left(self) -> bool:
@@ -258,12 +274,14 @@ current-context: haqa-test
         return "\n".join(f"--- {log}\n{_tail(log)}" for log in logs if log.stat().st_size)
 
 
-def node_ready(gpus: int) -> Callable[[Manifest], bool]:
-    """Whether the node takes pods and its kubelet knows all of its GPUs."""
+def node_ready(gpus: int, resources: Mapping[str, str] | None = None) -> Callable[[Manifest], bool]:
+    """Whether the node takes pods and its kubelet knows all of its GPUs and other resources."""
 
     def check(node: Manifest) -> bool:
-        offered = int(node["status"].get("allocatable", {}).get("nvidia.com/gpu", "0"))
-        return has_condition("Ready")(node) and offered == gpus and not node["spec"].get("taints")
+        offered = node["status"].get("allocatable", {})
+        others = all(offered.get(name) == count for name, count in (resources or {}).items())
+        gpus_known = int(offered.get("nvidia.com/gpu", "0")) == gpus
+        return has_condition("Ready")(node) and gpus_known and others and not node["spec"].get("taints")
 
     return check
 

@@ -6,6 +6,8 @@ name=$1 gpus=$2
 folder=$RUN/$name
 mount --make-rshared /
 mount --bind "$folder/root" /var/lib/kubelet
+# A node that pretends to have more memory: its kubelet alone sees it.
+if [ -f "$folder/meminfo" ]; then mount --bind "$folder/meminfo" /proc/meminfo; fi
 
 # cgroup v1 has a tree for each controller, v2 a single one.
 if [ -f /sys/fs/cgroup/cgroup.controllers ]; then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,6 +51,8 @@ class NodeSpec(BaseModel):
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
     cpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
     memoryGib: Annotated[int, Field(ge=1)] | None = None
+    pretendedMemoryGib: Annotated[int, Field(ge=1)] | None = None
+    resources: dict[str, str] = {}
 
     def kubelet_settings(self, machine: Machine) -> dict[str, Any]:
         """How the kubelet keeps its pods to the node's own part of the machine, and offers no more.
@@ -74,6 +77,12 @@ class NodeSpec(BaseModel):
                 raise ValueError(f"node {self.name}: memoryGib {self.memoryGib}: this machine has {have:.1f} GiB")
             settings["systemReserved"] = {"memory": f"{rest_mib}Mi"}
         return settings
+
+    def meminfo(self, text: str) -> str | None:
+        """What its kubelet sees of /proc/meminfo, of which `text` is the machine's; None: the machine's own."""
+        if self.pretendedMemoryGib is None:
+            return None
+        return re.sub(r"(?m)^MemTotal:.*$", f"MemTotal: {self.pretendedMemoryGib * 2**20} kB", text)
 
     def _others(self, machine: Machine) -> list[int]:
         own, all_cpus = set(self.cpus or ()), sorted(machine.cpus)

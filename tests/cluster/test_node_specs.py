@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from tests.cluster.node_specs import Machine, NodeSpec, machine_features, read_nodes
+from tests.cluster.rehearsal import rig
 
 
 def test_features_of_the_machine_have_the_names_of_node_feature_discovery() -> None:
@@ -40,6 +41,20 @@ def test_a_node_with_a_part_of_the_machine_keeps_the_rest_back() -> None:
 
 def test_a_node_without_a_part_of_its_own_offers_the_whole_machine() -> None:
     assert NodeSpec(name="full").kubelet_settings(MACHINE) == {"cpuManagerPolicy": "none"}
+
+
+def test_a_node_that_pretends_to_have_more_memory_shows_it_to_its_kubelet_alone() -> None:
+    machine = "MemTotal:       24609660 kB\nMemFree:         1234 kB\n"
+    assert NodeSpec(name="full").meminfo(machine) is None
+    pretended = NodeSpec(name="full", pretendedMemoryGib=1024).meminfo(machine)
+    assert pretended == "MemTotal: 1073741824 kB\nMemFree:         1234 kB\n"
+
+
+def test_the_rehearsal_s_nodes_can_be_read() -> None:
+    nodes = {node.name: node for node in read_nodes(rig.NODES)}
+    assert nodes["mi300x"].resources == {"amd.com/gpu": "1"}
+    assert [nodes[name].gpus for name in ("l40s", "h100", "h100-single")] == [4, 2, 1]
+    assert nodes["h100-single"].labels["nvidia.com/gpu.product"] == nodes["h100"].labels["nvidia.com/gpu.product"]
 
 
 @pytest.mark.parametrize(
