@@ -180,6 +180,9 @@ class NodePool(ResourceModel):
     """Environment of the engine on this pool, in trials and in the winner's Deployment"""
     image: Annotated[str | None, Field(max_length=512)] = None
     """Engine image; by default the official vLLM image for the pool's hardware"""
+    engine_version: Annotated[str | None, Field(pattern=r"^\d+\.\d+\.\d+$", max_length=32)] = None
+    """vLLM's version, for example 0.32.0: chooses the official image, or says what is in `image` where its tag does not
+    (latest, a digest, an image of your own). By default what the tag says"""
     hardware: HardwareOverride | None = None
     """What the node labels say wrongly or not at all; by default they are believed"""
     device_resource: Annotated[str | None, Field(pattern=DEVICE_RESOURCE, max_length=317)] = None

@@ -42,6 +42,7 @@ from haqa_operator.serving.adapters import ServedAdapters
 from haqa_operator.serving.launch import engine_launch
 from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.serving.startup import StartupLimit
+from haqa_operator.serving.versions import Version
 from haqa_operator.tuning.executor import Executor, OnProgress, TrialProgress
 from haqa_operator.tuning.requests import NOTHING_SEEN, Digests, TrialPlaces, trial_request
 from haqa_operator.tuning.results import trial_status
@@ -81,6 +82,7 @@ class LocalPool:
         adapters: What is served beside the model.
         seen: Which files were looked at.
         expected_rate: Output tokens/s that an engine may reach, by its configuration and the trials so far.
+        engine_version: Of the installed vLLM; None = the release that HAQA is made for.
     """
 
     spec: TuningSpec
@@ -94,6 +96,7 @@ class LocalPool:
     adapters: tuple[AdapterReport, ...] = ()
     seen: Digests = NOTHING_SEEN
     expected_rate: Callable[[Configuration, Sequence[Trial]], float | None] = lambda *_: None
+    engine_version: Version | None = None
 
     def served_adapters(self, folder: Path) -> ServedAdapters | None:
         """Those of a trial, by its folder."""
@@ -292,6 +295,7 @@ class LocalExecutor(Executor):
             seed=place.spec.search.seed,
             startup_timeout_s=StartupLimit().seconds(place.profile.loaded_bytes(trial.configuration)),
             adapters=place.served_adapters(folder),
+            engine_version=place.engine_version,
         )
 
     def _trial_folder(self, trial: Trial) -> Path:

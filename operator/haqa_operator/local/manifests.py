@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from haqa_contract import Configuration, EngineLaunch
-from haqa_operator.api import NodePool, QuantizationTuning
+from haqa_operator.api import NodePool, QuantizationTuning, Trial
 from haqa_operator.decision.results import PoolResult, Verdict
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.hardware.this_machine import detect
 from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name, render_yaml
-from haqa_operator.serving.images import engine_image
+from haqa_operator.serving.images import pool_engine, pool_image
 from haqa_operator.serving.launch import ENGINE_PORT, relocated
 from haqa_operator.serving.pod import EnginePod
+from haqa_operator.serving.versions import dotted, release_of
 from haqa_operator.serving.volumes import ADAPTERS_MOUNT, MODEL_MOUNT, AdaptersVolume, ClaimVolume, artifact_volume
 
 LOCAL_CLAIM = "haqa-artifacts"
@@ -45,7 +46,7 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
     pod = EnginePod(
         launch=launch,
         accelerator=accelerator,
-        image=pool.image or engine_image(accelerator),
+        image=pool_image(pool, accelerator, _version(pool, winner)),
         model=artifact_volume(claim, digest) if digest else ClaimVolume(claim),
         node_selector=dict(pool.node_selector),
         tolerations=pool.tolerations,
@@ -69,6 +70,12 @@ def winner_manifest(tuning: QuantizationTuning, result: PoolResult) -> str | Non
         ],
         comment,
     )
+
+
+def _version(pool: NodePool, winner: Trial) -> str:
+    """The one that was measured, unless the pool asks for another."""
+    measured = release_of(winner.status.engine_version)
+    return dotted(measured) if measured and pool.engine_version is None else pool_engine(pool).text
 
 
 def _with_adapters(names: Iterable[str]) -> str:

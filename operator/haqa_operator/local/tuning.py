@@ -29,9 +29,11 @@ from haqa_operator.search.build import SpaceError
 from haqa_operator.search.model_profile import ModelProfile, Published
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.serving.adapters import LoraSlots
+from haqa_operator.serving.images import OldEngineError, check_engine, pool_engine
 from haqa_operator.serving.launch import engine_launch
 from haqa_operator.serving.settings import catalogue
 from haqa_operator.serving.startup import StartupLimit
+from haqa_operator.serving.versions import parse_version
 from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.loop import Observer, PoolRun
 from haqa_operator.tuning.pool_defaults import measured_with, pool_spec
@@ -137,7 +139,7 @@ class LocalTuning:
         self, pool: Pool, model: FetchedModel, history: tuple[tuple[Trial, ...], ...], runner: Launcher, spawn: Spawn
     ) -> PoolResult:
         name = pool.spec.name
-        version = engine_version(serving_environment()) or catalogue().version
+        version, engine_note = self._engine(pool.spec)
         adapters = {adapter.name: adapter.digest for adapter in model.adapters}
         variants = tuple(
             Published(one.variant, one.weight_bytes, one.quantization, one.predicted_tokens) for one in model.variants
@@ -161,7 +163,7 @@ class LocalTuning:
         )
         self._say_what_is_measured(name, spec)
         print_of, measured = print_with(spec), trials_with(spec)
-        setup = PoolSetup(spec, pool.spec, pool.accelerator, profile, version, measured)
+        setup = PoolSetup(spec, pool.spec, pool.accelerator, profile, version, measured, engine_note)
         space = self._space(setup)
         if not space.candidates:
             reasons = sorted({exclusion.reason for exclusion in space.exclusions}) or [_NOTHING_NAMED]
@@ -184,6 +186,7 @@ class LocalTuning:
             cache=self.workspace.cache,
             profile=profile,
             max_model_len=setup.max_model_len,
+            engine_version=parse_version(version),
             adapters=model.adapters,
             seen=Digests(model.digest, {one.label: one.digest for one in model.variants}, adapters),
             expected_rate=setup.expected_rate,
@@ -211,6 +214,27 @@ class LocalTuning:
             self._observer.on_note(pool, f"measured with {measured_with(spec).describe()}")
         if (warning := builtin_text_warning(spec)) is not None:
             self._observer.on_note(pool, warning)
+
+    def _engine(self, pool: NodePool) -> tuple[str, str | None]:
+        """The version that is installed here, and what somebody should know about it.
+
+        An image is not used on one machine, but the Deployment is written for it. The pool may say what a build of
+        somebody's own is.
+        """
+        version = engine_version(serving_environment()) or catalogue().version
+        if pool.engine_version and "dev" in version:
+            version = pool.engine_version
+        try:
+            note = check_engine(parse_version(version), "the installed engine")
+            there = pool_engine(pool).text if pool.image or pool.engine_version else version
+        except OldEngineError as error:
+            raise SpecError([str(error)]) from None
+        if parse_version(there) == parse_version(version):
+            return version, note
+        return version, (
+            f"measured with vLLM {version}, which is installed here, and not with the pool's {there}: try the "
+            "Deployment's arguments with that one before you rely on them"
+        )
 
     def _space(self, setup: PoolSetup) -> SearchSpace:
         try:

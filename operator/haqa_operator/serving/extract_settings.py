@@ -1,10 +1,12 @@
-"""Writes `vllm_settings.json`: every setting of `vllm serve`, read from vLLM's own argument parser, every
+"""Writes what `vllm_settings.json` holds: every setting of `vllm serve`, read from vLLM's own argument parser, every
 architecture that it serves, and every format of quantized checkpoints that it loads.
 
 Run it with the serving environment's interpreter, whenever the pinned vLLM changes:
 
     cd operator/haqa_operator/serving
     ../../../.venvs/serving/bin/python extract_settings.py vllm_settings.json
+
+Other releases are added to `vllm_releases.json` by `python -m tests.upstream.releases`, which runs this over a wheel.
 
 The control plane reads the file and never imports this module, which is a program of its own: it needs vLLM and
 nothing of HAQA.
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import importlib
 import inspect
 import json
 import os
@@ -39,9 +42,16 @@ def extract() -> dict[str, Any]:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     from vllm import __version__, envs
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.model_executor.models.registry import ModelRegistry
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    make_arg_parser = first(
+        "vllm.entrypoints.common.cli_args:make_arg_parser",
+        "vllm.entrypoints.launchers.cli_args:make_arg_parser",
+        "vllm.entrypoints.openai.cli_args:make_arg_parser",
+    )
+    FlexibleArgumentParser = first(
+        "vllm.utils.argparse_utils:FlexibleArgumentParser", "vllm.utils:FlexibleArgumentParser"
+    )
 
     # What vLLM has no code of its own for, it serves through transformers.
     architectures = {*ModelRegistry.get_supported_archs(), *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}
@@ -57,6 +67,15 @@ def extract() -> dict[str, Any]:
     }
 
 
+def first(*places: str) -> Any:
+    """What lies at the first of these places that this release has, each `module:name`."""
+    for place in places:
+        module, _, name = place.partition(":")
+        with contextlib.suppress(ImportError, AttributeError):
+            return getattr(importlib.import_module(module), name)
+    raise ImportError(f"this vLLM has none of {', '.join(places)}")
+
+
 def quantization() -> dict[str, Any]:
     """What vLLM loads of quantized checkpoints: methods, what each needs, and the platforms that take some of them."""
     import vllm.platforms
@@ -65,11 +84,11 @@ def quantization() -> dict[str, Any]:
     def described(name: str) -> dict[str, Any]:
         loader = methods.get_quantization_config(name)
         found: dict[str, Any] = {}
-        with contextlib.suppress(NotImplementedError):
+        with contextlib.suppress(NotImplementedError, AssertionError):  # one says so this way, before 0.15
             found["capability"] = loader.get_min_capability()
         with contextlib.suppress(NotImplementedError, TypeError):  # one is written for instances
             found["dtypes"] = sorted(str(dtype).removeprefix("torch.") for dtype in loader.get_supported_act_dtypes())
-        if name in methods.DEPRECATED_QUANTIZATION_METHODS:
+        if name in getattr(methods, "DEPRECATED_QUANTIZATION_METHODS", ()):
             found["deprecated"] = True
         return found
 

@@ -17,6 +17,7 @@ from haqa_operator.serving.adapters import ServedAdapters
 from haqa_operator.serving.environment import is_variable, variable_text
 from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.serving.settings import Setting, SettingKind, catalogue
+from haqa_operator.serving.versions import Version
 
 ENGINE_PORT = 8000
 DRAIN_S = 60
@@ -59,15 +60,18 @@ def engine_launch(
     seed: int = 0,
     startup_timeout_s: float = 900,
     adapters: ServedAdapters | None = None,
+    engine_version: Version | None = None,
 ) -> EngineLaunch:
     """The command for one configuration on one kind of machine.
 
     A setting of the configuration goes before the pool's environment, and that before HAQA's defaults. Equal inputs
-    give equal commands, whatever order their mappings are in.
+    give equal commands, whatever order their mappings are in. HAQA's own defaults are left out where the engine's
+    release does not have them.
 
     Args:
         model_path: Folder of the model, as the engine sees it.
         max_model_len: Used unless the configuration has one; None leaves vLLM's own, the model's limit.
+        engine_version: None = the release that HAQA is made for.
 
     Raises:
         LaunchError: when the parallel sizes asked for do not multiply to the accelerators of a replica.
@@ -81,9 +85,11 @@ def engine_launch(
         "trust-remote-code": True if trust_remote_code else None,
     }
     given = {name: value for name, value in settings.items() if not is_variable(name)}
-    present = {name: value for name, value in (defaults | given).items() if value is not None}
+    known = catalogue(engine_version).settings
+    wanted = {name: value for name, value in defaults.items() if name in known} | given
+    present = {name: value for name, value in wanted.items() if value is not None}
     args = [f"--model={model_path}", f"--served-model-name={served_model_name}"]
-    args += [text for name in sorted(present) for text in argument(name, present[name])]
+    args += [text for name in sorted(present) for text in argument(name, present[name], known)]
     args += adapters.arguments() if adapters else ()
     return EngineLaunch(
         args=tuple(args),
@@ -94,9 +100,13 @@ def engine_launch(
     )
 
 
-def argument(name: str, value: Scalar) -> tuple[str, ...]:
-    """One setting as command-line arguments: at most one, with `=`, so that a value is never taken for an option."""
-    setting = catalogue().settings.get(name, Setting(name, SettingKind.STR))
+def argument(name: str, value: Scalar, known: Mapping[str, Setting] | None = None) -> tuple[str, ...]:
+    """One setting as command-line arguments: at most one, with `=`, so that a value is never taken for an option.
+
+    Args:
+        known: The settings of the engine's release; None = of the one that HAQA is made for.
+    """
+    setting = (known or catalogue().settings).get(name, Setting(name, SettingKind.STR))
     if isinstance(value, bool):
         if value:
             return (f"--{name}",)

@@ -1,7 +1,8 @@
 """vLLM's settings: which exist, what values they take, and what is wrong with those that a tuning names.
 
-The catalogue is read from `vllm_settings.json`, which `extract_settings.py` writes from vLLM's own argument parser. So
-a misspelt setting is a sentence before any time is spent, not an engine that does not start.
+The catalogue of each release (`releases`) is written by `extract_settings.py` from vLLM's own argument parser. So a
+misspelt setting, or one that a pool's engine does not have, is a sentence before any time is spent, not an engine that
+does not start.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from importlib import resources
+from functools import cache, lru_cache
 from typing import Any
 
 from haqa_contract import Scalar
 from haqa_operator.api.pools import NodePool
 from haqa_operator.api.search_spec import Search
 from haqa_operator.serving.environment import check_variable, is_variable
+from haqa_operator.serving.releases import extracted, known_releases, made_for, nearest_release
 from haqa_operator.serving.reserved import why_setting_is_reserved
+from haqa_operator.serving.versions import Version, dotted
 
 
 class SettingKind(StrEnum):
@@ -92,11 +94,14 @@ class Catalogue:
     platform_quantization: Mapping[str, frozenset[str]]
 
 
+def catalogue(version: Version | None = None) -> Catalogue:
+    """What an engine of a version takes, by the release next to it; None = the release that HAQA is made for."""
+    return _of_release(made_for() if version is None else nearest_release(version))
+
+
 @cache
-def catalogue() -> Catalogue:
-    """The settings of the vLLM version that HAQA is made for."""
-    text = resources.files(__package__).joinpath("vllm_settings.json").read_text(encoding="utf-8")
-    data = json.loads(text)
+def _of_release(release: Version) -> Catalogue:
+    data = extracted(release)
     settings = {name: _setting(name, fields) for name, fields in data["settings"].items()}
     quantization = data["quantization"]
     return Catalogue(
@@ -105,7 +110,7 @@ def catalogue() -> Catalogue:
         frozenset(data["environment"]),
         frozenset(data["architectures"]),
         {name: _method(fields) for name, fields in quantization["methods"].items()},
-        {name: frozenset(methods) for name, methods in quantization["platforms"].items()},
+        {name: frozenset(methods) for name, methods in quantization["platforms"].items() if methods},
     )
 
 
@@ -127,7 +132,10 @@ def _setting(name: str, fields: Mapping[str, Any]) -> Setting:
 
 
 def check_settings(settings: Mapping[str, Scalar]) -> list[str]:
-    """One sentence for each setting that vLLM would not take or that HAQA does not allow, starting with its name."""
+    """One sentence for each setting that no vLLM would take or that HAQA does not allow, starting with its name.
+
+    What only some releases take is for each pool to say: `why_not_taken`.
+    """
     found = ((name, _problem(name, value)) for name, value in settings.items())
     return [f"{name} {problem}" for name, problem in found if problem]
 
@@ -145,19 +153,42 @@ def check_search(search: Search) -> list[str]:
 
 def check_pool_env(pool: NodePool) -> list[str]:
     """Problems of a pool's `env`, each starting with the field's path."""
-    known = catalogue().variables
-    found = ((name, check_variable(name, value, known)) for name, value in pool.env.items())
+    found = ((name, _problem(name, value)) for name, value in pool.env.items())
     return [f'nodePools "{pool.name}".env.{name} {problem}' for name, problem in found if problem]
 
 
+@lru_cache(maxsize=None, typed=True)
+def why_not_taken(name: str, value: Scalar, version: Version) -> str | None:
+    """Why an engine of this version does not take a setting that engines of others do; None where it does."""
+    here = catalogue(version)
+    problem = _problem_in(here, name, value)
+    if problem is None:
+        return None
+    if name in here.settings:
+        return f"vLLM {dotted(version)} does not take {name} {value}: it {problem}"
+    having = [one for one in known_releases() if {name} & {*catalogue(one).settings, *catalogue(one).variables}]
+    if not having:
+        return f"vLLM {dotted(version)} has no {name}"
+    newer = [one for one in having if one > version]
+    which = f"vLLM {dotted(newer[0])} has it" if newer else f"vLLM {dotted(having[-1])} was the last that had it"
+    return f"vLLM {dotted(version)} has no {name}; {which}"
+
+
 def _problem(name: str, value: Scalar) -> str | None:
+    problem = _problem_in(catalogue(), name, value)
+    if problem is None or any(_problem_in(catalogue(one), name, value) is None for one in known_releases()):
+        return None
+    return problem
+
+
+def _problem_in(found: Catalogue, name: str, value: Scalar) -> str | None:
     if is_variable(name):
-        return check_variable(name, value, catalogue().variables)
-    return _name_problem(name) or _value_problem(catalogue().settings[name], value)
+        return check_variable(name, value, found.variables)
+    return _name_problem(found, name) or _value_problem(found.settings[name], value)
 
 
-def _name_problem(name: str) -> str | None:
-    settings = catalogue().settings
+def _name_problem(found: Catalogue, name: str) -> str | None:
+    settings = found.settings
     if reason := why_setting_is_reserved(name):
         return f"cannot be set here: {reason}"
     if name in settings:
@@ -171,7 +202,7 @@ def _name_problem(name: str) -> str | None:
         return f"is not how HAQA writes it; write {positive}: false"
     close = difflib.get_close_matches(plain, settings, n=1)
     hint = f"did you mean {close[0]}?" if close else "see `vllm serve --help=all` for its settings"
-    return f"is not a setting of vLLM {catalogue().version}; {hint}"
+    return f"is not a setting of vLLM {found.version}; {hint}"
 
 
 def _value_problem(setting: Setting, value: Scalar) -> str | None:

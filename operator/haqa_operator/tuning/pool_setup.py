@@ -25,10 +25,10 @@ from haqa_operator.search.build import build_space
 from haqa_operator.search.cases import Case
 from haqa_operator.search.factory import make_strategy
 from haqa_operator.search.model_profile import ModelProfile
-from haqa_operator.search.requirements import Version, parse_version
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.strategies import Strategy
 from haqa_operator.serving.model_length import MaxModelLen, length_sentence, outdated_length, served_length
+from haqa_operator.serving.versions import Version, dotted, parse_version, release_of
 from haqa_operator.tuning.expected_rate import expected_tokens_per_s
 from haqa_operator.tuning.prompt_model import prompt_model
 
@@ -51,6 +51,7 @@ class PoolSetup:
     Attributes:
         engine_version: vLLM's, for example `0.32.0`.
         measured: The pool's trials so far, those that may be compared.
+        engine_note: What somebody should know about how the version was found out.
     """
 
     spec: TuningSpec
@@ -59,6 +60,7 @@ class PoolSetup:
     profile: ModelProfile
     engine_version: str
     measured: tuple[Trial, ...] = ()
+    engine_note: str | None = None
 
     @cached_property
     def max_model_len(self) -> MaxModelLen:
@@ -67,9 +69,21 @@ class PoolSetup:
 
     @property
     def note(self) -> str | None:
-        """What somebody should know who goes on with an earlier run; None where there is nothing."""
+        """What somebody should know about the engine, or who goes on with an earlier run; None = nothing."""
         default = served_length(self.spec.serving, self._version, self.profile.facts.max_positions)
-        return None if self.max_model_len == default else outdated_length(self.max_model_len)
+        length = None if self.max_model_len == default else outdated_length(self.max_model_len)
+        return "; ".join(filter(None, (self._other_engine or self.engine_note, length))) or None
+
+    @property
+    def _other_engine(self) -> str | None:
+        """The trials say which vLLM they ran on; None where it is the one that was taken for granted."""
+        found = next((one for trial in self.measured if (one := release_of(trial.status.engine_version))), None)
+        if found is None or found == self._version:
+            return None
+        return (
+            f'nodePools "{self.pool.name}": its engine is vLLM {dotted(found)} and was taken for '
+            f"{self.engine_version}; set engineVersion {dotted(found)} to search what that one has"
+        )
 
     def expected_rate(self, configuration: Configuration, earlier: Sequence[Trial]) -> float | None:
         """Output tokens/s that an engine of this configuration may reach; None where nobody knows."""

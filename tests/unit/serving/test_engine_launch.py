@@ -202,3 +202,9 @@ def test_adapters_of_a_relocated_command_lie_where_they_lie_there() -> None:
     assert (moved.args[0], *moved.args[-2:]) == ("--model=/there/model", "--lora-modules", "sql=/there/adapters/sql")
     assert "--lora-target-modules" in moved.args
     assert "sql" in moved.args, "a module of the adapter's name stays one"
+
+
+def test_what_an_older_release_does_not_have_is_not_passed() -> None:
+    older, newer = launch(engine_version=(0, 17, 0)), launch(engine_version=(0, 18, 1))
+    assert [text for text in newer.args if text not in older.args] == ["--shutdown-timeout=60"]
+    assert (drain_s(older), drain_s(newer)) == (0, 60)

@@ -83,3 +83,16 @@ def test_the_agent_is_told_bytes_by_format_rates_and_the_users_notes(monkeypatch
     assert context.model.kv_bytes_per_token == {"auto": 131072, "fp8": 65536}
     assert context.rates == {"BF16": 121, "INT8": 242, "FP8": 242, "FP4": None}
     assert context.notes == ("prompts share a long beginning",)
+
+
+def test_an_engine_that_turns_out_to_be_another_release_is_said() -> None:
+    trial = make_baseline().throughput(100).obj()
+    told = trial.model_copy(update={"status": trial.status.model_copy(update={"engine_version": "0.29.0+cu129"})})
+    assert setup(told).note == (
+        'nodePools "l4": its engine is vLLM 0.29.0 and was taken for 0.32.0; set engineVersion 0.29.0 to search what '
+        "that one has"
+    )
+    same = trial.model_copy(update={"status": trial.status.model_copy(update={"engine_version": "0.32.0+cpu"})})
+    assert setup(same).note is None
+    odd = trial.model_copy(update={"status": trial.status.model_copy(update={"engine_version": "ours"})})
+    assert setup(odd).note is None

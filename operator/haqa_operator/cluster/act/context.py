@@ -10,7 +10,7 @@ from haqa_operator.api.status import FetchedModel
 from haqa_operator.cluster.observe.snapshot import TuningSnapshot, profile_of
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.model_profile import ModelProfile
-from haqa_operator.serving.settings import catalogue
+from haqa_operator.serving.images import EngineVersion
 from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.pool_defaults import pool_spec
 
@@ -20,6 +20,7 @@ class PoolContext:
     """Everything that reconciling the pool depends on.
 
     Attributes:
+        engine: Which vLLM its engines are.
         now: Unix seconds.
     """
 
@@ -27,11 +28,12 @@ class PoolContext:
     pool: NodePool
     accelerator: Accelerator
     model: FetchedModel
+    engine: EngineVersion
     now: float
 
     @property
     def engine_version(self) -> str:
-        return catalogue().version
+        return self.engine.text
 
     @cached_property
     def profile(self) -> ModelProfile:

@@ -73,6 +73,7 @@ class PoolReconciler:
                 self._context.profile,
                 self._context.engine_version,
                 self._snapshot.trials_of(self._pool, self._fingerprint),
+                self._context.engine.note,
             )
             state = self._state(setup)
         except SpaceError as error:

@@ -34,6 +34,7 @@ from haqa_operator.cluster.observe.snapshot import (
 )
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError
 from haqa_operator.hardware.node_labels import pool_accelerator
+from haqa_operator.serving.images import OldEngineError, pool_engine
 from haqa_operator.tuning.preflight import metric_problems, setting_problems
 
 log = logging.getLogger(__name__)
@@ -163,12 +164,23 @@ class Reconciler:
     ) -> ModelInspection:
         if snapshot.model is not None:
             return ModelInspection(snapshot.model)
-        found = {name: one for name, one in hardware.items() if isinstance(one, Accelerator)}
+        engines = self._old_engines(snapshot)
+        found = {n: one for n, one in hardware.items() if isinstance(one, Accelerator) and n not in engines}
         try:
             return ModelInspector(self._api, self._dependencies.installation, snapshot, self._clock()).inspect(found)
         except ApiUnavailable as error:
             trouble.api_errors.append(error)
             return ModelInspection(message=f"waiting for the API server: {error}")
+
+    def _old_engines(self, snapshot: TuningSnapshot) -> dict[str, str]:
+        """Pool -> why its engine is refused, before anything is started on its nodes."""
+        found = {}
+        for pool in snapshot.tuning.spec.node_pools:
+            try:
+                pool_engine(pool, self._dependencies.installation.engine_image)
+            except OldEngineError as error:
+                found[pool.name] = str(error)
+        return found
 
     def _reconcile_pool(
         self,
@@ -181,6 +193,9 @@ class Reconciler:
     ) -> PoolView:
         if isinstance(hardware, Exception):
             return _failed_by(hardware, pool, snapshot, trouble)
+        if (too_old := self._old_engines(snapshot).get(pool.name)) is not None:
+            described = hardware.describe() if isinstance(hardware, Accelerator) else ""
+            return PoolView(pool.name, PoolPhase.FAILED, hardware=described, problem=too_old)
         if (unread := snapshot.unreadable_trials.get(pool.name)) is not None:
             return PoolView.as_before(pool.name, snapshot.status, problem=unread)
         if isinstance(hardware, str):
@@ -195,7 +210,8 @@ class Reconciler:
                 problem=problem,
                 refused=inspection.refused,
             )
-        context = PoolContext(snapshot, pool, hardware, inspection.facts, self._clock())
+        engine = pool_engine(pool, self._dependencies.installation.engine_image)
+        context = PoolContext(snapshot, pool, hardware, inspection.facts, engine, self._clock())
         reconciler = PoolReconciler(self._dependencies, context, lambda: self._requeue(key))
         try:
             view = reconciler.reconcile()

@@ -27,10 +27,11 @@ from haqa_operator.cluster.observe.snapshot import profile_of
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.serving.adapters import ServedAdapters
 from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name
-from haqa_operator.serving.images import engine_image
+from haqa_operator.serving.images import EngineVersion, pool_engine, pool_image
 from haqa_operator.serving.launch import ENGINE_PORT, engine_launch
 from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.serving.pod import EnginePod
+from haqa_operator.serving.versions import parse_version
 from haqa_operator.serving.volumes import (
     ADAPTERS_MOUNT,
     CLAIM_MOUNT,
@@ -171,7 +172,12 @@ class PoolManifests:
             seed=self.spec.search.seed,
             startup_timeout_s=self.installation.startup.seconds(loaded),
             adapters=ServedAdapters.of(self.adapters, ADAPTERS_MOUNT),
+            engine_version=parse_version(self._version.text),
         )
+
+    @property
+    def _version(self) -> EngineVersion:
+        return pool_engine(self.pool, self.installation.engine_image)
 
     @property
     def adapters(self) -> tuple[FetchedAdapter, ...]:
@@ -206,7 +212,7 @@ class PoolManifests:
         return EnginePod(
             launch=launch,
             accelerator=self.accelerator,
-            image=pool.image or installation.engine_image or engine_image(self.accelerator),
+            image=pool_image(pool, self.accelerator, self._version.text, installation.engine_image),
             model=model,
             node_selector=dict(pool.node_selector),
             tolerations=pool.tolerations,
