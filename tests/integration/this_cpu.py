@@ -11,7 +11,8 @@ from haqa_contract import MADE_SCHEMES, Scheme
 from haqa_operator.hardware.accelerators import Accelerator, Platform
 from haqa_operator.hardware.this_machine import detect
 from haqa_operator.local.environments import engine_version, serving_environment
-from haqa_operator.search.requirements import Version, parse_version, requirement, unmet
+from haqa_operator.search.requirements import requirement, unmet
+from haqa_operator.serving.versions import Version, parse_version
 from haqa_runner.serve.launching import Spawn
 
 QUICK = (Scheme.W8A8_INT8, Scheme.W4A16, Scheme.W4A8)

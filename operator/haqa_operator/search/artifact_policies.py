@@ -10,7 +10,7 @@ from haqa_operator.search.cases import Case, Policy, Violation
 from haqa_operator.search.model_profile import Published
 from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL, group_size
 from haqa_operator.search.published import ALLOW_DEPRECATED, method_of, why_not_loaded
-from haqa_operator.search.requirements import unmet
+from haqa_operator.search.requirements import requirement, unmet
 
 _USUAL_GROUPS = (16, 32, 64, 128, 256)
 
@@ -26,6 +26,18 @@ _BLOCK = 128
 
 _MERGED = frozenset({"q_proj", "k_proj", "gate_proj"})
 """Matrices that vLLM stacks on top of another one (qkv_proj, gate_up_proj): their last block must be whole."""
+
+_WEIGHT_ONLY_INTEGERS = frozenset({Scheme.W4A16, Scheme.W4A16_ASYM, Scheme.W8A16})
+_HUMMING_FIRST = (0, 32, 0)
+"""Since when Humming's kernels come before Marlin's on Hopper (vllm/.../utils/humming/priority.py), for weights without
+zero points."""
+
+_XPU_TILE = 32
+_ON_XPU_TILES = frozenset({Scheme.W4A16, Scheme.W4A16_ASYM, Scheme.W4A8})
+"""`XPUwNa16LinearKernel.can_implement` and `XPUW4A8IntLinearKernel.can_implement`: inputs are multiples of 32."""
+
+W4AFP8_EXPERTS = 256
+"""What inputs and outputs of experts are multiples of under W4AFP8 (`CompressedTensorsW4A8Fp8MoEMethod`)."""
 
 _CPU_PACKED = frozenset({Scheme.W4A16, Scheme.W4A16_ASYM})
 _CPU_TILE = 32
@@ -64,7 +76,7 @@ def checkpoint_is_loaded(case: Case) -> Violation | None:
     reason = why_not_loaded(case.accelerator, found.format, case.engine_version)
     if reason:
         return Violation(f"{found.name}: {reason}", parameters)
-    method = method_of(found.format)
+    method = method_of(found.format, case.engine_version)
     if method is not None and method.deprecated and case.setting(ALLOW_DEPRECATED) is not True:
         reason = f"vLLM is about to drop its loader of {found.format.name}; allow it with search.fixedEngine "
         return Violation(f"{found.name}: {reason}{{{ALLOW_DEPRECATED}: true}}", parameters)
@@ -161,17 +173,40 @@ def _tile_problem(case: Case, linear: Matrix) -> str | None:
         return f"vLLM takes whole blocks of {_BLOCK} rows in stacked matrices; {shape}; use FP8-DYNAMIC"
     if scheme is Scheme.W4AFP8 and (linear.rows % _BLOCK or linear.columns % _BLOCK):
         return f"vLLM's kernel takes multiples of {_BLOCK}; {shape}; use W4A16"
+    if scheme is Scheme.W4AFP8 and linear.routed and (linear.rows % W4AFP8_EXPERTS or linear.columns % W4AFP8_EXPERTS):
+        return f"vLLM's kernel for experts takes multiples of {W4AFP8_EXPERTS}; {shape}; use W4A16"
+    if case.accelerator.platform is Platform.XPU and scheme in _ON_XPU_TILES and linear.columns % _XPU_TILE:
+        return f"vLLM's kernel for Intel GPUs takes multiples of {_XPU_TILE} inputs; {shape}; use W8A8-INT8"
     return None
 
 
 def experts_have_kernel(case: Case) -> Violation | None:
-    """vLLM's CPU build multiplies experts in 16 and 8 bit; with 4-bit weights it does not start (tried, 0.32)."""
-    scheme = case.configuration.scheme
-    if not case.accelerator.is_cpu or scheme not in _CPU_PACKED or case.model is None or not case.model.facts.experts:
+    """Kernels for experts are fewer than those for other layers; vLLM's CPU build multiplies them in 16 and 8 bit, and
+    with 4-bit weights it does not start (tried, 0.32)."""
+    configuration, accelerator = case.configuration, case.accelerator
+    if case.model is None or not case.model.facts.experts or not configuration.made:
         return None
-    return Violation(
-        f"{scheme.value}: vLLM has no kernel for experts with 4-bit weights on a CPU; use W8A8-INT8", ("scheme",)
-    )
+    scheme = configuration.scheme
+    needed = requirement(accelerator.platform, scheme, case.engine_version)
+    if needed.experts:
+        return Violation(needed.experts.format(scheme=scheme.value), ("scheme",))
+    if accelerator.is_cpu and scheme in _CPU_PACKED:
+        return Violation(
+            f"{scheme.value}: vLLM has no kernel for experts with 4-bit weights on a CPU; use W8A8-INT8", ("scheme",)
+        )
+    if scheme in _WEIGHT_ONLY_INTEGERS and group_size(configuration) == PER_CHANNEL and not _marlin_comes_first(case):
+        reason = f"{scheme.value}: vLLM's kernels for experts take groups here, and no scale for a whole row"
+        return Violation(f"{reason}; use group size 128, 64 or 32", ("scheme", "group-size"))
+    return None
+
+
+def _marlin_comes_first(case: Case) -> bool:
+    """Its kernels alone take experts with a scale a row."""
+    accelerator = case.accelerator
+    if accelerator.platform in (Platform.ROCM, Platform.XPU):
+        return False
+    humming = accelerator.compute_capability == (9, 0) and case.engine_version >= _HUMMING_FIRST
+    return not humming or case.configuration.scheme is Scheme.W4A16_ASYM
 
 
 def adapters_have_kernel(case: Case) -> Violation | None:

@@ -30,10 +30,12 @@ from haqa_operator.search.engine_policies import ENGINE_POLICIES, groups_divide_
 from haqa_operator.search.model_profile import ModelProfile, Published
 from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL
 from haqa_operator.search.prior import estimate, promise
-from haqa_operator.search.requirements import note, parse_version, unmet
+from haqa_operator.search.requirements import note, product_bits, unmet
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.verdicts import Verdict, Verdicts, looked_at
 from haqa_operator.serving.model_length import AUTO, MaxModelLen
+from haqa_operator.serving.settings import why_not_taken
+from haqa_operator.serving.versions import Version, parse_version
 
 MAX_CANDIDATES = 50_000
 """More cannot be shown, ordered and searched in reasonable time, nor is a budget of trials any use for them."""
@@ -149,6 +151,7 @@ def build_space(
         max_model_len=max_model_len,
     )
     engines = _engines(search, fixed, omitted)
+    lacking = [_not_in_release(engine, base_case.engine_version) for engine in engines]
     ruled_out = _RuledOut()
     allowed: list[_Artifact] = []
     for artifact in _artifacts(search, base_case, itself):
@@ -165,14 +168,19 @@ def build_space(
     found: list[_Candidate] = []
     for artifact in allowed:
         defaults, expectations = joint.of(artifact)
-        for engine in engines:
-            violation = _of_published(verdicts.of(artifact.weights, looked_at(engine)).violation, artifact)
+        for engine, not_there in zip(engines, lacking, strict=True):
+            violation = not_there or verdicts.of(artifact.weights, looked_at(engine)).violation
+            violation = _of_published(violation, artifact)
             if violation is not None and artifact.with_engine(engine) != baseline:
                 ruled_out.add(artifact.with_engine(engine), violation)
+            if not_there is not None:
+                continue
             found += _candidates(artifact, engine, defaults, expectations, verdicts)
     ordered = _in_turns(candidate for candidate in found if candidate.configuration != baseline)
     reference = estimate(base_case)
-    problem = first_violation(base_case, (*ARTIFACT_POLICIES, *ENGINE_POLICIES))
+    problem = _not_in_release(_items(fixed), base_case.engine_version) or first_violation(
+        base_case, (*ARTIFACT_POLICIES, *ENGINE_POLICIES)
+    )
     return SearchSpace(
         baseline=baseline,
         candidates=tuple(candidate.configuration for candidate in ordered),
@@ -183,6 +191,12 @@ def build_space(
         bounds={c.configuration: c.bound for c in ordered if c.bound is not None},
         speeds={c.configuration: c.estimate / reference for c in ordered},
     )
+
+
+def _not_in_release(engine: Items, version: Version) -> Violation | None:
+    """A setting that other releases have and the pool's engine does not."""
+    found = ((name, why_not_taken(name, value, version)) for name, value in engine)
+    return next((Violation(reason, (name,)) for name, reason in found if reason), None)
 
 
 def _with_head(model: ModelProfile) -> ModelProfile:
@@ -296,13 +310,18 @@ def _group_sizes(search: Search, scheme: Scheme, case: Case) -> Sequence[int | N
 def _default_schemes(case: Case) -> tuple[Scheme, ...]:
     """The platform's short list, and what the device refuses of all schemes, so that the reason is on record.
 
-    Of the short list, only what the device computes in: weight-only fall-backs save no more than W4A16 does.
+    Of the short list, what the device computes in, and weight-only fall-backs of 8 bits: those of 4 save no more than
+    W4A16 does.
     """
     accelerator, version = case.accelerator, case.engine_version
     refused = {scheme for scheme in MADE_SCHEMES if unmet(accelerator, scheme, version)}
     listed = DEFAULT_SCHEMES[accelerator.platform]
-    fallback = {s for s in listed if accelerator.platform is Platform.CUDA and note(accelerator, s, version)}
-    return tuple(s for s in MADE_SCHEMES if s in refused or (s in listed and s not in fallback))
+    like_w4a16 = {
+        s
+        for s in (listed if accelerator.platform is not Platform.CPU else ())
+        if s is not Scheme.W4A16 and FORMATS[s].weight_bits == 4 and product_bits(accelerator, s, version) == 16
+    }
+    return tuple(s for s in MADE_SCHEMES if s in refused or (s in listed and s not in like_w4a16))
 
 
 def _engines(search: Search, fixed: dict[str, Scalar], omitted: Mapping[str, Scalar]) -> list[Items]:

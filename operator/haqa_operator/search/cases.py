@@ -16,9 +16,9 @@ from haqa_contract import Configuration, Scalar, Workload
 from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.model_profile import ModelProfile
-from haqa_operator.search.requirements import Version
 from haqa_operator.serving.launch import tensor_parallel_size
 from haqa_operator.serving.model_length import AUTO, MaxModelLen
+from haqa_operator.serving.versions import Version
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from haqa_contract.model_facts import Matrix, Role, Split
 from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.hardware.accelerators import Platform
 from haqa_operator.hardware.instruction_sets import at_least
+from haqa_operator.search.artifact_policies import W4AFP8_EXPERTS
 from haqa_operator.search.cases import Case, Policy, Violation
 from haqa_operator.search.memory import BATCH_SETTINGS, Memory, memory_of
 from haqa_operator.search.number_formats import FORMATS, PER_CHANNEL, group_size
@@ -73,11 +74,14 @@ def groups_divide_shards(case: Case) -> Violation | None:
     experts = 1 if case.setting(_WHOLE_EXPERTS) is True else tensor * int(case.number("data-parallel-size") or 1)
     if case.model is None or size == PER_CHANNEL or max(tensor, experts) == 1:
         return None
-    block_rows = FORMATS[case.configuration.scheme].block_rows
+    scheme = case.configuration.scheme
+    block_rows = FORMATS[scheme].block_rows
     for linear in case.model.linears:
         parallel = experts if linear.routed else _cut_into(linear, tensor, case.model.facts.kv_heads)
-        if linear.split is Split.COLUMNS and linear.columns % (parallel * size):
-            cut = f"group size {size} does not divide the {linear.columns}/{parallel} columns"
+        unit = W4AFP8_EXPERTS if linear.routed and scheme is Scheme.W4AFP8 else size
+        if linear.split is Split.COLUMNS and linear.columns % (parallel * unit):
+            each = "group size" if unit == size else "a tile of"
+            cut = f"{each} {unit} does not divide the {linear.columns}/{parallel} columns"
         elif linear.split is Split.ROWS and linear.rows % (parallel * block_rows) and block_rows > 1:
             cut = f"blocks of {block_rows} rows do not divide the {linear.rows}/{parallel} rows"
         else:
@@ -207,7 +211,7 @@ def checkpoint_takes_dtype(case: Case) -> Violation | None:
     dtype, found = case.setting("dtype"), case.model.published(case.configuration) if case.model else None
     if found is None or found.format is None or dtype in (None, "auto"):
         return None
-    method = method_of(found.format)
+    method = method_of(found.format, case.engine_version)
     if method is None or not method.dtypes or _FULL_NAMES.get(str(dtype), dtype) in method.dtypes:
         return None
     takes = " and ".join(sorted(method.dtypes))

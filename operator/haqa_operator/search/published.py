@@ -1,4 +1,4 @@
-"""Which published checkpoints an engine loads, by its own list of loaders (`serving/vllm_settings.json`).
+"""Which published checkpoints an engine loads, by its release's own list of loaders (`serving.releases`).
 
 Formats that HAQA makes itself run on the kernels of the same scheme, for which `requirements` has the table. What CPUs
 lack beyond that was tried with vLLM 0.32 (`tests/integration/test_published.py`).
@@ -10,8 +10,9 @@ from haqa_contract import Scheme
 from haqa_contract.model_facts import CheckpointFormat
 from haqa_operator.hardware.accelerators import Accelerator, Platform
 from haqa_operator.hardware.instruction_sets import at_least
-from haqa_operator.search.requirements import Version, unmet
+from haqa_operator.search.requirements import unmet
 from haqa_operator.serving.settings import QuantizationMethod, catalogue
+from haqa_operator.serving.versions import Version, dotted
 
 _LOADERS = {"auto-round": "inc", "intel/auto-round": "inc"}
 """`quant_method` -> vLLM's name, where that is another one."""
@@ -43,9 +44,9 @@ def loader_of(found: CheckpointFormat) -> str:
     return _LOADERS.get(found.method, found.method)
 
 
-def method_of(found: CheckpointFormat) -> QuantizationMethod | None:
-    """vLLM's loader for a format, at the version that HAQA is made for; None where it has none."""
-    return catalogue().quantization.get(loader_of(found))
+def method_of(found: CheckpointFormat, version: Version) -> QuantizationMethod | None:
+    """vLLM's loader for a format; None where this version has none."""
+    return catalogue(version).quantization.get(loader_of(found))
 
 
 def why_not_loaded(accelerator: Accelerator, found: CheckpointFormat, version: Version) -> str | None:
@@ -53,12 +54,12 @@ def why_not_loaded(accelerator: Accelerator, found: CheckpointFormat, version: V
 
     A format whose files do not name it is left to its trial.
     """
-    loader, method = loader_of(found), method_of(found)
+    loader, method = loader_of(found), method_of(found, version)
     if not loader:
         return None
     if method is None:
-        return f"vLLM {catalogue().version} does not load {found.name} (it has no loader {loader})"
-    listed = catalogue().platform_quantization.get(accelerator.platform.value)
+        return f"vLLM {dotted(version)} does not load {found.name} (it has no loader {loader})"
+    listed = catalogue(version).platform_quantization.get(accelerator.platform.value)
     if listed is not None and loader not in listed:
         return f"vLLM does not load {found.name} on {accelerator.platform.value}"
     has = accelerator.compute_capability

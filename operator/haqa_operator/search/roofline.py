@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from haqa_contract import Scheme
 from haqa_operator.hardware.accelerators import Rates
 from haqa_operator.search.cases import Case
-from haqa_operator.search.number_formats import FORMATS
-from haqa_operator.search.requirements import requirement
+from haqa_operator.search.requirements import product_bits
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,6 @@ def roofline_of(case: Case) -> Roofline | None:
 def _peak_teraops(rates: Rates, sixteen_bit: float, case: Case) -> float:
     """Peak rate of matrix products under the scheme; BF16's where the device has none of its own for it."""
     scheme = case.configuration.scheme
-    needed = requirement(case.accelerator.platform, scheme, case.engine_version)
-    capability = case.accelerator.compute_capability
-    in_hardware = needed.native is None or capability is None or capability >= needed.native
     eight_bit = rates.int8 if scheme in (Scheme.W8A8_INT8, Scheme.W4A8) else rates.fp8
-    own = {8: eight_bit, 4: rates.fp4}.get(FORMATS[scheme].activation_bits) if in_hardware else None
+    own = {8: eight_bit, 4: rates.fp4}.get(product_bits(case.accelerator, scheme, case.engine_version))
     return own or sixteen_bit

@@ -13,8 +13,8 @@ from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.hardware.catalogue import completed
 from haqa_operator.search.cases import Case
 from haqa_operator.search.model_profile import ModelProfile
-from haqa_operator.search.requirements import parse_version
 from haqa_operator.search.space import SearchSpace
+from haqa_operator.serving.versions import parse_version
 
 VLLM = "0.32.0"
 

@@ -5,16 +5,18 @@ from typing import Any
 
 import pytest
 from tests.optional import present
-from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, case, cpu, gpu_of, model, nvidia
+from tests.unit.search.builders import LLAMA_8B, LLAMA_SMALL, amd, case, cpu, gpu_of, model, nvidia
 
 from haqa_contract import MADE_SCHEMES, Algorithm, Scheme
 from haqa_contract.model_facts import Unsuited
-from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.search.algorithms import APPLICABLE, DEFAULT
 from haqa_operator.search.artifact_policies import ARTIFACT_POLICIES, adapters_have_kernel
 from haqa_operator.search.cases import first_violation
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.serving.adapters import LoraSlots
+
+XPU = Accelerator(Vendor.INTEL, "Arc B580", memory_gib=48)
 
 
 def reason(accelerator: Accelerator, *args: Any, **kwargs: Any) -> str | None:
@@ -146,11 +148,55 @@ def test_unknown_model_is_left_to_its_trial() -> None:
     assert reason(nvidia(), "W4A16", "gptq", 128) is None
 
 
+def mixture(inner: int = 768) -> ModelProfile:
+    return model(LLAMA_SMALL, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=inner)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "scheme", "group_size", "sentence"),
+    [
+        (gpu_of(9, 0), "W4AFP8", None, "kernel for experts takes multiples of 256"),
+        (gpu_of(9, 0), "W4A16", -1, "take groups here, and no scale for a whole row; use group size 128, 64 or 32"),
+        (amd("MI300X"), "W4A16", -1, "take groups here"),
+        (amd("MI355X"), "MXFP4", None, "kernels of NVIDIA's for experts under MXFP4, which fail on AMD"),
+        (XPU, "W4A8", None, "no kernel for experts under W4A8 here"),
+        (XPU, "W4A16-ASYM", None, "no kernel for experts under W4A16-ASYM here"),
+    ],
+)
+def test_experts_have_fewer_kernels(
+    accelerator: Accelerator, scheme: str, group_size: int | None, sentence: str
+) -> None:
+    assert sentence in present(reason(accelerator, scheme, "rtn", group_size, profile=mixture(1408)))
+    assert reason(accelerator, scheme, "rtn", group_size, profile=model(LLAMA_SMALL)) is None
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "scheme", "group_size", "vllm"),
+    [
+        (gpu_of(9, 0), "W4AFP8", None, "0.32.0"),
+        (gpu_of(9, 0), "W4A16", 128, "0.32.0"),
+        (gpu_of(9, 0), "W4A16", -1, "0.31.0"),
+        (gpu_of(9, 0), "W4A16-ASYM", -1, "0.32.0"),
+        (gpu_of(8, 0), "W4A16", -1, "0.32.0"),
+        (XPU, "MXFP4", None, "0.32.0"),
+    ],
+)
+def test_experts_that_have_a_kernel(accelerator: Accelerator, scheme: str, group_size: int | None, vllm: str) -> None:
+    assert reason(accelerator, scheme, "rtn", group_size, profile=mixture(), vllm=vllm) is None
+
+
+def test_columns_suit_intel_s_kernels() -> None:
+    odd = model(LLAMA_SMALL, intermediate_size=2832)
+    assert "multiples of 32 inputs" in present(reason(XPU, "W4A16", "rtn", -1, profile=odd))
+    assert reason(gpu_of(8, 9), "W4A16", "rtn", -1, profile=odd) is None
+    assert reason(XPU, "FP8-DYNAMIC", "rtn", profile=odd) is None
+
+
 def test_experts_with_4_bit_weights_are_not_for_cpus() -> None:
-    mixture = model(LLAMA_SMALL, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=512)
-    assert "no kernel for experts with 4-bit weights" in present(reason(cpu(), "W4A16", "rtn", profile=mixture))
-    assert reason(cpu(), "W8A8-INT8", "rtn", profile=mixture) is None
-    assert reason(nvidia(), "W4A16", "gptq", profile=mixture) is None
+    found = reason(cpu(), "W4A16", "rtn", profile=mixture())
+    assert "no kernel for experts with 4-bit weights" in present(found)
+    assert reason(cpu(), "W8A8-INT8", "rtn", profile=mixture()) is None
+    assert reason(nvidia(), "W4A16", "gptq", profile=mixture()) is None
     assert reason(cpu(), "W4A16", "rtn", profile=model(LLAMA_SMALL)) is None
 
 

@@ -17,6 +17,9 @@ from haqa_operator.search.build import MAX_CANDIDATES, SpaceError, build_space
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.search.number_formats import FORMATS
 from haqa_operator.search.space import SearchSpace
+from haqa_operator.serving.releases import known_releases
+from haqa_operator.serving.settings import catalogue
+from haqa_operator.serving.versions import Version, dotted
 
 SMALL = model(LLAMA_SMALL)
 
@@ -42,8 +45,8 @@ def schemes(found: SearchSpace) -> set[str]:
     [
         (cpu(), {"W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8"}),
         (cpu("amx"), {"W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8", "FP8-DYNAMIC", "FP8-BLOCK"}),
-        (nvidia("Tesla-T4"), {"W8A8-INT8", "W4A16"}),
-        (nvidia("NVIDIA-A100-SXM4-80GB"), {"W8A8-INT8", "W4A16"}),
+        (nvidia("Tesla-T4"), {"W8A8-INT8", "W4A16", "FP8-DYNAMIC"}),
+        (nvidia("NVIDIA-A100-SXM4-80GB"), {"W8A8-INT8", "W4A16", "FP8-DYNAMIC"}),
         (nvidia("NVIDIA-L40S"), {"W8A8-INT8", "W4A16", "FP8-DYNAMIC"}),
         (nvidia("NVIDIA-B200"), {"W4A16", "FP8-DYNAMIC", "NVFP4"}),
         (amd("MI210"), {"W8A8-INT8", "W4A16"}),
@@ -53,7 +56,9 @@ def schemes(found: SearchSpace) -> set[str]:
     ],
     ids=lambda value: getattr(value, "product", ""),
 )
-def test_default_schemes_are_those_that_the_hardware_computes_in(accelerator: Accelerator, expected: set[str]) -> None:
+def test_default_schemes_are_those_that_the_hardware_computes_in_and_eight_bits_of_weights(
+    accelerator: Accelerator, expected: set[str]
+) -> None:
     assert schemes(space(accelerator)) == expected
 
 
@@ -158,7 +163,7 @@ def test_exclusions_are_grouped_by_cause_and_counted() -> None:
 def test_baseline_that_does_not_fit_says_so_and_the_quantized_go_on() -> None:
     found = space(nvidia("Tesla-T4"), model())
     assert "weights under BF16 take 15.0 GiB" in present(found.baseline_problem)
-    assert schemes(found) == {"W8A8-INT8", "W4A16"}
+    assert schemes(found) == {"W8A8-INT8", "W4A16", "FP8-DYNAMIC"}
     assert space(nvidia("NVIDIA-L4"), model()).baseline_problem is None
 
 
@@ -275,3 +280,33 @@ def test_a_head_that_is_the_embedding_table_cannot_be_quantized() -> None:
     tied = model(LLAMA_8B | {"tie_word_embeddings": True})
     with pytest.raises(SpaceError, match=r"spec\.search\.quantizeHead true: .* is its embedding table"):
         space(nvidia("NVIDIA-L40S"), tied, quantize_head=True)
+
+
+def test_settings_that_the_pool_s_release_lacks_are_ruled_out_with_a_sentence() -> None:
+    found = space(
+        nvidia("NVIDIA-L40S"),
+        model(),
+        vllm="0.16.0",
+        engine={"performance-mode": ("default", "throughput"), "max-num-seqs": ("default", 64)},
+    )
+    reasons = {exclusion.reason for exclusion in found.exclusions}
+    assert "vLLM 0.16.0 has no performance-mode; vLLM 0.17.0 has it" in reasons
+    assert found.baseline_problem is None
+    assert found.candidates
+    assert not any("performance-mode" in candidate.settings for candidate in found.candidates)
+
+
+def test_a_fixed_setting_that_the_pool_s_release_lacks_leaves_nothing_to_try() -> None:
+    found = space(nvidia("NVIDIA-L40S"), model(), vllm="0.16.0", fixed_engine={"performance-mode": "throughput"})
+    assert found.baseline_problem == "vLLM 0.16.0 has no performance-mode; vLLM 0.17.0 has it"
+    assert found.candidates == ()
+
+
+@pytest.mark.parametrize("release", known_releases())
+def test_default_settings_are_those_of_the_pool_s_release(release: Version) -> None:
+    found = space(
+        nvidia("NVIDIA-H100-80GB-HBM3"), model(), vllm=dotted(release), engine_defaults=True, schemes=("FP8-DYNAMIC",)
+    )
+    known = set(catalogue(release).settings) | catalogue(release).variables
+    assert found.candidates
+    assert {name for candidate in found.candidates for name in candidate.settings} <= known

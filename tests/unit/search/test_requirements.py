@@ -5,13 +5,14 @@ from tests.optional import present
 from tests.unit.search.builders import amd, cpu, gaudi, gpu_of, nvidia
 
 from haqa_contract import MADE_SCHEMES, Scheme
-from haqa_operator.hardware.accelerators import Accelerator, Platform
+from haqa_operator.hardware.accelerators import Accelerator, Platform, Vendor
 from haqa_operator.hardware.instruction_sets import WIDENING
-from haqa_operator.search.requirements import TABLE, Capability, Version, note, parse_version, requirement, unmet
+from haqa_operator.search.requirements import TABLE, Capability, note, product_bits, requirement, unmet
+from haqa_operator.serving.versions import Version, parse_version
 
 CAPABILITIES = ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 
-# What vLLM 0.32 runs, in the order of CAPABILITIES: y = yes, w = weight-only, - = no.
+# What vLLM 0.32 runs, in the order of CAPABILITIES: y = yes, 8 = in FP8, w = weight-only, - = no.
 VLLM_0_32 = {
     "BF16": "-yyyyyyy",
     "W8A8-INT8": "-yyyyy--",
@@ -21,11 +22,11 @@ VLLM_0_32 = {
     "W4A8": "--------",
     "W4AFP8": "-----y--",
     "FP8-DYNAMIC": "-wwwyyyy",
-    "FP8-BLOCK": "-wwwyyyy",
+    "FP8-BLOCK": "-wwwwyyy",
     "NVFP4": "-wwwwwyy",
     "NVFP4A16": "-yyyyyyy",
-    "MXFP4": "--wwwwyy",
-    "MXFP4A16": "--yyyyyy",
+    "MXFP4": "--www8yy",
+    "MXFP4A16": "--www8yy",
     "MXFP8": "-wwwwwyy",
 }
 
@@ -34,7 +35,8 @@ def answer(accelerator: Accelerator, scheme: str, vllm: str = "0.32.0") -> str:
     version = parse_version(vllm)
     if unmet(accelerator, Scheme(scheme), version):
         return "-"
-    return "w" if "weight-only" in (note(accelerator, Scheme(scheme), version) or "") else "y"
+    said = note(accelerator, Scheme(scheme), version) or ""
+    return "w" if "weight-only" in said else "8" if "computed in FP8" in said else "y"
 
 
 @pytest.mark.parametrize("scheme", VLLM_0_32)
@@ -59,6 +61,8 @@ def test_scheme_by_compute_capability(scheme: str) -> None:
         ((10, 0), "NVFP4", "0.9.0", "y"),
         ((9, 0), "MXFP4", "0.14.0", "-"),
         ((9, 0), "MXFP4", "0.15.1", "w"),
+        ((9, 0), "MXFP4", "0.31.0", "w"),
+        ((9, 0), "MXFP4", "0.32.0", "8"),
         ((9, 0), "MXFP8", "0.21.0", "-"),
         ((9, 0), "MXFP8", "0.22.1", "w"),
         ((9, 0), "W8A8-INT8", "0.6.0", "y"),
@@ -75,9 +79,13 @@ def test_scheme_by_release(capability: Capability, scheme: str, vllm: str, expec
         (nvidia("Tesla-T4"), "MXFP4", "MXFP4 needs compute capability 8.0 or more; Tesla-T4 has 7.5"),
         (nvidia("NVIDIA-B200"), "W8A8-INT8", "does not run on compute capability 10.0 and above; NVIDIA-B200 has 10.0"),
         (nvidia("NVIDIA-L4"), "W4AFP8", "W4AFP8 runs on compute capability 9.0 only; NVIDIA-L4 has 8.9"),
-        (nvidia("NVIDIA-H200"), "W4A8", "take FP8 activations; use W4AFP8"),
-        (amd("MI210"), "FP8-DYNAMIC", "FP8-DYNAMIC needs gfx1200, gfx1201, gfx942, gfx950; MI210 is gfx90a"),
-        (amd("MI300X"), "MXFP4", "MXFP4 needs gfx950; MI300X is gfx942"),
+        (
+            nvidia("NVIDIA-H200"),
+            "W4A8",
+            "no kernel for NVIDIA that reads W4A8 as HAQA stores it, a weight in a byte; use W4AFP8",
+        ),
+        (amd("MI210"), "FP8-DYNAMIC", "FP8-DYNAMIC needs gfx1200, gfx1201, gfx1250, gfx942, gfx950; MI210 is gfx90a"),
+        (amd("MI300X"), "MXFP4", "MXFP4 needs gfx1250, gfx950; MI300X is gfx942"),
         (amd("MI300X"), "NVFP4", "vLLM only emulates NVFP4 on AMD"),
         (gaudi(), "NVFP4", "vllm-gaudi does not load NVFP4"),
         (cpu(), "W8A16", "Failed to find a kernel that can implement the WNA16 linear layer"),
@@ -201,3 +209,24 @@ def test_versions(text: str, version: Version) -> None:
 def test_text_without_a_version_is_an_error() -> None:
     with pytest.raises(ValueError, match="'latest' is not a version of vLLM"):
         parse_version("latest")
+
+
+def test_bits_of_products_are_those_of_the_kernels_that_are_chosen() -> None:
+    def bits(accelerator: Accelerator, scheme: Scheme, version: Version = (0, 32, 0)) -> int:
+        return product_bits(accelerator, scheme, version)
+
+    assert bits(gpu_of(8, 0), Scheme.FP8_DYNAMIC) == 16
+    assert bits(gpu_of(8, 9), Scheme.FP8_DYNAMIC) == 8
+    assert bits(gpu_of(8, 9), Scheme.FP8_BLOCK) == 16, "Marlin comes before Triton"
+    assert bits(gpu_of(9, 0), Scheme.FP8_BLOCK) == 8
+    assert bits(gpu_of(9, 0), Scheme.MXFP4) == 8
+    assert bits(gpu_of(9, 0), Scheme.MXFP4, (0, 31, 0)) == 16
+    assert bits(gpu_of(10, 0), Scheme.MXFP4A16) == 4, "vLLM rounds activations whatever the checkpoint says"
+    assert bits(gpu_of(10, 0), Scheme.NVFP4A16) == 16
+    assert bits(Accelerator(Vendor.INTEL, "Arc"), Scheme.FP8_DYNAMIC) == 16
+
+
+def test_a_chip_that_came_later_runs_on_later_releases_only() -> None:
+    chip = Accelerator(Vendor.AMD, "MI400", architecture="gfx1250")
+    assert unmet(chip, Scheme.MXFP8, (0, 32, 0)) is None
+    assert unmet(chip, Scheme.MXFP8, (0, 31, 0)) is not None

@@ -15,7 +15,8 @@ from haqa_contract import Scalar
 from haqa_contract.statistics import geometric_mean
 from haqa_operator.hardware.accelerators import Platform
 from haqa_operator.search.cases import Case
-from haqa_operator.search.requirements import Version
+from haqa_operator.serving.settings import why_not_taken
+from haqa_operator.serving.versions import Version
 
 When = Callable[[Case], bool]
 Factor = float | Callable[[Case], float]
@@ -107,7 +108,15 @@ class DefaultSetting:
             return ()
         if self.related & set(named) or not self.when(case):
             return ()
-        return tuple(v for v in self.values_for(case) if not set(v.settings) & set(named) and v.when(case))
+        return tuple(
+            value
+            for value in self.values_for(case)
+            if not set(value.settings) & set(named) and value.when(case) and _are_taken(value, version)
+        )
+
+
+def _are_taken(value: Value, version: Version) -> bool:
+    return all(why_not_taken(name, given, version) is None for name, given in value.items)
 
 
 def bare(case: Case) -> Case:
