@@ -14,9 +14,11 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.quantize_bench import LIMIT_S, Bench, left, progress_of, wait_until
+from tests.upstream.questions import layouts
 
 from haqa_contract import (
     MADE_SCHEMES,
@@ -60,13 +62,27 @@ def test_scheme_becomes_an_artifact_that_stands_by_itself(
 ) -> None:
     artifact = shared.make(scheme, algorithm)
     made = Path(artifact.path)
-    assert json.loads((made / "config.json").read_text())["quantization_config"]["quant_method"] == "compressed-tensors"
+    quantization = json.loads((made / "config.json").read_text())["quantization_config"]
+    assert quantization["quant_method"] == "compressed-tensors"
+    if algorithm is Algorithm.RTN:
+        assert layout_of(quantization) == layouts()[scheme.value], "what vLLM is asked about in tests/upstream"
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         assert (made / name).read_bytes() == (models["tiny"] / name).read_bytes()
     assert artifact.size_bytes < sum(path.stat().st_size for path in models["tiny"].iterdir())
     assert artifact.peak_rss_bytes is not None
     assert artifact.peak_rss_bytes > 2**20
     assert not artifact.reused
+
+
+def layout_of(quantization: dict[str, Any]) -> dict[str, Any]:
+    """What decides on kernels, without what was not given."""
+    (group,) = quantization["config_groups"].values()
+
+    def given(part: dict[str, Any] | None) -> dict[str, Any] | None:
+        return part and {n: value for n, value in part.items() if value not in (None, {}) and n != "observer"}
+
+    parts = {name: given(group.get(name)) for name in ("weights", "input_activations")}
+    return {"format": quantization["format"], **parts}
 
 
 def test_w4afp8_weights_are_packed_as_vllm_reads_them(mini: Bench) -> None:
