@@ -34,8 +34,9 @@ from haqa_operator.local.executor import LocalExecutor, LocalPool
 from haqa_operator.local.launchers import launchers
 from haqa_operator.local.processes import Launcher
 from haqa_operator.search.model_profile import ModelProfile
-from haqa_operator.search.requirements import parse_version, unmet
+from haqa_operator.search.requirements import unmet
 from haqa_operator.serving.settings import catalogue
+from haqa_operator.serving.versions import parse_version
 from haqa_operator.tuning.executor import TrialProgress
 from haqa_runner.serve.launching import Spawn
 

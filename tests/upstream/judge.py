@@ -42,6 +42,7 @@ COMPILED = (
     "cutlass_scaled_mm_supports_block_fp8",
     "cutlass_scaled_mm_supports_fp4",
     "cutlass_group_gemm_supported",
+    "mxfp4_experts_quant_supported",
 )
 """Questions that only the compiled code answers: capability -> yes or no."""
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from haqa_operator.api import QuantizationTuning
-from haqa_operator.local.environments import runner_environment, serving_environment
+from haqa_operator.local.environments import engine_version, runner_environment, serving_environment
 from haqa_operator.serving.settings import catalogue
+from haqa_operator.serving.versions import release_of
 from haqa_operator.tuning.preflight import metric_problems, setting_problems
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
@@ -90,13 +91,14 @@ def _architecture_problems(where: str, config: dict[str, Any]) -> list[str]:
     architectures = config.get("architectures") or []
     if not architectures:
         return [f"{where}: config.json names no `architectures`; vLLM needs one, for example LlamaForCausalLM"]
-    known = catalogue().architectures
+    here = catalogue(release_of(engine_version(serving_environment())))
+    known = here.architectures
     # With an auto_map, the code that comes with the model says what it is (spec.model.trustRemoteCode).
     if "auto_map" in config or any(architecture in known for architecture in architectures):
         return []
     close = difflib.get_close_matches(architectures[0], known, n=1)
     hint = f"did you mean {close[0]}?" if close else "serve it with another engine"
-    return [f"{where}: vLLM {catalogue().version} does not serve the architecture {architectures[0]}; {hint}"]
+    return [f"{where}: vLLM {here.version} does not serve the architecture {architectures[0]}; {hint}"]
 
 
 def _environments() -> list[str]:

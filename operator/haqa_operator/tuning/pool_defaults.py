@@ -23,7 +23,7 @@ from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.cases import Case
 from haqa_operator.search.memory import memory_of
 from haqa_operator.search.model_profile import ModelProfile
-from haqa_operator.search.requirements import parse_version
+from haqa_operator.serving.versions import parse_version
 
 INPUT_TOKENS, OUTPUT_TOKENS = 512, 256
 """A chat, as guidellm's and vLLM's benchmarks have it."""

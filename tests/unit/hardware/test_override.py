@@ -13,8 +13,9 @@ from haqa_operator.hardware.override import overridden
 from haqa_operator.search.cases import first_violation
 from haqa_operator.search.engine_policies import ENGINE_POLICIES
 from haqa_operator.search.memory import memory_of
-from haqa_operator.search.requirements import parse_version, unmet
+from haqa_operator.search.requirements import unmet
 from haqa_operator.search.roofline import roofline_of
+from haqa_operator.serving.versions import parse_version
 
 L40S = Accelerator(Vendor.NVIDIA, "NVIDIA-L40S", memory_gib=45, compute_capability=(8, 9))
 UNKNOWN = Accelerator(Vendor.NVIDIA, "NVIDIA-X9000")
