@@ -44,6 +44,7 @@ _KEPT: Final = (
     "x-kubernetes-int-or-string",
     "x-kubernetes-preserve-unknown-fields",
 )
+_RULES: Final = "x-kubernetes-validations"
 _ANY_SCALAR: Final = {"x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -67,8 +68,21 @@ def structural_schema(model: type[BaseModel]) -> Schema:
     schema["properties"]["apiVersion"] = {"type": "string", "description": "Group and version of the resource"}
     schema["properties"]["kind"] = {"type": "string", "description": "Kind of the resource"}
     schema["properties"]["metadata"] = {"type": "object"}
+    if "status" in schema["properties"]:
+        # Written by the operator alone. A rule inside its lists costs the API server more than it allows.
+        schema["properties"]["status"] = _without_rules(schema["properties"]["status"])
     schema["required"] = ["spec"]
     return schema
+
+
+def _without_rules(schema: Any) -> Any:
+    match schema:
+        case dict():
+            return {name: _without_rules(inside) for name, inside in schema.items() if name != _RULES}
+        case list():
+            return [_without_rules(inside) for inside in schema]
+        case _:
+            return schema
 
 
 def default_text(property_: Schema) -> str | None:
@@ -98,7 +112,7 @@ def _object(name: str, definition: Schema, definitions: Mapping[str, Schema]) ->
     if "required" in definition:
         schema["required"] = definition["required"]
     if rules := rules_of(name):
-        schema["x-kubernetes-validations"] = [_validation(rule) for rule in rules]
+        schema[_RULES] = [_validation(rule) for rule in rules]
     return schema
 
 

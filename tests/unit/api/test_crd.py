@@ -103,6 +103,12 @@ def test_every_rule_reaches_a_definition_and_ends_in_a_remedy() -> None:
             assert len(rule.message.split()) >= 8
 
 
+def test_a_status_has_no_rules() -> None:
+    """In its lists the API server estimates them as too expensive, and refuses the definition."""
+    for schema in SCHEMAS.values():
+        assert "x-kubernetes-validations" not in str(schema["properties"]["status"])
+
+
 def test_defaults_are_told_in_words() -> None:
     budget = SPEC["budget"]["properties"]
     assert budget["trialTimeout"]["description"].endswith("Default: 2h")
