@@ -30,9 +30,11 @@ def winners(tuning: Manifest, trials: Sequence[Manifest]) -> str:
 def _best_of(scheme: str, trials: Sequence[Manifest], pool: Manifest) -> str:
     """The most tokens/s of a number format, over all levels; or why there are none."""
     own = [trial.get("status", {}) for trial in trials if trial["spec"]["configuration"]["scheme"] == scheme]
-    kept = [status["metrics"]["throughput"]["value"] for status in own if not status.get("failure") and status]
-    if kept:
-        return f"{max(kept):.0f}"
+    served = [status for status in own if "throughput" in status.get("metrics", {}) and not status.get("failure")]
+    if served:
+        return f"{max(status['metrics']['throughput']['value'] for status in served):.0f}"
+    if any(status.get("metrics") and not status.get("failure") for status in own):
+        return "scored, not served"
     failures = [status["failure"]["reason"] for status in own if status.get("failure")]
     ruled_out = any(f"scheme={scheme}" == part for one in pool.get("skipped", ()) for part in [one["parameters"]])
     return failures[0] if failures else ("ruled out" if ruled_out else "not tried")
