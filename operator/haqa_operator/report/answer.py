@@ -203,7 +203,8 @@ def _binding_sentence(case: _Case, binding: Binding) -> str:
 def _gain_sentence(case: _Case) -> str:
     ratio, objective = case.result.decision.speedup, case.objective
     if ratio is None and case.baseline is not None and case.baseline.trial.is_reference:
-        return f"{_not_served(case.baseline.trial)}, and it is the first that was: no speed-up can be given."
+        first = "this is the first configuration that could be, so that there is no speed-up to give"
+        return f"{_not_served(case.baseline.trial)}; {first}."
     if ratio is None:
         return "There is no baseline to compare it with, so no speed-up can be given."
     title = wording.metric_title(objective.key).lower()

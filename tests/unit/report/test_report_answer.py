@@ -5,6 +5,7 @@ from tests import sample_results
 from tests.builders import make_baseline, make_trial, make_tuning
 
 from haqa_contract import Algorithm, Configuration, Scheme
+from haqa_operator.api import Proposer
 from haqa_operator.api.goals import Objective
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.results import PoolResult, Verdict
@@ -153,3 +154,33 @@ def test_what_haqa_made_is_compared_with_what_is_published(
     (sentence,) = [one for one in _with_published(own, published).sentences if "published checkpoint" in one]
     start = f"The best that HAQA made, W4A16/gptq, {verdict} the best published checkpoint, NVFP4/published (nvidia) ("
     assert sentence.startswith(start + ratio)
+
+
+def not_served(*measured: tuple[str, float]) -> Answer:
+    """The answer of a pool whose baseline was scored and not served."""
+    scored = make_baseline().metric("perplexity", 10.0).obj()
+    kept = scored.proposal.model_copy(update={"proposer": Proposer.REFERENCE, "note": "it takes 131 GiB"})
+    trials = [scored.model_copy(update={"proposal": kept})]
+    for number, (scheme, throughput) in enumerate(measured, start=1):
+        trials.append(
+            make_trial(number).tried(scheme).metric("throughput", throughput).metric("perplexity", 10.1).obj()
+        )
+    tuning = make_tuning().obj()
+    decision = decide(trials, (Objective(),), (), 0)
+    result = PoolResult(pool="here", hardware="an H100", stopped="done", trials=tuple(trials), decision=decision)
+    return build_answer(TuningReport(tuning=tuning, pools=(result,), command="haqa tune", created=0), result)
+
+
+def test_where_the_baseline_was_not_served_it_is_said_what_is_compared_with_what() -> None:
+    answer = not_served(("W8A8-INT8", 100.0), ("W4A16", 200.0))
+    assert "2.00× the throughput of W8A8-INT8/rtn, the first that could be served (trial 1)" in answer.sentences[0]
+    assert "The unquantized model cannot be served here (it takes 131 GiB)" in answer.sentences[0]
+    assert "trial 1 100" in " ".join(tile(answer, "Throughput").details)
+
+
+def test_the_first_that_was_served_has_no_speed_up() -> None:
+    answer = not_served(("W8A8-INT8", 100.0))
+    assert answer.sentences[0] == (
+        "The unquantized model cannot be served here (it takes 131 GiB); this is the first configuration that could "
+        "be, so that there is no speed-up to give."
+    )
