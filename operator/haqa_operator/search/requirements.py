@@ -50,6 +50,7 @@ class Requirement:
         architectures: AMD: the only chips.
         isa: CPU: the instruction set that it needs, by which vLLM picks the build of its kernels.
         onednn: CPU, x86: the instruction set that oneDNN needs, which `ONEDNN_MAX_CPU_ISA` caps.
+        beside_onednn: CPU, x86: where the CPU itself has less than that, torch computes without oneDNN.
         tiles: CPU: where it has AMX, vLLM takes kernels that fail unless oneDNN may use AMX too.
         instead: CPU: what to use where the instruction set is narrower.
         refused: Never runs here: why not, and what to use instead.
@@ -70,6 +71,7 @@ class Requirement:
     architectures: frozenset[str] | None = None
     isa: str | None = None
     onednn: str | None = None
+    beside_onednn: bool = False
     tiles: bool = False
     instead: str | None = None
     refused: str | None = None
@@ -153,12 +155,14 @@ TABLE: dict[Platform, dict[Scheme, tuple[Requirement, ...]]] = {
             Requirement("tried, builds", since=(0, 18, 0), isa="avx512", tiles=True, instead="W8A8-INT8 or W4A8"),
         ),
         Scheme.W4A8: (Requirement("tried", since=(0, 32, 0)),),
-        # torch._scaled_mm: oneDNN multiplies FP8 from AVX512-FP16 on, which came with AMX.
+        # torch._scaled_mm: oneDNN's where the CPU has AVX512-FP16 or AMX, and its own products where it has neither. It
+        # goes by the CPU and not by the cap, so that a cap leaves it with an oneDNN that multiplies no FP8.
         Scheme.FP8_DYNAMIC: (
             Requirement(
                 "tried, kernels",
                 since=(0, 18, 0),
                 onednn="avx512_fp16",
+                beside_onednn=True,
                 instead="W8A8-INT8",
                 note="slow without AMX-FP8",
             ),
@@ -288,6 +292,8 @@ def _unmet_instruction_set(needed: Requirement, accelerator: Accelerator, scheme
     if isa is None:
         return None
     of_onednn = needed.onednn if isa in WIDENING else None
+    if of_onednn and needed.beside_onednn and not at_least(isa, of_onednn):
+        of_onednn = None
     for instructions in filter(None, (needed.isa, of_onednn)):
         if not at_least(isa, instructions):
             return (

@@ -43,7 +43,7 @@ def schemes(found: SearchSpace) -> set[str]:
 @pytest.mark.parametrize(
     ("accelerator", "expected"),
     [
-        (cpu(), {"W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8"}),
+        (cpu(), {"W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8", "FP8-DYNAMIC"}),
         (cpu("amx"), {"W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8", "FP8-DYNAMIC", "FP8-BLOCK"}),
         (nvidia("Tesla-T4"), {"W8A8-INT8", "W4A16", "FP8-DYNAMIC"}),
         (nvidia("NVIDIA-A100-SXM4-80GB"), {"W8A8-INT8", "W4A16", "FP8-DYNAMIC"}),
@@ -180,7 +180,7 @@ def test_without_vnni_four_bits_come_first() -> None:
 
 def test_without_avx512_four_bits_are_ruled_out_with_what_to_use_instead() -> None:
     found = space(cpu("avx2"))
-    assert schemes(found) == {"W8A8-INT8", "W4A8"}
+    assert schemes(found) == {"W8A8-INT8", "W4A8", "FP8-DYNAMIC"}
     assert any(
         exclusion.parameters == {"scheme": "W4A16"} and "use W8A8-INT8 or W4A8" in exclusion.reason
         for exclusion in found.exclusions

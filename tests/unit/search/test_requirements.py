@@ -91,7 +91,6 @@ def test_scheme_by_release(capability: Capability, scheme: str, vllm: str, expec
         (cpu(), "W8A16", "Failed to find a kernel that can implement the WNA16 linear layer"),
         (cpu(), "NVFP4", "vLLM has no NVFP4 kernel for CPUs"),
         (cpu("avx512_bf16"), "FP8-BLOCK", "FP8-BLOCK needs AMX on a CPU; Xeon has avx512_bf16, for which vLLM has no"),
-        (cpu("avx512_bf16"), "FP8-DYNAMIC", "FP8-DYNAMIC needs AVX512_FP16 on a CPU; Xeon has avx512_bf16"),
         (
             cpu("avx512_fp16", onednn_cap="avx512_bf16"),
             "FP8-DYNAMIC",
@@ -109,8 +108,12 @@ def test_reason_has_the_numbers_and_what_to_do(accelerator: Accelerator, scheme:
     assert sentence in present(unmet(accelerator, Scheme(scheme), (0, 32, 0)))
 
 
-def test_fp8_is_served_from_avx512_fp16_on() -> None:
-    assert unmet(cpu("avx512_fp16"), Scheme.FP8_DYNAMIC, (0, 32, 0)) is None
+@pytest.mark.parametrize("isa", ["avx2", "avx512", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx"])
+def test_fp8_is_served_by_onednn_or_beside_it(isa: str) -> None:
+    assert unmet(cpu(isa), Scheme.FP8_DYNAMIC, (0, 32, 0)) is None
+
+
+def test_fp8_in_blocks_is_served_by_amx_alone() -> None:
     assert unmet(cpu("avx512_fp16"), Scheme.FP8_BLOCK, (0, 32, 0)) is not None
 
 
@@ -119,7 +122,7 @@ def test_release_that_is_too_old_is_named_with_the_one_that_will_do() -> None:
     assert reason == ("MXFP8 is known to run on CUDA from vLLM 0.22.0 on; the engine is 0.20.0, so use a newer image")
 
 
-TRIED_ON_CPU = {"BF16", "W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8"}
+TRIED_ON_CPU = {"BF16", "W8A8-INT8", "W4A16", "W4A16-ASYM", "W4A8", "FP8-DYNAMIC"}
 
 
 @pytest.mark.parametrize("scheme", [scheme.value for scheme in MADE_SCHEMES])
@@ -134,7 +137,7 @@ VLLM_0_32_ON_CPU = {
     "W4A16": "-yyyyy",
     "W4A16-ASYM": "-yyyyy",
     "W4A8": "yyyyyy",
-    "FP8-DYNAMIC": "----yy",
+    "FP8-DYNAMIC": "yyyyyy",
     "FP8-BLOCK": "-----y",
 }
 
