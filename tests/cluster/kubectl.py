@@ -66,5 +66,5 @@ def has_condition(name: str) -> Callable[[Manifest], bool]:
     """Whether the object's status has the condition, and it is True."""
     return lambda found: any(
         condition["type"] == name and condition["status"] == "True"
-        for condition in found.get("status", {}).get("conditions", ())
+        for condition in found.get("status", {}).get("conditions") or ()
     )

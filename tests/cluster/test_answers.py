@@ -165,7 +165,7 @@ def test_jobs_of_a_queue_wait_until_they_are_admitted(place: Workplace) -> None:
 
     place.until(lambda: "waits to be admitted" in place.described("queued"), "it says what it waits for")
     place.until(admit, "it ends once its Jobs are admitted")
-    assert len(admitted) == 3, "the model's Job and two trials"
+    assert len(admitted) == 4, "the model's Job, an artifact's and two trials"
 
 
 def test_model_and_pools_of_a_tuning_that_runs_cannot_change(place: Workplace) -> None:

@@ -47,7 +47,7 @@ CASES = (
     Case("broken", 2, {"quantize": "crash"}, "QuantizationFailed", "columns=704 is not divisible", "Traceback"),
     Case("loading", 3, {"engine": "log:no_kernel_w8a16.log"}, "EngineLoadFailed", "no kernel", "Failed to find"),
     Case("loading", 4, {"engine": "oom"}, "EngineOOM", "memory limit of its container (1536Mi)", "allocating"),
-    Case("loading", 5, {"engine": "silent"}, "Timeout", "did not answer /health within 30 s", "waiting for ever"),
+    Case("loading", 5, {"engine": "silent"}, "Timeout", "did not answer /health within 32 s", "waiting for ever"),
     Case("loading", 6, {"engine": "log:kv_cache_space.log"}, "EngineOOM", "lower VLLM_CPU_KVCACHE_SPACE", "Error"),
     Case("serving", 7, {"measure": "gate"}, "AccuracyGate", "perplexity 91.3 is above the limit"),
     Case("serving", 8, {"measure": "errors"}, "LoadErrors", "37 of 64 requests failed"),

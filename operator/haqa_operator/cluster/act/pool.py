@@ -82,7 +82,10 @@ class PoolReconciler:
         timeout = setup.spec.budget.trial_timeout
         cramped = self._installation.startup.cramped(setup.profile.loaded_bytes(state.space.baseline), timeout)
         notes = (setup.note, self._accelerator.caveat, cramped)
-        view = replace(view, message=_joined(view.message, *(note for note in notes if note)))
+        said = [note for note in notes if note]
+        # A command to copy ends the sentence that asks for approval.
+        last = view.phase is PoolPhase.AWAITING_APPROVAL
+        view = replace(view, message=_joined(*said, view.message) if last else _joined(view.message, *said))
         if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
             view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
         return view
