@@ -28,7 +28,7 @@ def compress(job: SimpleNamespace, folder: Path, progress: object) -> None:
     (folder / MADE_BY).write_text(socket.gethostname())
 
 
-def job(model: Path, *others: object) -> SimpleNamespace:
+def job(model: Path, *others: object, **more: object) -> SimpleNamespace:
     return SimpleNamespace(model=model)
 
 
