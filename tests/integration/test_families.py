@@ -155,7 +155,7 @@ def test_smoothing_harms_those_that_the_look_names(families: Path, launcher: Pre
     assert {family for family, change in changes.items() if change["smoothquant"] > 1e-3} == {
         family for family in resolved if family in UNSMOOTHABLE
     }
-    rough = {family for family, change in changes.items() if change.get("awq", 0.0) > 2 * change.get("rtn", 1.0)}
+    rough = {family for family, change in changes.items() if change.get("awq", 0.0) > 1.3 * change.get("rtn", 1.0)}
     assert rough == {"gpt-oss", "mixtral"}, changes
 
 
