@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.runner_program import printed_by
 
-ROOT = Path(__file__).parents[2]
-RUNNER_PYTHON = Path(os.environ.get("HAQA_RUNNER_PYTHON", ROOT / ".venvs" / "runner" / "bin" / "python"))
 PROCESSES = ["1", "2", "3"]
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    done = subprocess.run(
-        [str(RUNNER_PYTHON), "-m", "tests.fakes.measured_by_processes"],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'runner'}"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return printed_by("tests.fakes.measured_by_processes")
 
 
 @pytest.mark.parametrize("processes", PROCESSES)

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-RUNNER_PYTHON = Path(os.environ.get("HAQA_RUNNER_PYTHON", ROOT / ".venvs" / "runner" / "bin" / "python"))
+from tests.integration.runner_program import printed_by
 
 
 @pytest.fixture(scope="module")
 def cases() -> dict[str, Any]:
-    done = subprocess.run(
-        [str(RUNNER_PYTHON), "-m", "tests.fakes.measured"],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'runner'}"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return printed_by("tests.fakes.measured")
 
 
 def test_a_steady_server_is_measured_as_it_is(cases: dict[str, Any]) -> None:

@@ -157,7 +157,7 @@ def _expected(trial: Trial) -> str:
 
 def the_reference(trial: Trial) -> str:
     """`the baseline`, or where that is not served the first trial that was."""
-    return "the baseline" if trial.is_baseline else f"trial {trial.number}, the first that was served"
+    return trial.called if trial.is_baseline else f"{trial.called}, the first that was served"
 
 
 def best_sentence(observations: Sequence[Observation], against: Trial | None, objective: Objective) -> str:

@@ -84,7 +84,7 @@ def _against(baseline: Trial | None, level: int, tokens_per_s: float) -> str:
 
 
 def _name(trial: Trial | None) -> str:
-    return "baseline" if trial is None or trial.is_baseline else f"trial {trial.number}"
+    return trial.called.removeprefix("the ") if trial else "baseline"
 
 
 def candidate_bounds(

@@ -158,6 +158,11 @@ class Trial(ResourceModel):
         return self.proposal.proposer is Proposer.REFERENCE
 
     @property
+    def called(self) -> str:
+        """In a sentence: `the baseline`, `trial 3`."""
+        return "the baseline" if self.is_baseline else f"trial {self.number}"
+
+    @property
     def succeeded(self) -> bool:
         """Also where its load test ended early (`status.ended_early`)."""
         return self.status.phase is TrialPhase.SUCCEEDED

@@ -9,14 +9,13 @@ from haqa_operator.tuning.results import machine_hours
 
 def attempt_noted(before: TrialStatus, seen: TrialObservation, attempt: int, accelerators: int) -> TrialStatus:
     """The status of a trial of which an attempt failed and the next one is due: what it cost and why it ended stay."""
-    held_s = seen.finished - seen.scheduled if seen.finished and seen.scheduled else 0.0
     why = f"attempt {attempt}: {seen.message}"
     return before.model_copy(
         update={
             "phase": TrialPhase.PENDING,
             "attempts": attempt + 1,
             "warnings": (*before.warnings, why),
-            "machine_hours": before.machine_hours + machine_hours(max(0.0, held_s), accelerators),
+            "machine_hours": before.machine_hours + machine_hours(seen.held_s, accelerators),
         }
     )
 

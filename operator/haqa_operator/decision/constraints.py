@@ -153,7 +153,7 @@ def _judge_relative(
     if against is None or not against.succeeded:
         why = _why_no_baseline(references.baseline)
         return _unjudged(constraint, f"{constraint.describe()} cannot be judged: {why}", value)
-    whose = "the baseline" if against.is_baseline else f"trial {against.number}"
+    whose = against.called
     reference = measured(against, key)
     if reference is None:
         return _unjudged(constraint, f"{constraint.describe()} cannot be judged: {whose} has no {key}", value)

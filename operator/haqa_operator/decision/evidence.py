@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from haqa_contract import FailureReason
 from haqa_operator.api.goals import Constraint, Objective
-from haqa_operator.api.metrics import MetricKey, is_accuracy
+from haqa_operator.api.metrics import MetricKey
 from haqa_operator.api.trial import Trial
 from haqa_operator.decision.comparison import Comparison, compare
 from haqa_operator.decision.constraints import Finding, References, judge_trial
@@ -52,6 +52,7 @@ class Evidence:
 
     Attributes:
         judged: Finished trials by number.
+        references: What they were judged against.
         baseline: The baseline among them, whether it succeeded or not; None when it has not finished.
         reference: What speed is compared with: the baseline, or where it was not served the first trial that was.
     """
@@ -60,6 +61,7 @@ class Evidence:
     constraints: tuple[Constraint, ...]
     min_improvement_percent: float
     judged: tuple[Judged, ...]
+    references: References
     baseline: Judged | None
     reference: Judged | None
 
@@ -78,8 +80,8 @@ class Evidence:
 
     def against(self, key: MetricKey) -> Trial | None:
         """What a metric is compared with; None where nothing has succeeded that it could be."""
-        judged = self.baseline if is_accuracy(key.metric) else self.reference
-        return judged.trial if judged is not None and judged.trial.succeeded else None
+        found = self.references.of(key)
+        return found if found is not None and found.succeeded else None
 
     @property
     def too_fast(self) -> Judged | None:
@@ -118,4 +120,6 @@ def gather(
         next((item for item in judged if item.trial is wanted), None)
         for wanted in (references.baseline, references.speed)
     )
-    return Evidence(tuple(objectives), tuple(constraints), min_improvement_percent, judged, baseline, reference)
+    return Evidence(
+        tuple(objectives), tuple(constraints), min_improvement_percent, judged, references, baseline, reference
+    )

@@ -83,8 +83,7 @@ class _Case:
         other = self.evidence.against(key)
         if other is None or other is trial:
             return ""
-        name = "baseline" if other.is_baseline else f"trial {other.number}"
-        return f"{name} {wording.value_text(key, measured(other, key))}"
+        return f"{other.called.removeprefix('the ')} {wording.value_text(key, measured(other, key))}"
 
 
 def build_answer(report: TuningReport, result: PoolResult) -> Answer:

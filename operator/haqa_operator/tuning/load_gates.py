@@ -66,9 +66,8 @@ def _of_objective(spec: TuningSpec, earlier: Sequence[Trial]) -> Iterator[_Bar]:
     if best is None or best.score is None:
         return
     value = abs(best.score)
-    named = "the baseline" if best.trial.is_baseline else f"trial {best.trial.number}"
     low, high = (value, None) if objective.maximize else (None, value)
-    yield _Bar(objective.key, low, high, f"{named} has {quantity(objective.key, value)}")
+    yield _Bar(objective.key, low, high, f"{best.trial.called} has {quantity(objective.key, value)}")
 
 
 def _best(observations: Sequence[Observation]) -> Observation | None:

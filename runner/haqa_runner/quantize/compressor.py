@@ -112,7 +112,11 @@ def compress(job: Job, target: Path, progress: ProgressSink) -> None:
     leave_unquantized(target, plain)
     if kept := keep_prediction_layers(job.source, target):
         log.info("%d tensors of prediction layers are kept as they are", kept)
-    # As they are: transformers would write the tokenizer in its own newest form, which other readers may not know.
+    copy_beside_weights(job, target)
+
+
+def copy_beside_weights(job: Job, target: Path) -> None:
+    """As they are: transformers would write the tokenizer in its own newest form, which other readers may not know."""
     for path in model_files(job.source, code=job.trust_remote_code):
         if not is_artifacts_own(path.name):
             shutil.copyfile(path, target / path.name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,11 +21,11 @@ from haqa_contract import FailureReason
 from haqa_contract.failures import TrialFailure
 from haqa_contract.model_facts import Matrix, ModelFacts
 from haqa_runner.bars import Bar, heard_bars
-from haqa_runner.models.checkpoint import TensorHeader, model_files, read_header, weight_files
+from haqa_runner.models.checkpoint import TensorHeader, read_header, weight_files
 from haqa_runner.models.facts import prediction_names
 from haqa_runner.progress import ProgressSink
-from haqa_runner.quantize.compressor import Job, log_here, regrouped
-from haqa_runner.quantize.recipes import PACKED_PRESETS, ModifierPlan, is_artifacts_own
+from haqa_runner.quantize.compressor import Job, copy_beside_weights, log_here, regrouped
+from haqa_runner.quantize.recipes import PACKED_PRESETS, ModifierPlan
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +47,7 @@ def compress(job: Job, facts: ModelFacts, target: Path, progress: ProgressSink) 
     left = left_alone(facts, headers, prediction_names(job.source, str(job.source)))
     with heard_bars(_told(progress)):
         model_free_ptq(job.source, target, config=_config(plan, left), device=_device())
-    for path in model_files(job.source, code=job.trust_remote_code):
-        if not is_artifacts_own(path.name):
-            shutil.copyfile(path, target / path.name)
+    copy_beside_weights(job, target)
 
 
 def left_alone(facts: ModelFacts, headers: Iterable[TensorHeader], prediction: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from haqa_contract import Calibration, FailureReason, Scheme
 from haqa_contract.failures import TrialFailure
 from haqa_contract.model_facts import ModelFacts
+from haqa_contract.quantizing import BYTES_PER_VALUE, activation_bytes, whole_model_bytes
 from haqa_runner.disk import size_text
 
 _WEIGHT_BITS = {
@@ -34,25 +35,18 @@ _MEMORY_SHARE = 0.5
 """Of what the weights leave free, this much may hold calibration activations."""
 _WEIGHT_COPIES = 1.5
 """The model, and what loading, one layer's Hessian and saving hold beside it."""
-_ACTIVATION_COPIES = 3
-"""Inputs and outputs of the layer at work, and the position embeddings that go with every sample."""
-_BYTES_PER_VALUE = 2
-_WHOLE_MODEL_COPIES = 1.8
-_LIBRARIES_BYTES = 2**30
-"""Rounding a whole model keeps so many times its weights at its peak, and what is imported (measured by
-`benchmarks.quantize_memory`)."""
 
 
 def artifact_bytes(facts: ModelFacts, scheme: Scheme) -> int:
     """About how large the artifact will be on disk, with a margin."""
     rounded = sum(matrix.parameters for matrix in facts.matrices if matrix.rounded)
-    kept = max(0, (facts.weight_bytes or 0) - rounded * _BYTES_PER_VALUE)
+    kept = max(0, (facts.weight_bytes or 0) - rounded * BYTES_PER_VALUE)
     return int((rounded * _WEIGHT_BITS[scheme] / 8 + kept) * _DISK_MARGIN) + _TOKENIZER_BYTES
 
 
 def fits_whole(facts: ModelFacts, memory_bytes: int) -> bool:
     """Whether a model may be loaded in one piece to be rounded, in `memory_bytes` of host memory in all."""
-    return int((facts.weight_bytes or 0) * _WHOLE_MODEL_COPIES) + _LIBRARIES_BYTES <= memory_bytes
+    return whole_model_bytes(facts.weight_bytes or 0) <= memory_bytes
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ def plan_samples(calibration: Calibration, facts: ModelFacts, memory_bytes: int)
             f"quantizing keeps about {size_text(weights)} of weights in memory and there is {size_text(memory_bytes)} "
             "of it; give the container or machine more memory",
         )
-    per_sample = calibration.sequence_length * facts.hidden_size * _BYTES_PER_VALUE * _ACTIVATION_COPIES
+    per_sample = activation_bytes(calibration.sequence_length, facts.hidden_size)
     fitting = max(1, int(free * _MEMORY_SHARE) // max(1, per_sample))
     if fitting >= calibration.samples:
         return SamplePlan(calibration.samples)

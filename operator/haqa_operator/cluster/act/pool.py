@@ -152,10 +152,11 @@ class PoolReconciler:
             if not fresh:
                 return
             for action in fresh:
-                progress.state = self._carry_out(action, setup, progress.state)
+                progress.state = self._carry_out(action, setup, progress)
             progress.done += fresh
 
-    def _carry_out(self, action: PoolAction, setup: PoolSetup, state: PoolState) -> PoolState:
+    def _carry_out(self, action: PoolAction, setup: PoolSetup, progress: _Progress) -> PoolState:
+        state = progress.state
         match action:
             case AskStrategy(number):
                 return self._choose(setup, state, number)
@@ -173,7 +174,7 @@ class PoolReconciler:
             case ShowProgress(trial, seen):
                 self._trials.show_progress(trial, seen)
             case Record(trial, seen, count):
-                status = self._trials.record(trial, seen, count, self._artifacts.makings(state).get(trial.name))
+                status = self._trials.record(trial, seen, count, progress.observed.makings.get(trial.name))
                 if status is not None:
                     return state.with_trial(trial.model_copy(update={"status": status}))
         return state

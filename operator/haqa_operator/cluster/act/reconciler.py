@@ -34,7 +34,7 @@ from haqa_operator.cluster.observe.snapshot import (
 )
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError
 from haqa_operator.hardware.node_labels import pool_accelerator
-from haqa_operator.serving.images import OldEngineError, pool_engine
+from haqa_operator.serving.images import EngineVersion, OldEngineError, pool_engine
 from haqa_operator.tuning.preflight import metric_problems, setting_problems
 
 log = logging.getLogger(__name__)
@@ -144,9 +144,11 @@ class Reconciler:
     def _reconcile_pools(self, key: Key, snapshot: TuningSnapshot, trouble: _Trouble) -> TuningView:
         spec = snapshot.tuning.spec
         hardware = {pool.name: _hardware_or_bug(snapshot, pool) for pool in spec.node_pools}
-        inspection = self._inspect(snapshot, hardware, trouble)
+        engines = {pool.name: self._engine(pool) for pool in spec.node_pools}
+        served = {name: one for name, one in hardware.items() if isinstance(engines[name], EngineVersion)}
+        inspection = self._inspect(snapshot, served, trouble)
         views = tuple(
-            self._reconcile_pool(key, snapshot, pool, hardware[pool.name], inspection, trouble)
+            self._reconcile_pool(key, snapshot, pool, hardware[pool.name], engines[pool.name], inspection, trouble)
             for pool in spec.node_pools
         )
         return TuningView(
@@ -164,23 +166,19 @@ class Reconciler:
     ) -> ModelInspection:
         if snapshot.model is not None:
             return ModelInspection(snapshot.model)
-        engines = self._old_engines(snapshot)
-        found = {n: one for n, one in hardware.items() if isinstance(one, Accelerator) and n not in engines}
+        found = {name: one for name, one in hardware.items() if isinstance(one, Accelerator)}
         try:
             return ModelInspector(self._api, self._dependencies.installation, snapshot, self._clock()).inspect(found)
         except ApiUnavailable as error:
             trouble.api_errors.append(error)
             return ModelInspection(message=f"waiting for the API server: {error}")
 
-    def _old_engines(self, snapshot: TuningSnapshot) -> dict[str, str]:
-        """Pool -> why its engine is refused, before anything is started on its nodes."""
-        found = {}
-        for pool in snapshot.tuning.spec.node_pools:
-            try:
-                pool_engine(pool, self._dependencies.installation.engine_image)
-            except OldEngineError as error:
-                found[pool.name] = str(error)
-        return found
+    def _engine(self, pool: NodePool) -> EngineVersion | str:
+        """Or why it is refused, before anything is started on the pool's nodes."""
+        try:
+            return pool_engine(pool, self._dependencies.installation.engine_image)
+        except OldEngineError as error:
+            return str(error)
 
     def _reconcile_pool(
         self,
@@ -188,14 +186,15 @@ class Reconciler:
         snapshot: TuningSnapshot,
         pool: NodePool,
         hardware: Accelerator | str | Exception,
+        engine: EngineVersion | str,
         inspection: ModelInspection,
         trouble: _Trouble,
     ) -> PoolView:
         if isinstance(hardware, Exception):
             return _failed_by(hardware, pool, snapshot, trouble)
-        if (too_old := self._old_engines(snapshot).get(pool.name)) is not None:
+        if isinstance(engine, str):
             described = hardware.describe() if isinstance(hardware, Accelerator) else ""
-            return PoolView(pool.name, PoolPhase.FAILED, hardware=described, problem=too_old)
+            return PoolView(pool.name, PoolPhase.FAILED, hardware=described, problem=engine)
         if (unread := snapshot.unreadable_trials.get(pool.name)) is not None:
             return PoolView.as_before(pool.name, snapshot.status, problem=unread)
         if isinstance(hardware, str):
@@ -210,7 +209,6 @@ class Reconciler:
                 problem=problem,
                 refused=inspection.refused,
             )
-        engine = pool_engine(pool, self._dependencies.installation.engine_image)
         context = PoolContext(snapshot, pool, hardware, inspection.facts, engine, self._clock())
         reconciler = PoolReconciler(self._dependencies, context, lambda: self._requeue(key))
         try:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from haqa_contract import Configuration
 from haqa_contract.model_facts import ModelFacts
+from haqa_contract.quantizing import activation_bytes, whole_model_bytes
 from haqa_operator.api.labels import ARTIFACT_LABEL, ASKED_BY_ANNOTATION
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.build.trial_job import TrialPod, build_runner_job
@@ -16,11 +17,8 @@ from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.serving.pod import Resources, default_resources
 
 _GIB = 2**30
-_COPIES = 1.8
-_LIBRARIES = 2 * _GIB
-"""Rounding keeps 1.7 to 1.8 times the weights at its peak, and what is imported (docs/models.md, measured)."""
-_ACTIVATION_COPIES = 3
-_BYTES_PER_VALUE = 2
+_SPARE = _GIB
+"""Beside what quantizing was measured to take."""
 _NODE_SHARE = 0.75
 """Of the node's memory that plain rounding asks for at most: a model that needs more is rounded file by file."""
 _LEAST = 8 * _GIB
@@ -98,9 +96,9 @@ def quantize_resources(
     disk = _gibibytes(_DISK_COPIES * weights + _GIB) if keeps_files else None
     if accelerator.is_cpu:
         return replace(usual, ephemeral_storage=disk)
-    needed = max(_LEAST, _COPIES * weights + _LIBRARIES)
+    needed = max(_LEAST, whole_model_bytes(weights) + _SPARE)
     if configuration.calibrated:
-        needed += samples * facts.hidden_size * _BYTES_PER_VALUE * _ACTIVATION_COPIES
+        needed += activation_bytes(samples, facts.hidden_size)
         return replace(usual, memory=_gibibytes(needed), ephemeral_storage=disk)
     # Its share of the node is what may be had for certain; a limit, so that the runner knows what there is.
     share = (accelerator.host_memory_gib or 0) * accelerator.count * _NODE_SHARE * _GIB

@@ -71,6 +71,11 @@ class TrialObservation:
     logs_wanted: tuple[LogWanted, ...] = ()
 
     @property
+    def held_s(self) -> float:
+        """How long its pod has held a node; 0 where that is not known yet."""
+        return max(0.0, self.finished - self.scheduled) if self.finished and self.scheduled else 0.0
+
+    @property
     def failure(self) -> Failure | None:
         return self.report.failure if self.report else None
 

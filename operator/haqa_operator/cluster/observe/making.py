@@ -32,9 +32,7 @@ class Making:
 
 def held_hours(seen: TrialObservation) -> float:
     """Of one Job, which has one accelerator or, without one, its part of a machine."""
-    if seen.finished is None or seen.scheduled is None:
-        return 0.0
-    return machine_hours(max(0.0, seen.finished - seen.scheduled), 1)
+    return machine_hours(seen.held_s, 1)
 
 
 def with_making(status: TrialStatus, making: Making, trial: str) -> TrialStatus:
