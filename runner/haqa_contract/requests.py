@@ -192,6 +192,8 @@ class TrialRequest(Contract):
     """None = every window is measured"""
     expected_tokens_per_s: float | None = Field(default=None, gt=0)
     """Output tokens/s of the engine at its fastest, roughly; the load generator begins with processes for that many"""
+    accuracy: bool = True
+    """False: it is known, and speed alone is measured"""
     baseline: bool = False
     """This trial leaves the reference distributions for KL divergence"""
     reference: str | None = None

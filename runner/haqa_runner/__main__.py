@@ -1,5 +1,5 @@
-"""`python -m haqa_runner {quantize,serve,measure,reference} --request FILE`: one step of one trial; `compare`: two
-engines; `fetch`: what a winner serves."""
+"""`python -m haqa_runner {quantize,serve,measure,reference,verify} --request FILE`: one step of one trial; `compare`:
+two engines; `fetch`: what a winner serves."""
 
 from __future__ import annotations
 

@@ -50,6 +50,7 @@ class Step(StrEnum):
     SERVE = "serve"
     MEASURE = "measure"
     REFERENCE = "reference"
+    VERIFY = "verify"
 
 
 StepFunction = Callable[[TrialRequest, Phases, ProgressSink], TrialReport]
@@ -59,12 +60,14 @@ _UNEXPECTED = {
     Step.SERVE: FailureReason.ENGINE_LOAD_FAILED,
     Step.MEASURE: FailureReason.LOAD_ERRORS,
     Step.REFERENCE: FailureReason.QUANTIZATION_FAILED,
+    Step.VERIFY: FailureReason.LOAD_ERRORS,
 }
 _OUT_OF_MEMORY = {
     Step.QUANTIZE: FailureReason.QUANTIZATION_OOM,
     Step.SERVE: FailureReason.ENGINE_OOM,
     Step.MEASURE: FailureReason.LOAD_ERRORS,
     Step.REFERENCE: FailureReason.QUANTIZATION_OOM,
+    Step.VERIFY: FailureReason.LOAD_ERRORS,
 }
 
 
@@ -113,7 +116,7 @@ def time_limit_s(request: TrialRequest, step: Step) -> float | None:
     match step:
         case Step.QUANTIZE | Step.REFERENCE:
             return request.quantize_timeout_s
-        case Step.MEASURE:
+        case Step.MEASURE | Step.VERIFY:
             return request.measure_timeout_s
         case _:
             return None

@@ -22,6 +22,7 @@ from jsonschema import Draft202012Validator
 
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.edges.api_server import (
+    CONTROLLER_REVISION,
     EVENT,
     FIELD_MANAGER,
     FIRST_WRITER,
@@ -163,6 +164,8 @@ class InMemoryApiServer:
         _merge(after, body)
         owned[manager] = mine
         _check(kind, after)
+        if kind == CONTROLLER_REVISION and stored and after.get("data") != before.get("data"):
+            raise ApiRefused(f'ControllerRevision "{metadata["name"]}" is invalid: data: field is immutable', 422)
         if after != before:
             after["metadata"]["resourceVersion"] = str(next(self._versions))
             if stored and after.get("spec") != before.get("spec"):

@@ -7,11 +7,12 @@ Deployments get their replicas while the clock goes on. Nothing here knows the o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.fakes.api_server import InMemoryApiServer
 from tests.fakes.kinds import DEPLOYMENT
+from tests.fakes.simulated_deployments import DeploymentController
 from tests.model_headers import facts
 from tests.unit.cluster.observe.pods import T0, PodBuilder, at
 
@@ -69,6 +70,7 @@ class SimulatedCluster:
         endings: (pool, scheme) -> how the pods of such trials end, one for each attempt; then as planned.
         makings: Scheme -> how the pods that make such an artifact end; then as planned.
         layers: Of the model; 25 million parameters each.
+        deployed: Pool -> how fast a winner is where it is deployed, in shares of its trial's speed; else as fast.
         now: Unix seconds.
         measured: Names of trials that were measured, in order; one that is there twice was measured twice.
     """
@@ -78,11 +80,12 @@ class SimulatedCluster:
     endings: dict[tuple[str, str], list[Ending]] = field(default_factory=dict)
     measured: list[str] = field(default_factory=list)
     makings: dict[str, list[Ending]] = field(default_factory=dict)
-    serving: bool = True
     layers: int = 4
+    deployed: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.api = InMemoryApiServer(lambda: self.now)
+        self.deployments = DeploymentController(self.api, NAMESPACE)
 
     def node(self, pool: str, **labels: str) -> None:
         """A node with AVX512 and VNNI, and with what more its labels say."""
@@ -90,6 +93,7 @@ class SimulatedCluster:
         gpus = {"nvidia.com/gpu": labels[_GPUS]} if _GPUS in labels else {}
         found = {f"feature.node.kubernetes.io/cpu-cpuid.{name}": "true" for name in features}
         found["kubernetes.io/arch"] = "amd64"
+        found["kubernetes.io/hostname"] = f"{pool}-1"
         self.api.stand_in(
             {
                 "apiVersion": "v1",
@@ -109,7 +113,7 @@ class SimulatedCluster:
             if not _over(job) and not job["spec"].get("suspend"):
                 self._run(job)
         for deployment in self.api.list(DEPLOYMENT, NAMESPACE):
-            self._serve(deployment)
+            self.deployments.step(deployment, self.now)
 
     def _run(self, job: Manifest) -> None:
         template, metadata = job["spec"]["template"], job["metadata"]
@@ -119,6 +123,7 @@ class SimulatedCluster:
         seconds = self.now - T0
         request = TrialRequest.model_validate_json(template["metadata"]["annotations"][REQUEST_ANNOTATION])
         began = PodBuilder(template["spec"], name=name, created=seconds - _TRIAL_S).scheduled(seconds - _TRIAL_S)
+        began = replace(began, spec={**began.spec, "nodeName": f"{template['spec']['nodeSelector']['pool']}-1"})
         ended = self._ended(began, request, seconds)
         pod = ended.obj()
         pod["metadata"] |= {"namespace": NAMESPACE, "labels": template["metadata"]["labels"]}
@@ -137,6 +142,9 @@ class SimulatedCluster:
         if request.trial == ARTIFACT_TRIAL:
             made = self.makings.get(request.configuration.scheme.value)
             return made.pop(0)(pod) if made else pod.ended("quantize", _quantized(request), **began)
+        if pod.runs("verify"):
+            share = self.deployed.get(request.pool, 1.0)
+            return pod.ended("measure", _measured(request, self.now, share), **began)
         if pod.runs("reference"):
             return pod.ended("quantize", _scored(request), **began)
         planned = self.endings.get((request.pool, request.configuration.scheme.value), [])
@@ -145,11 +153,6 @@ class SimulatedCluster:
         self.measured.append(request.trial)
         quantized = pod.ended("quantize", _quantized(request), **began).running("vllm", seconds - 20)
         return quantized.ended("measure", _measured(request, self.now), **began)
-
-    def _serve(self, deployment: Manifest) -> None:
-        generation = deployment["metadata"]["generation"]
-        ready = {"updatedReplicas": 1, "availableReplicas": 1} if self.serving else {"updatedReplicas": 1}
-        self._report(deployment, {"observedGeneration": generation, **ready}, "deployment-controller")
 
     def _report(self, of: Manifest, status: Manifest, controller: str) -> None:
         """Its status alone: a controller owns nothing of the spec."""
@@ -208,8 +211,8 @@ def _scored(request: TrialRequest) -> TrialReport:
     return _quantized(request).model_copy(update={"accuracy": accuracy})
 
 
-def _measured(request: TrialRequest, now: float) -> TrialReport:
-    rate = SPEED.get(request.pool, SPEED["full"])[request.configuration.scheme.value]
+def _measured(request: TrialRequest, now: float, share: float = 1.0) -> TrialReport:
+    rate = share * SPEED.get(request.pool, SPEED["full"])[request.configuration.scheme.value]
     latency = Latency(**dict.fromkeys(("mean", "p50", "p90", "p95", "p99"), 1000 / rate))
     windows = tuple(
         Window(

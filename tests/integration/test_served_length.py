@@ -71,7 +71,7 @@ def deployed_arguments(asked: QuantizationTuning, model: Path) -> list[str]:
     manifests = PoolManifests(
         "team", asked.metadata.name, spec, pool, accelerator, installation, setup.max_model_len, known
     )
-    deployment, _ = manifests.winner(make_baseline().of(space.baseline).obj())
+    deployment, *_ = manifests.winner(make_baseline().of(space.baseline).obj())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     return [text for text in container["args"] if not text.startswith(("--model=", "--host=", "--port="))]
 

@@ -87,6 +87,8 @@ class QuantizationTrialSpec(ResourceModel):
     """Chance that it keeps all constraints, by the proposer"""
     exchanges: Annotated[tuple[Exchange, ...], Field(max_length=32)] = ()
     """Requests to the LLM that led here, the failed ones too"""
+    confirms: Annotated[str | None, Field(max_length=253)] = None
+    """Name of the winner that this window confirms, or not"""
     note: Annotated[str | None, Field(max_length=4096)] = None
     """Why this proposer and not the one that was asked for, for example a fallback after an invalid reply"""
     fingerprint: Annotated[str | None, Field(max_length=64)] = None
@@ -135,6 +137,7 @@ class QuantizationTrial(ResourceModel):
                 expected_high_percent=proposal.expected_high_percent,
                 feasible_chance=proposal.feasible_chance,
                 exchanges=proposal.exchanges,
+                confirms=proposal.confirms,
                 note=proposal.note,
                 fingerprint=fingerprint,
             ),
@@ -159,6 +162,7 @@ class QuantizationTrial(ResourceModel):
                 expected_high_percent=spec.expected_high_percent,
                 feasible_chance=spec.feasible_chance,
                 exchanges=spec.exchanges,
+                confirms=spec.confirms,
                 note=spec.note,
             ),
             status=TrialStatus(**found),

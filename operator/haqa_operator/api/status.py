@@ -50,11 +50,31 @@ class PoolPhase(StrEnum):
     """output.approval is Manual, and nobody has approved the winner yet"""
     DEPLOYING = "Deploying"
     """The winner's pods are starting"""
+    VERIFYING = "Verifying"
+    """The winner is deployed, and measured once more before it gets requests"""
     SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
 
 
+class AnswerPhase(StrEnum):
+    DECIDED = "Decided"
+    """On record, and nothing is deployed from it yet"""
+    DEPLOYING = "Deploying"
+    """Its pods are starting, beside those that serve or in their place"""
+    VERIFYING = "Verifying"
+    """A pod of it is measured before it gets requests"""
+    SERVING = "Serving"
+    RETIRED = "Retired"
+    """Served until a later answer did"""
+    ROLLED_BACK = "RolledBack"
+    """Did not start, or was not as fast as its trial: the answer before it serves"""
+    DROPPED = "Dropped"
+    """A later answer came before it served"""
+
+
+STALE = "Stale"
+"""Condition, there once a pool has an answer: True where something has changed since it was measured."""
 OWN_TEXT = "OwnText"
 """Condition, there only where it is False: accuracy is judged, or quantization calibrated, on HAQA's built-in text."""
 
@@ -233,6 +253,31 @@ class MeasuredWith(StatusModel):
         )
 
 
+class AnswerStatus(StatusModel):
+    """What was decided for a pool, from the record that is applied."""
+
+    revision: Annotated[int, Field(ge=1)]
+    """Counts the tuning's answers for this pool"""
+    record: str
+    """Name of the ControllerRevision that holds it"""
+    trial: str
+    """Name of the QuantizationTrial that won"""
+    phase: AnswerPhase
+    """How far it is with being served"""
+    since: str | None = None
+    """When it came to this phase, RFC 3339"""
+    message: str = ""
+    """Why it was rolled back, or what was found when it was verified"""
+    confirmed: bool = False
+    """Winner and baseline were measured alternately, and the speed-up is from there"""
+    serving: Annotated[int | None, Field(ge=1)] = None
+    """Revision that serves now; none = no answer does"""
+    stale: str | None = None
+    """What has changed since it was measured"""
+    left_behind: tuple[str, ...] = ()
+    """Deployments of this pool that no answer names any more; `haqa prune` removes them"""
+
+
 class PoolStatus(StatusModel):
     """How far a node pool is and what was found for it."""
 
@@ -262,6 +307,8 @@ class PoolStatus(StatusModel):
     """What this pool has spent of spec.budget"""
     deployment: str | None = None
     """Name of the Deployment that serves the winner"""
+    answer: AnswerStatus | None = None
+    """The latest answer on record"""
     stopped: str | None = None
     """Why the search ended"""
 

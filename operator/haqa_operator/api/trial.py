@@ -24,6 +24,8 @@ class Proposer(StrEnum):
     RANDOM = "random"
     GRID = "grid"
     USER = "user"
+    CONFIRMATION = "confirmation"
+    """A window of measuring winner and baseline alternately, after the search"""
     EARLIER_RUN = "earlier-run"
     """The answer of an earlier run of the same tuning, before its spec changed"""
 
@@ -66,6 +68,8 @@ class Proposal(ResourceModel):
     """Chance that it keeps all constraints, by the proposer"""
     exchanges: tuple[Exchange, ...] = ()
     """Requests to the LLM that led here, the failed ones too"""
+    confirms: str | None = None
+    """Name of the winner that this window confirms, or not"""
     note: str | None = None
     """Why this proposer and not the one that was asked for, for example a fallback after an invalid reply"""
 
@@ -115,6 +119,8 @@ class TrialStatus(ResourceModel):
     """Tries it took; failures that another try could mend do not count against the configuration"""
     warnings: tuple[str, ...] = ()
     """What does not make the numbers wrong but should be known"""
+    node: str | None = None
+    """Name of the node it ran on"""
     machine: dict[str, str] = Field(default_factory=dict)
     """CPU or GPU model, cores, kernel and versions, as the trial found them"""
     max_model_len: int | None = None
@@ -156,6 +162,11 @@ class Trial(ResourceModel):
     def is_reference(self) -> bool:
         """A baseline that is not served, since no replica holds it: it says how accurate the model is, and no more."""
         return self.proposal.proposer is Proposer.REFERENCE
+
+    @property
+    def is_confirmation(self) -> bool:
+        """A window of measuring winner and baseline alternately: no part of the search."""
+        return self.proposal.proposer is Proposer.CONFIRMATION
 
     @property
     def called(self) -> str:

@@ -80,6 +80,15 @@ class OutputDeployment(ResourceModel):
     """Take over a Deployment of this name that HAQA did not make"""
 
 
+class Verify(ResourceModel):
+    """Before a winner gets requests, its trial's load is run against it in short; what falls short is rolled back."""
+
+    enabled: bool = True
+    """False: it gets requests as soon as its pods are ready"""
+    tolerance_percent: Annotated[float, Field(ge=0, le=90)] = 15
+    """How much slower than its trial it may be, beyond the trial's own interval"""
+
+
 class Output(ResourceModel):
     """What becomes of the winner."""
 
@@ -89,6 +98,11 @@ class Output(ResourceModel):
     """Automatic: the winner is deployed when it is proven; Manual: only after somebody approved it"""
     deployment: OutputDeployment = OutputDeployment()
     """The Deployment that serves the winner, one for every pool"""
+    verify: Verify = Verify()
+    """Measuring a deployed winner before it gets requests"""
+    on_change: Literal["Notify", "Verify", "Retune"] = "Notify"
+    """When engine image, driver, node type or price are others than were measured. Notify: say so (condition Stale);
+    Verify: measure what serves once more, and say so; Retune: search again"""
 
 
 class Confirmation(ResourceModel):

@@ -8,7 +8,7 @@ Jobs have deterministic names.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from haqa_operator.api import Trial
 from haqa_operator.cluster.observe.attempts import TrialObservation
@@ -193,16 +193,10 @@ def _slots(state: PoolState) -> int:
 
 def _next_trial(state: PoolState, running: int) -> Iterator[PoolAction]:
     """A new trial, if the budget has room for one beside those that are running, or the end of the pool."""
-    match step_beside_running(_unconfirmed(state)):
-        case Measure(trial):
+    match step_beside_running(state):
+        case Measure(trial) if not (trial.is_confirmation and running):
             yield Propose(trial)
         case AskStrategy(number):
             yield AskStrategy(number)
         case Conclude(decision, why) if not running:
             yield Conclude(decision, why)
-
-
-def _unconfirmed(state: PoolState) -> PoolState:
-    """Winner and baseline are not yet measured alternately in a cluster, so the trials' own intervals decide."""
-    confirmation = state.spec.confirmation.model_copy(update={"rounds": 0})
-    return replace(state, spec=state.spec.model_copy(update={"confirmation": confirmation}))

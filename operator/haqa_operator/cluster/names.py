@@ -8,6 +8,8 @@ QUANTIZE, MEASURE = "quantize", "measure"
 """Containers, named after the runner's steps."""
 REFERENCE = "reference"
 """The runner's step that scores a model without serving it."""
+VERIFY = "verify"
+"""The runner's step that measures an engine which somebody else has started."""
 ARTIFACT_TRIAL = "quantize"
 """In the place of a trial's name on the Job that makes an artifact."""
 

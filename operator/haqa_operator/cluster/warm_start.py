@@ -22,6 +22,8 @@ def earlier_runs(trials: Sequence[QuantizationTrial], pool: str, fingerprint: st
     """The pool's trials of other runs, the newest run first."""
     runs: defaultdict[str, list[Trial]] = defaultdict(list)
     for resource in trials:
+        if resource.spec.confirms is not None:
+            continue
         if resource.spec.pool == pool and resource.spec.fingerprint not in (None, fingerprint):
             runs[str(resource.spec.fingerprint)].append(resource.trial())
     return tuple(
@@ -36,6 +38,8 @@ def histories(trials: Sequence[QuantizationTrial], pool: str, fingerprint: str) 
     """What else was measured of the model: each run of each pool but this one, its trials by number."""
     runs: defaultdict[tuple[str, str], list[Trial]] = defaultdict(list)
     for resource in trials:
+        if resource.spec.confirms is not None:
+            continue
         key = (resource.spec.pool, str(resource.spec.fingerprint))
         if key != (pool, fingerprint) and (trial := resource.trial()).status.phase.finished:
             runs[key].append(trial)

@@ -69,6 +69,7 @@ def decide(
         winner=winner,
         speedup=ratio,
         binding=_what_held_back(evidence, winner, ranked),
+        confirmed=confirmed is not None,
     )
 
 
@@ -137,6 +138,7 @@ def _decision(
     winner: Judged | None = None,
     speedup: Estimate | None = None,
     binding: str | None = None,
+    confirmed: bool = False,
 ) -> Decision:
     feasible = [item.trial for item in evidence.feasible]
     over = axes(feasible, evidence.objectives, evidence.constraints)
@@ -147,6 +149,7 @@ def _decision(
         reason=reason,
         binding=binding,
         speedup=speedup,
+        confirmed=confirmed,
         speedup_over=_other_reference(evidence),
         pareto=tuple(trial.name for trial in front(feasible, over)),
         rejections=tuple(Rejection(trial=name, reason=why) for name, why in rejections if why is not None),

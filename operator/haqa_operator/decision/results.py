@@ -38,6 +38,8 @@ class Decision(ResourceModel):
     """The constraint that decided, where one did"""
     speedup: Estimate | None = None
     """Objective of the winner over the baseline's, turned so that above 1 is better"""
+    confirmed: bool = False
+    """The speed-up is from measuring winner and baseline alternately"""
     speedup_over: str | None = None
     """Name of the trial that it is over, where the baseline was not served"""
     pareto: tuple[str, ...] = ()

@@ -81,15 +81,27 @@ def build_deployment(
         "spec": {
             "replicas": replicas,
             "progressDeadlineSeconds": _progress_deadline_s(pod),
+            # What serves goes on until what replaces it is ready.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "selector": {"matchLabels": _selector(name)},
             "template": {
                 "metadata": {
                     "labels": pod.template.labels | labels,
                     "annotations": pod.template.annotations | template_annotations,
                 },
-                "spec": pod_spec(pod),
+                "spec": pod_spec(pod) | {"topologySpreadConstraints": _spread(name)},
             },
         },
+    }
+
+
+def build_disruption_budget(provenance: Provenance, *, name: str, namespace: str | None = None) -> Manifest:
+    """Drained nodes take one replica at a time; a single one may be taken, or its node could not be drained at all."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _metadata(name, namespace, _labels(name, provenance)),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _selector(name)}},
     }
 
 
@@ -128,6 +140,21 @@ def _progress_deadline_s(pod: EnginePod) -> int:
 
 def _metadata(name: str, namespace: str | None, labels: dict[str, str]) -> Manifest:
     return {"name": name} | ({"namespace": namespace} if namespace else {}) | {"labels": labels}
+
+
+def _spread(name: str) -> list[Manifest]:
+    """Replicas on different nodes and zones, where there are any."""
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": _selector(name)},
+            # Old and new pods of a rollout are not counted together.
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
 
 
 def _selector(name: str) -> dict[str, str]:

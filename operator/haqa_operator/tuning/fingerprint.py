@@ -23,6 +23,7 @@ def fingerprint(
     model_digest: str,
     engine_version: str,
     adapters: Mapping[str, str] | None = None,
+    again: str = "",
 ) -> str:
     """Twelve hexadecimal digits over everything that a measured number depends on, the configuration excepted.
 
@@ -31,6 +32,7 @@ def fingerprint(
 
     Args:
         adapters: Of the model, name -> digest.
+        again: Any text by which somebody has everything measured once more.
     """
     parts: dict[str, Any] = {
         "model": model_digest,
@@ -56,4 +58,28 @@ def fingerprint(
         parts["adapters"] = dict(adapters)
     if spec.search.quantize_head:
         parts["quantizeHead"] = True
+    if again:
+        parts["again"] = again
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+_NOT_ASKED = frozenset({"output", "suspend", "parallel_trials", "queue_name", "node_pools"})
+"""Parts of the spec that say how an answer is worked out or what becomes of it, and not what it is."""
+
+
+def asked(spec: TuningSpec, pool: NodePool, again: str = "") -> str:
+    """Twelve hexadecimal digits over the question that a pool's answer is the answer to.
+
+    Unlike the fingerprint nothing of the installation or the nodes is in it: an operator, an image or a node that
+    changes asks nothing.
+
+    Args:
+        again: Any text by which somebody asks once more.
+    """
+    parts = {
+        # What nobody has written is left out: another operator may have other defaults.
+        "spec": spec.model_dump(mode="json", exclude_unset=True, exclude=set(_NOT_ASKED)),
+        "pool": pool.model_dump(mode="json", exclude_unset=True),
+        "again": again,
+    }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -20,6 +20,7 @@ from haqa_operator.decision.results import Confirmation, Decision, Verdict
 from haqa_operator.search.lessons.teaching import taught
 from haqa_operator.search.space import SearchSpace
 from haqa_operator.search.stopping import StopCause, stop_reason
+from haqa_operator.tuning.confirming import NextWindow, Unconfirmed, confirming
 
 HOPELESS_BASELINE = frozenset(
     {
@@ -78,6 +79,7 @@ class PoolState:
         ended: Why the strategy proposes nothing more.
         run: Part of the trials' names that tells apart runs whose results cannot be compared (in a cluster, where the
             names of all runs share a namespace); empty = none.
+        one_engine: Winner and baseline are confirmed by trials, since only one engine at a time fits.
     """
 
     tuning: str
@@ -90,6 +92,7 @@ class PoolState:
     now: float = 0
     ended: str | None = None
     run: str = ""
+    one_engine: bool = False
 
     @cached_property
     def taught_space(self) -> SearchSpace:
@@ -102,9 +105,11 @@ class PoolState:
 
     @property
     def counted_trials(self) -> tuple[Trial, ...]:
-        """Not of a published checkpoint that is not named any more, or whose files have changed."""
+        """Of the search; not of a published checkpoint that is not named any more, or whose files have changed."""
         known = (None, *self.space.variants)
-        return tuple(trial for trial in self.trials if trial.configuration.variant in known)
+        return tuple(
+            trial for trial in self.trials if trial.configuration.variant in known and not trial.is_confirmation
+        )
 
     @property
     def baseline(self) -> Trial | None:
@@ -221,7 +226,7 @@ def _end_of_search(state: PoolState, baseline: Trial) -> str | None:
         budget=state.spec.budget,
         search=state.spec.search,
         trials=state.finished_trials,
-        running=sum(not trial.is_baseline for trial in state.trials if not trial.status.phase.finished),
+        running=sum(not trial.is_baseline for trial in state.counted_trials if not trial.status.phase.finished),
         objectives=state.spec.objectives,
         constraints=state.spec.constraints,
         candidates_left=left,
@@ -247,6 +252,14 @@ def _conclude(state: PoolState, why: str) -> Action:
     if not state.spec.confirmation.rounds or baseline is None or not baseline.succeeded or baseline is winner:
         return Conclude(provisional, why)
     confirmation = next((c for c in reversed(state.confirmations) if c.winner == winner.name), None)
+    if confirmation is None and state.one_engine:
+        match confirming(state.spec, state.trials, winner, baseline):
+            case NextWindow(proposal):
+                return Measure(new_trial(state, state.next_number, proposal))
+            case Unconfirmed(note):
+                return Conclude(provisional.model_copy(update={"reason": f"{provisional.reason} ({note})"}), why)
+            case Confirmation() as found:
+                confirmation = found
     if confirmation is None:
         return Confirm(winner, baseline)
     final = decide(trials, state.spec.objectives, state.spec.constraints, search.min_improvement_percent, confirmation)

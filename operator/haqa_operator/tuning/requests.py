@@ -177,8 +177,12 @@ def trial_request(
         ),
         workload=spec.workload,
         engine=launch,
-        gates=() if trial.is_baseline else accuracy_gates(spec.constraints, measured_baseline(earlier)),
-        load_gates=load_gates(spec, trial, earlier, cost_per_hour),
+        # A window that confirms is of a configuration whose accuracy is known, and is measured whatever comes out.
+        accuracy=not trial.is_confirmation,
+        gates=()
+        if trial.is_baseline or trial.is_confirmation
+        else accuracy_gates(spec.constraints, measured_baseline(earlier)),
+        load_gates=() if trial.is_confirmation else load_gates(spec, trial, earlier, cost_per_hour),
         expected_tokens_per_s=expected_tokens_per_s,
         baseline=trial.is_baseline,
         reference=places.reference,

@@ -33,17 +33,23 @@ def run(request: TrialRequest, phases: Phases, progress: ProgressSink) -> TrialR
     Raises:
         TrialFailure: the engine cannot be reached at all, or the request asks for what it cannot do.
     """
+    return measured(request, model_folder(request), phases, progress)
+
+
+def measured(request: TrialRequest, folder: Path, phases: Phases, progress: ProgressSink) -> TrialReport:
+    """The same with the tokenizer of a model's folder; raises as `run`."""
     keep_requests_out_of_the_log()
     with phases.measure("overhead"):
         names = [adapter.name for adapter in request.adapters]
         endpoint = connect(base_url(request.engine), request.engine.served_model_name, names)
-        tokenizer = load_tokenizer(model_folder(request))
+        tokenizer = load_tokenizer(folder)
         prompts = prompt_source(request.workload, tokenizer, endpoint.max_model_len)
     measuring = _Measuring(request, endpoint, tokenizer, prompts, phases, progress)
     try:
         measuring.sanity()
-        measuring.accuracy()
-        check_gates(request.gates, measuring.report.accuracy.metrics if measuring.report.accuracy else {})
+        if request.accuracy:
+            measuring.accuracy()
+            check_gates(request.gates, measuring.report.accuracy.metrics if measuring.report.accuracy else {})
         measuring.load()
     except TrialFailure as failure:
         return measuring.report.model_copy(update={"failure": failure.failure})

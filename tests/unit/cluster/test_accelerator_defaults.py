@@ -14,7 +14,7 @@ from tests.unit.search.builders import nvidia
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.cluster.act import context
 from haqa_operator.cluster.build.measure_resources import measure_resources
-from haqa_operator.cluster.edges.api_server import EVENT, JOB, NODE
+from haqa_operator.cluster.edges.api_server import EVENT, NODE
 
 GPU = {
     "nvidia.com/gpu.product": "NVIDIA-L40S",
@@ -34,7 +34,7 @@ def operated() -> Operated:
 
 
 def requests(operated: Operated) -> list[dict[str, Any]]:
-    jobs = (one["spec"]["template"]["metadata"]["annotations"] for one in operated.cluster.api.list(JOB, NAMESPACE))
+    jobs = (one["spec"]["template"]["metadata"]["annotations"] for one in operated.jobs())
     found = [json.loads(annotations[REQUEST_ANNOTATION]) for annotations in jobs if REQUEST_ANNOTATION in annotations]
     return [request for request in found if request["trial"].startswith("demo-")]
 
@@ -108,13 +108,13 @@ def test_data_of_one_s_own_is_no_condition(operated: Operated) -> None:
     own = {"dataset": "s3://bucket/chats.jsonl"}
     operated.submit(nodePools=[POOL], evaluation=own, calibration=own)
     operated.run()
-    assert {one["type"] for one in operated.status()["conditions"]} == {"Ready", "Progressing", "Degraded"}
+    assert {one["type"] for one in operated.status()["conditions"]} == {"Ready", "Progressing", "Degraded", "Stale"}
 
 
 def test_the_measuring_container_asks_for_cpu_by_the_rate(operated: Operated) -> None:
     operated.submit(nodePools=[POOL], workload={})
     operated.run(until=begun)
-    jobs = operated.cluster.api.list(JOB, NAMESPACE)
+    jobs = operated.jobs()
     asked = {
         container["resources"]["requests"]["cpu"]
         for job in jobs

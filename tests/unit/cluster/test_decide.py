@@ -10,6 +10,7 @@ from tests.unit.tuning.pool_states import BASELINE, INT4, INT8, failed, state, t
 
 from haqa_contract import Configuration, Failure, FailureReason, TrialReport
 from haqa_operator.api import Trial, TrialPhase
+from haqa_operator.api.tuning import Confirmation
 from haqa_operator.cluster.decide import (
     JOB_ATTEMPTS,
     Attempt,
@@ -174,10 +175,20 @@ def test_a_suspended_tuning_lets_trials_end_and_starts_none() -> None:
 
 
 def test_an_exhausted_space_ends_in_a_decision() -> None:
-    (action,) = actions(state(done(0, BASELINE, 100), done(1, INT8, 150), done(2, INT4, 120)))
+    known = state(done(0, BASELINE, 100), done(1, INT8, 150), done(2, INT4, 120))
+    (action,) = actions(with_spec(known, confirmation=Confirmation(rounds=0)))
     assert isinstance(action, Conclude)
     assert action.decision.verdict is Verdict.WINNER
     assert action.decision.winner == "t-a-001"
+
+
+def test_a_winner_is_confirmed_by_windows_of_one_engine_at_a_time() -> None:
+    known = state(done(0, BASELINE, 100), done(1, INT8, 150), done(2, INT4, 120), one_engine=True)
+    (action,) = actions(known)
+    assert isinstance(action, Propose)
+    assert (action.trial.is_confirmation, action.trial.proposal.confirms) == (True, "t-a-001")
+    beside = known.with_trial(action.trial)
+    assert not any(isinstance(one, Propose) for one in actions(beside)), "one after the other"
 
 
 def test_a_baseline_that_cannot_be_served_ends_the_pool() -> None:
@@ -189,7 +200,8 @@ def test_a_baseline_that_cannot_be_served_ends_the_pool() -> None:
 
 def test_a_raised_budget_goes_on_where_it_ended() -> None:
     known = state(done(0, BASELINE, 100), done(1, INT8, 150))
-    spent = with_spec(known, budget=known.spec.budget.model_copy(update={"max_trials": 1}))
+    budget = known.spec.budget.model_copy(update={"max_trials": 1})
+    spent = with_spec(known, budget=budget, confirmation=Confirmation(rounds=0))
     (action,) = actions(spent)
     assert isinstance(action, Conclude)
     assert actions(known) == [AskStrategy(2)]

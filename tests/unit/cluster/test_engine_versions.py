@@ -11,7 +11,6 @@ from tests.fakes.simulated_cluster import NAMESPACE
 from tests.unit.cluster.tunings import Operated
 
 from haqa_operator.api.labels import REQUEST_ANNOTATION
-from haqa_operator.cluster.edges.api_server import JOB
 from haqa_operator.cluster.installation import Installation
 
 
@@ -21,7 +20,7 @@ def pool(name: str = "full", **fields: Any) -> dict[str, Any]:
 
 def arguments(operated: Operated) -> list[list[str]]:
     """Of every trial's engine."""
-    jobs = (one["spec"]["template"]["metadata"]["annotations"] for one in operated.cluster.api.list(JOB, NAMESPACE))
+    jobs = (one["spec"]["template"]["metadata"]["annotations"] for one in operated.jobs())
     requests = [json.loads(found[REQUEST_ANNOTATION]) for found in jobs if REQUEST_ANNOTATION in found]
     return [one["engine"]["args"] for one in requests if one["trial"] != "fetch"]
 

@@ -10,7 +10,7 @@ from tests.fakes.simulated_cluster import NAMESPACE
 from tests.unit.cluster.tunings import Operated
 
 from haqa_operator.api.labels import REQUEST_ANNOTATION
-from haqa_operator.cluster.edges.api_server import JOB, TRIAL
+from haqa_operator.cluster.edges.api_server import TRIAL
 from haqa_operator.tuning import pool_setup
 
 POOL = {"name": "full", "nodeSelector": {"pool": "full"}}
@@ -23,7 +23,7 @@ def operated() -> Operated:
 
 def measured_lengths(operated: Operated) -> dict[str, str]:
     """Trial -> the length that its engine was started with."""
-    jobs = (one["spec"]["template"]["metadata"]["annotations"] for one in operated.cluster.api.list(JOB, NAMESPACE))
+    jobs = (one["spec"]["template"]["metadata"]["annotations"] for one in operated.jobs())
     requests = [json.loads(found[REQUEST_ANNOTATION]) for found in jobs if REQUEST_ANNOTATION in found]
     return {
         one["trial"]: length(one["engine"]["args"]) for one in requests if one["trial"] not in ("fetch", "quantize")

@@ -233,6 +233,10 @@ def test_a_served_winner_that_cannot_be_applied_any_more_still_serves(operated: 
     operated.submit()
     operated.run()
     ready = operated.condition("Ready")
+    drifted = operated.cluster.api.get(DEPLOYMENT, "demo-full", NAMESPACE)
+    assert drifted is not None
+    drifted["spec"]["template"]["spec"]["containers"][0]["image"] = "somebody/else:1"
+    operated.cluster.api.stand_in(drifted)
     refuse = on_pool("full", DEPLOYMENT, ApiRefused(DENIED, 403))
     operated.api.faults.append(refuse)
     operated.reconcile()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes.faulty_api import FaultyApi
-from tests.fakes.kinds import DEPLOYMENT, SERVICE
+from tests.fakes.kinds import CONTROLLER_REVISION, DEPLOYMENT, SERVICE
 from tests.fakes.simulated_cluster import NAMESPACE, SimulatedCluster
 
 from haqa_operator.api.manifests import Manifest
@@ -20,6 +22,7 @@ POOLS = ("full", "avx2")
 ONE_POOL: dict[str, Any] = {"nodePools": [{"name": "full", "nodeSelector": {"pool": "full"}}]}
 """For `tuning_manifest`: the first of the pools alone."""
 _MOST_STEPS = 60
+_RECORD = re.compile(r"-[0-9a-f]{10}(?=\"|-verify)")
 
 
 def tuning_manifest(name: str = "demo", pools: tuple[str, ...] = POOLS, **spec: Any) -> Manifest:
@@ -41,6 +44,7 @@ def tuning_manifest(name: str = "demo", pools: tuple[str, ...] = POOLS, **spec: 
             },
             "artifacts": {"pvc": "artifacts"},
             "budget": {"maxTrials": 5, "trialTimeout": "5m"},
+            "confirmation": {"rounds": 0},
             **spec,
         },
     }
@@ -103,6 +107,16 @@ class Operated:
     def condition(self, kind: str, name: str = "demo") -> Manifest:
         return next(one for one in self.status(name)["conditions"] if one["type"] == kind)
 
+    def jobs(self) -> list[Manifest]:
+        """All Jobs but those that verify what is deployed."""
+        found = self.cluster.api.list(JOB, NAMESPACE)
+        return [job for job in found if job["metadata"]["labels"]["haqa.dev/component"] != "verify"]
+
+    def records(self, pool: str = "full") -> list[Manifest]:
+        """The pool's answers, oldest first."""
+        found = self.cluster.api.list(CONTROLLER_REVISION, NAMESPACE, f"haqa.dev/pool={pool}")
+        return sorted(found, key=lambda record: int(record["revision"]))
+
     def names(self) -> dict[str, list[str]]:
         """What is there, by kind."""
         kinds = (TRIAL, JOB, POD, DEPLOYMENT, SERVICE)
@@ -118,5 +132,11 @@ class Operated:
             trial["metadata"]["name"]: (trial["status"]["phase"], trial["spec"]["configuration"])
             for trial in self.cluster.api.list(TRIAL, NAMESPACE)
         }
-        templates = {one["metadata"]["name"]: one["spec"] for one in self.cluster.api.list(DEPLOYMENT, NAMESPACE)}
-        return {"pools": pools, "trials": trials, "deployments": templates, "names": self.names()}
+        deployments = {one["metadata"]["name"]: one["spec"] for one in self.cluster.api.list(DEPLOYMENT, NAMESPACE)}
+        names = self.names()
+        names["Pod"] = [pod for pod in names["Pod"] if pod.endswith("-abcde")]
+        found = json.dumps({"deployments": deployments, "names": names})
+        # The name of a record says when its trial ended.
+        masked = json.loads(_RECORD.sub("-RECORD", found))
+        masked["names"] = {kind: sorted(of) for kind, of in masked["names"].items()}
+        return {"pools": pools, "trials": trials, **masked}

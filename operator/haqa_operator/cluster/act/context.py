@@ -11,7 +11,7 @@ from haqa_operator.cluster.observe.snapshot import TuningSnapshot, profile_of
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.serving.images import EngineVersion
-from haqa_operator.tuning.fingerprint import fingerprint
+from haqa_operator.tuning.fingerprint import asked, fingerprint
 from haqa_operator.tuning.pool_defaults import pool_spec
 
 
@@ -22,6 +22,7 @@ class PoolContext:
     Attributes:
         engine: Which vLLM its engines are.
         now: Unix seconds.
+        again: Text by which somebody has everything measured once more.
     """
 
     snapshot: TuningSnapshot
@@ -30,6 +31,7 @@ class PoolContext:
     model: FetchedModel
     engine: EngineVersion
     now: float
+    again: str = ""
 
     @property
     def engine_version(self) -> str:
@@ -53,6 +55,11 @@ class PoolContext:
             has_trials=lambda spec: bool(self.snapshot.trials_of(self.pool, self._fingerprint(spec))),
         )
 
+    @property
+    def asked(self) -> str:
+        """Of the question that the pool's answer will be one to."""
+        return asked(self.snapshot.tuning.spec, self.pool, self.again)
+
     @cached_property
     def fingerprint(self) -> str:
         """Of the trials that may be compared."""
@@ -66,4 +73,5 @@ class PoolContext:
             self.model.digest,
             self.engine_version,
             {adapter.name: adapter.digest for adapter in self.model.adapters},
+            self.again,
         )

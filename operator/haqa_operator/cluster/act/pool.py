@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from haqa_operator.api import Trial
 from haqa_operator.api.status import PoolPhase
+from haqa_operator.cluster.act.answering import conclude
+from haqa_operator.cluster.act.answers import AnswerKeeper
 from haqa_operator.cluster.act.artifacts import ArtifactMaker
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.act.dependencies import Dependencies
-from haqa_operator.cluster.act.deploy import Deployer
 from haqa_operator.cluster.act.ownership import NameTaken
 from haqa_operator.cluster.act.proposing import ProposalSource
 from haqa_operator.cluster.act.trials import TrialWriter
@@ -46,10 +47,13 @@ _SHORT = 5
 class PoolReconciler:
     """Lives for one reconciliation."""
 
-    def __init__(self, dependencies: Dependencies, context: PoolContext, requeue: Callable[[], None]) -> None:
+    def __init__(
+        self, dependencies: Dependencies, context: PoolContext, keeper: AnswerKeeper, requeue: Callable[[], None]
+    ) -> None:
         self._api = dependencies.api
         self._installation = dependencies.installation
         self._context = context
+        self._keeper = keeper
         self._snapshot = context.snapshot
         self._pool = context.pool
         self._accelerator = context.accelerator
@@ -78,14 +82,12 @@ class PoolReconciler:
             state = self._state(setup)
         except SpaceError as error:
             return PoolView(self._pool.name, PoolPhase.FAILED, hardware=hardware, problem=str(error))
-        view = self._view(setup, state, hardware)
         timeout = setup.spec.budget.trial_timeout
         cramped = self._installation.startup.cramped(setup.profile.loaded_bytes(state.space.baseline), timeout)
-        notes = (setup.note, self._accelerator.caveat, cramped)
-        said = [note for note in notes if note]
-        # A command to copy ends the sentence that asks for approval.
-        last = view.phase is PoolPhase.AWAITING_APPROVAL
-        view = replace(view, message=_joined(*said, view.message) if last else _joined(view.message, *said))
+        notes = tuple(note for note in (setup.note, self._accelerator.caveat, cramped) if note)
+        view = self._view(setup, state, hardware, notes)
+        if view.answer is None:
+            view = replace(view, message=_joined(view.message, *notes))
         if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
             view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
         return view
@@ -100,6 +102,7 @@ class PoolReconciler:
             started=self._started(),
             now=self._context.now,
             run=self._fingerprint[:_SHORT],
+            one_engine=True,
         )
 
     def _manifests(self, setup: PoolSetup, state: PoolState) -> PoolManifests:
@@ -117,11 +120,13 @@ class PoolReconciler:
             setup.expected_rate,
         )
 
-    def _view(self, setup: PoolSetup, state: PoolState, hardware: str) -> PoolView:
+    def _view(self, setup: PoolSetup, state: PoolState, hardware: str, notes: Sequence[str]) -> PoolView:
         attempts = {trial.name: attempt for trial in state.trials if (attempt := self._attempt(trial)) is not None}
         leaving, lingering = self._leaving(state), self._lingering(state)
         progress = _Progress(PoolObservation(state, attempts, leaving=frozenset(leaving), lingering=lingering))
-        view = PoolView(self._pool.name, PoolPhase.SEARCHING, "", hardware, state)
+        confirming = any(trial.is_confirmation and not trial.status.phase.finished for trial in state.trials)
+        phase = PoolPhase.CONFIRMING if confirming else PoolPhase.SEARCHING
+        view = PoolView(self._pool.name, phase, "", hardware, state)
         try:
             self._act(setup, progress)
             left = progress.observed
@@ -131,8 +136,9 @@ class PoolReconciler:
                     case AskStrategy(number) if number == left.state.next_number:
                         view = replace(view, message=_joined(view.message, f"choosing trial {number}"))
                     case Conclude(decision, why):
-                        deployer = Deployer(self._api, self._snapshot, self._manifests(setup, left.state))
-                        view = deployer.carry_out(view, decision, why)
+                        manifests = self._manifests(setup, left.state)
+                        return conclude(self._keeper, self._context, manifests, view, decision, why, notes)
+            view = replace(view, deployment=self._keeper.go_on_serving(view.name))
         except ApiRefused as error:
             return replace(view, state=progress.state, problem=f"the API server refuses: {error}", refused=True)
         except NameTaken as error:

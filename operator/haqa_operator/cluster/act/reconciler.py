@@ -9,24 +9,39 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from haqa_operator.api import NodePool, QuantizationTuning, SpecError
 from haqa_operator.api.builtin_text import builtin_text_warning
+from haqa_operator.api.labels import APPROVAL_ANNOTATION, ROLLBACK_ANNOTATION
 from haqa_operator.api.loading import parse_status, parse_tuning
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import PoolPhase, TuningStatus
+from haqa_operator.cluster.act.answering import Staleness, answers, retune_text, staleness, surroundings_now
+from haqa_operator.cluster.act.answers import AnswerKeeper, Approval
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.act.dependencies import Dependencies
 from haqa_operator.cluster.act.model import ModelInspection, ModelInspector
 from haqa_operator.cluster.act.pool import PoolReconciler
 from haqa_operator.cluster.build.statuses import PoolView, TuningView, tuning_status
 from haqa_operator.cluster.edges import telemetry
-from haqa_operator.cluster.edges.api_server import JOB, NODE, POD, TRIAL, TUNING, ApiError, ApiRefused, ApiUnavailable
+from haqa_operator.cluster.edges.api_server import (
+    CONTROLLER_REVISION,
+    JOB,
+    NODE,
+    POD,
+    TRIAL,
+    TUNING,
+    ApiError,
+    ApiRefused,
+    ApiUnavailable,
+)
 from haqa_operator.cluster.edges.events import events_of
 from haqa_operator.cluster.edges.log_context import about
+from haqa_operator.cluster.observe.revisions import read_histories, stamp
 from haqa_operator.cluster.observe.snapshot import (
     TuningSnapshot,
+    owned_by,
     read_snapshot,
     selector_of,
     tuning_selector,
@@ -38,6 +53,8 @@ from haqa_operator.serving.images import EngineVersion, OldEngineError, pool_eng
 from haqa_operator.tuning.preflight import metric_problems, setting_problems
 
 log = logging.getLogger(__name__)
+
+_DONE = (PoolPhase.SUCCEEDED, PoolPhase.FAILED)
 
 POLL_S = 10.0
 """Between two reconciliations of a tuning that waits for something nobody reports, a node for one."""
@@ -97,23 +114,40 @@ class Reconciler:
             telemetry.tuning_gone(key.namespace, key.name)
             return None
         before = parse_status(manifest)
+        keeper = self._keeper(manifest)
         try:
             tuning = parse_tuning(manifest)
+            problems = spec_problems(tuning)
         except SpecError as error:
-            self._write(manifest, before, _refused(manifest, before, error.problems))
-            return RESYNC_S
-        if problems := spec_problems(tuning):
-            self._write(manifest, before, _refused(manifest, before, problems))
-            return RESYNC_S
+            problems = error.problems
+        if problems:
+            view = _refused(manifest, before, problems, keeper)
+            self._write(manifest, before, view)
+            return RESYNC_S if all(pool.phase in _DONE for pool in view.pools) else POLL_S
         trouble = _Trouble()
-        view = self._reconcile_pools(key, self._read(tuning, manifest), trouble)
+        view = self._reconcile_pools(key, self._read(tuning, manifest), keeper, trouble)
         try:
             self._write(manifest, before, view)
         except ApiError as error:  # it must not hide the bugs that come out below
             trouble.api_errors.append(error)
         trouble.raise_unhandled()
-        done = all(pool.phase in (PoolPhase.SUCCEEDED, PoolPhase.FAILED) for pool in view.pools)
+        done = all(pool.phase in _DONE for pool in view.pools)
         return RESYNC_S if done and not trouble.refusals else POLL_S
+
+    def _keeper(self, manifest: Manifest) -> AnswerKeeper:
+        metadata = manifest["metadata"]
+        annotations = metadata.get("annotations") or {}
+        records = self._api.list(CONTROLLER_REVISION, metadata["namespace"], tuning_selector(metadata["name"]))
+        own = [record for record in records if owned_by(record, manifest)]
+        rejected = [name.strip() for name in str(annotations.get(ROLLBACK_ANNOTATION, "")).split(",")]
+        approved = {name.strip() for name in str(annotations.get(APPROVAL_ANNOTATION, "")).split(",")}
+        return AnswerKeeper(
+            self._dependencies,
+            manifest,
+            read_histories(own, rejected),
+            lambda trial: Approval("", stamp(self._clock())) if trial in approved else None,
+            self._clock(),
+        )
 
     def _read(self, tuning: QuantizationTuning, manifest: Manifest) -> TuningSnapshot:
         namespace = manifest["metadata"]["namespace"]
@@ -141,14 +175,27 @@ class Reconciler:
                 nodes[pool.name], unreadable[pool.name] = [], str(error)
         return nodes, unreadable
 
-    def _reconcile_pools(self, key: Key, snapshot: TuningSnapshot, trouble: _Trouble) -> TuningView:
+    def _reconcile_pools(
+        self, key: Key, snapshot: TuningSnapshot, keeper: AnswerKeeper, trouble: _Trouble
+    ) -> TuningView:
         spec = snapshot.tuning.spec
         hardware = {pool.name: _hardware_or_bug(snapshot, pool) for pool in spec.node_pools}
         engines = {pool.name: self._engine(pool) for pool in spec.node_pools}
         served = {name: one for name, one in hardware.items() if isinstance(engines[name], EngineVersion)}
-        inspection = self._inspect(snapshot, served, trouble)
+        answered = {
+            pool.name: self._answered(snapshot, pool, hardware[pool.name], engines[pool.name], keeper)
+            for pool in spec.node_pools
+        }
+        open_ = {name: one for name, one in served.items() if answered[name] is None}
+        inspection = (
+            self._inspect(snapshot, served, trouble) if open_ or snapshot.model is not None else ModelInspection(None)
+        )
         views = tuple(
-            self._reconcile_pool(key, snapshot, pool, hardware[pool.name], engines[pool.name], inspection, trouble)
+            self._keep(pool.name, snapshot, keeper, stale, trouble)
+            if (stale := answered[pool.name]) is not None
+            else self._reconcile_pool(
+                key, snapshot, pool, hardware[pool.name], engines[pool.name], inspection, keeper, trouble
+            )
             for pool in spec.node_pools
         )
         return TuningView(
@@ -160,6 +207,44 @@ class Reconciler:
             problem_reason="ModelFetch",
             builtin_text=builtin_text_warning(spec),
         )
+
+    def _answered(
+        self,
+        snapshot: TuningSnapshot,
+        pool: NodePool,
+        hardware: Accelerator | str | Exception,
+        engine: EngineVersion | str,
+        keeper: AnswerKeeper,
+    ) -> Staleness | None:
+        """What has changed since the pool's answer was measured; None where it has none, or is to be searched again."""
+        spec, latest = snapshot.tuning.spec, keeper.history(pool.name).latest
+        if latest is None or keeper.history(pool.name).unreadable:
+            return None
+        again = retune_text(snapshot.manifest)
+        if not answers(latest, spec, pool, again):
+            return None
+        now = surroundings_now(snapshot, pool, hardware, engine, self._dependencies.installation)
+        stale = staleness(latest, now)
+        return None if stale.sentence and spec.output.on_change == "Retune" else stale
+
+    def _keep(
+        self, pool: str, snapshot: TuningSnapshot, keeper: AnswerKeeper, stale: Staleness, trouble: _Trouble
+    ) -> PoolView:
+        """A pool whose answer is on record: it is applied, and nothing is searched."""
+        latest = keeper.history(pool).latest
+        assert latest is not None
+        view = PoolView(pool, PoolPhase.SUCCEEDED, unchanged=latest.answer.status)
+        try:
+            view = keeper.keep(view, snapshot.tuning.spec.output)
+        except ApiUnavailable as error:
+            trouble.api_errors.append(error)
+            return PoolView.as_before(pool, snapshot.status, message=f"waiting for the API server: {error}")
+        except Exception as error:
+            return _failed_by(error, pool, snapshot, trouble)
+        trouble.refusals += view.refused
+        if view.answer is None:
+            return view
+        return replace(view, answer=view.answer.model_copy(update={"stale": stale.sentence}))
 
     def _inspect(
         self, snapshot: TuningSnapshot, hardware: Mapping[str, Accelerator | str | Exception], trouble: _Trouble
@@ -188,10 +273,13 @@ class Reconciler:
         hardware: Accelerator | str | Exception,
         engine: EngineVersion | str,
         inspection: ModelInspection,
+        keeper: AnswerKeeper,
         trouble: _Trouble,
     ) -> PoolView:
+        if (unread := keeper.history(pool.name).unreadable) is not None:
+            return PoolView.as_before(pool.name, snapshot.status, problem=unread)
         if isinstance(hardware, Exception):
-            return _failed_by(hardware, pool, snapshot, trouble)
+            return _failed_by(hardware, pool.name, snapshot, trouble)
         if isinstance(engine, str):
             described = hardware.describe() if isinstance(hardware, Accelerator) else ""
             return PoolView(pool.name, PoolPhase.FAILED, hardware=described, problem=engine)
@@ -209,17 +297,36 @@ class Reconciler:
                 problem=problem,
                 refused=inspection.refused,
             )
-        context = PoolContext(snapshot, pool, hardware, inspection.facts, engine, self._clock())
-        reconciler = PoolReconciler(self._dependencies, context, lambda: self._requeue(key))
+        again = self._again(snapshot, pool, hardware, engine, keeper)
+        context = PoolContext(snapshot, pool, hardware, inspection.facts, engine, self._clock(), again)
+        reconciler = PoolReconciler(self._dependencies, context, keeper, lambda: self._requeue(key))
         try:
             view = reconciler.reconcile()
         except ApiUnavailable as error:
             trouble.api_errors.append(error)
             return PoolView.as_before(pool.name, snapshot.status, message=f"waiting for the API server: {error}")
         except Exception as error:  # whatever it is, the other pools go on; it is raised once they have
-            return _failed_by(error, pool, snapshot, trouble)
+            return _failed_by(error, pool.name, snapshot, trouble)
         trouble.refusals += view.refused
         return view
+
+    def _again(
+        self,
+        snapshot: TuningSnapshot,
+        pool: NodePool,
+        hardware: Accelerator,
+        engine: EngineVersion,
+        keeper: AnswerKeeper,
+    ) -> str:
+        """Text that tells this search's trials from those of an earlier one; empty for the first."""
+        asked_for = retune_text(snapshot.manifest)
+        latest = keeper.history(pool.name).latest
+        if asked_for or latest is None:
+            return asked_for
+        stale = staleness(latest, surroundings_now(snapshot, pool, hardware, engine, self._dependencies.installation))
+        if stale.sentence and snapshot.tuning.spec.output.on_change == "Retune":
+            return stale.digest
+        return latest.answer.again
 
     def _write(self, manifest: Manifest, before: TuningStatus, view: TuningView) -> None:
         status = tuning_status(view, before, self._clock())
@@ -257,10 +364,10 @@ def spec_problems(tuning: QuantizationTuning) -> list[str]:
     return problems
 
 
-def _failed_by(bug: Exception, pool: NodePool, snapshot: TuningSnapshot, trouble: _Trouble) -> PoolView:
+def _failed_by(bug: Exception, pool: str, snapshot: TuningSnapshot, trouble: _Trouble) -> PoolView:
     trouble.bugs.append(bug)
     problem = f"internal error: {bug!r}; the operator's log has the traceback, please report it"
-    return PoolView.as_before(pool.name, snapshot.status, problem=problem)
+    return PoolView.as_before(pool, snapshot.status, problem=problem)
 
 
 def _hardware_or_bug(snapshot: TuningSnapshot, pool: NodePool) -> Accelerator | str | Exception:
@@ -291,8 +398,16 @@ def _hardware(snapshot: TuningSnapshot, pool: NodePool) -> Accelerator | str:
         return f"{error} (nodeSelector {selector}{', podTemplate.affinity' if affinity else ''})"
 
 
-def _refused(manifest: Manifest, before: TuningStatus, problems: list[str]) -> TuningView:
-    """The spec cannot be carried out. What was found for an earlier one stays in status."""
+def _refused(manifest: Manifest, before: TuningStatus, problems: list[str], keeper: AnswerKeeper) -> TuningView:
+    """The spec cannot be carried out. What was found for an earlier one stays, in status and in service."""
     generation = int(manifest["metadata"].get("generation", 1))
-    pools = tuple(PoolView.as_before(pool.name, before) for pool in before.pools)
+    pools = tuple(_kept_as_before(pool.name, before, keeper) for pool in before.pools)
     return TuningView(generation, suspended=False, pools=pools, model=before.model, problem="; ".join(problems))
+
+
+def _kept_as_before(pool: str, before: TuningStatus, keeper: AnswerKeeper) -> PoolView:
+    view = PoolView.as_before(pool, before)
+    if view.phase in (PoolPhase.DEPLOYING, PoolPhase.VERIFYING, PoolPhase.SUCCEEDED):
+        return keeper.keep(view, None)
+    keeper.go_on_serving(pool)
+    return view

@@ -12,7 +12,7 @@ from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.act.dependencies import Dependencies
 from haqa_operator.cluster.act.ownership import create_owned
-from haqa_operator.cluster.build.pool_manifests import PoolManifests
+from haqa_operator.cluster.build.pool_manifests import HOSTNAME_LABEL, PoolManifests
 from haqa_operator.cluster.edges import telemetry
 from haqa_operator.cluster.edges.api_server import JOB, TRIAL
 from haqa_operator.cluster.edges.events import Event
@@ -72,7 +72,16 @@ class TrialWriter:
         by = trial.proposal.proposer.value
         what = f"trial {trial.number} on pool {trial.pool}: {trial.configuration.describe()}, chosen by {by}{again}"
         self._record_event(resource, Event("TrialStarted", what))
-        create_owned(self._api, pods.trial_job(trial, earlier, attempt, owner_reference(resource), artifact))
+        hostname = self._hostname(trial, earlier)
+        job = pods.trial_job(trial, earlier, attempt, owner_reference(resource), artifact, hostname)
+        create_owned(self._api, job)
+
+    def _hostname(self, trial: Trial, earlier: Sequence[Trial]) -> str | None:
+        """Windows that are compared with each other run on one node, the winner's, as long as it is there."""
+        winner = next((one for one in earlier if one.name == trial.proposal.confirms), None)
+        nodes = self._snapshot.nodes[self._context.pool.name]
+        node = next((node for node in nodes if winner is not None and node.name == winner.status.node), None)
+        return node.labels.get(HOSTNAME_LABEL) if node else None
 
     def remove_job(self, trial: Trial, attempt: int) -> None:
         self._api.delete(JOB, job_name(trial.name, attempt), self._snapshot.namespace)
@@ -108,6 +117,7 @@ class TrialWriter:
             attempts=attempts,
             served=not trial.is_reference,
         )
+        status = status.model_copy(update={"node": seen.node})
         if note:
             status = status.model_copy(update={"warnings": (*status.warnings, note)})
         if making is not None and making.digest is None and making.seen is not None:

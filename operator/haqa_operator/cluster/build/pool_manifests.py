@@ -11,6 +11,7 @@ from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import FetchedAdapter, FetchedModel
 from haqa_operator.cluster.build.artifact_job import build_artifact_job, build_reference_job
 from haqa_operator.cluster.build.measure_resources import measure_resources
+from haqa_operator.cluster.build.records import build_verification
 from haqa_operator.cluster.build.trial_job import (
     TrialPod,
     build_model_job,
@@ -26,7 +27,13 @@ from haqa_operator.cluster.names import ARTIFACT_TRIAL
 from haqa_operator.cluster.observe.snapshot import profile_of
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.serving.adapters import ServedAdapters
-from haqa_operator.serving.deployment import Provenance, build_deployment, build_service, deployment_name
+from haqa_operator.serving.deployment import (
+    Provenance,
+    build_deployment,
+    build_disruption_budget,
+    build_service,
+    deployment_name,
+)
 from haqa_operator.serving.images import EngineVersion, pool_engine, pool_image
 from haqa_operator.serving.launch import ENGINE_PORT, engine_launch
 from haqa_operator.serving.model_length import MaxModelLen
@@ -54,6 +61,8 @@ from haqa_operator.tuning.requests import (
     trial_request,
     variant_sources,
 )
+
+HOSTNAME_LABEL = "kubernetes.io/hostname"
 
 
 class CannotDeploy(Exception):
@@ -102,12 +111,19 @@ class PoolManifests:
         return build_artifact_job(pod, artifact, trial.name, profile_of(self.model).facts if self.model else None)
 
     def trial_job(
-        self, trial: Trial, earlier: Sequence[Trial], attempt: int, owner: Manifest, artifact: str | None = None
+        self,
+        trial: Trial,
+        earlier: Sequence[Trial],
+        attempt: int,
+        owner: Manifest,
+        artifact: str | None = None,
+        hostname: str | None = None,
     ) -> Manifest:
         """The Job of a trial.
 
         Args:
             artifact: Content address of what it serves, where that has been made.
+            hostname: Of the node that it has to run on; None: any of the pool's.
 
         Raises:
             ValueError: the tuning names no store that a pod can reach.
@@ -140,11 +156,13 @@ class PoolManifests:
             return build_reference_job(pod, profile_of(self.model).facts if self.model else None)
         adapters = AdaptersVolume() if self.adapters else None
         engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim), adapters)
+        if hostname is not None:
+            engine = replace(engine, node_selector={**engine.node_selector, HOSTNAME_LABEL: hostname})
         measuring = measure_resources(self.accelerator, expected)
         return build_trial_job(replace(self._pod(engine, owner, attempt), request=request, measure_resources=measuring))
 
-    def winner(self, trial: Trial) -> tuple[Manifest, Manifest]:
-        """Deployment and Service of a finished trial, with the command that was measured.
+    def winner(self, trial: Trial) -> tuple[Manifest, ...]:
+        """Deployment, Service and PodDisruptionBudget of a finished trial, with the command that was measured.
 
         Raises:
             CannotDeploy: it is not known what it served.
@@ -156,7 +174,35 @@ class PoolManifests:
         return (
             build_deployment(engine, provenance, name=name, namespace=self.namespace, replicas=output.replicas),
             build_service(engine, provenance, name=name, namespace=self.namespace),
+            build_disruption_budget(provenance, name=name, namespace=self.namespace),
         )
+
+    def verification(self, trial: Trial, owner: Manifest) -> Manifest:
+        """The Job that measures a deployed winner, but for its name and the address of the pod."""
+        launch = self._launch(trial)
+        expected = self.expected_rate(trial.configuration, (trial,))
+        request = trial_request(
+            self.spec,
+            trial,
+            (),
+            launch,
+            self._places(),
+            seen=self._seen,
+            expected_tokens_per_s=expected,
+            accelerator=self.accelerator,
+        )
+        engine = self._engine(launch, trial_volume(self.spec.artifacts, self.spec.model.claim))
+        pod = replace(
+            self._pod(engine, owner, 1),
+            request=request,
+            measure_resources=measure_resources(self.accelerator, expected),
+        )
+        return build_verification(pod, self.spec.workload)
+
+    @property
+    def engine_image(self) -> str:
+        """What the engine's pods run."""
+        return pool_image(self.pool, self.accelerator, self._version.text, self.installation.engine_image)
 
     def _launch(self, trial: Trial) -> EngineLaunch:
         loaded = profile_of(self.model).loaded_bytes(trial.configuration) if self.model else None
@@ -212,7 +258,7 @@ class PoolManifests:
         return EnginePod(
             launch=launch,
             accelerator=self.accelerator,
-            image=pool_image(pool, self.accelerator, self._version.text, installation.engine_image),
+            image=self.engine_image,
             model=model,
             node_selector=dict(pool.node_selector),
             tolerations=pool.tolerations,

@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from haqa_operator.api import Trial
 from haqa_operator.api.status import (
     OWN_TEXT,
+    STALE,
+    AnswerPhase,
+    AnswerStatus,
     BestTrial,
     BudgetUsed,
     Condition,
@@ -36,9 +39,10 @@ class PoolView:
         state: None until hardware and model are known.
         message: What it waits for or does, for a person.
         decision, why: Once the search has ended.
+        answer: The latest on record.
         problem: Needs a person.
         refused: Something could not be written, so that the rest of what was due is not done; it is tried again.
-        unchanged: The pool's earlier status, where nothing new is known but message and problem.
+        unchanged: The pool's earlier status, where nothing new is known but how far its answer is.
     """
 
     name: str
@@ -49,6 +53,7 @@ class PoolView:
     decision: Decision | None = None
     why: str | None = None
     deployment: str | None = None
+    answer: AnswerStatus | None = None
     problem: str | None = None
     refused: bool = False
     unchanged: PoolStatus | None = None
@@ -110,11 +115,13 @@ def tuning_status(view: TuningView, before: TuningStatus, now: float) -> TuningS
 def pool_status(view: PoolView, now: float) -> PoolStatus:
     state, message = view.state, view.problem or view.message
     if view.unchanged is not None:
-        return view.unchanged.model_copy(update={"message": message})
+        answered = {"answer": view.answer, "deployment": view.deployment} if view.answer else {}
+        return view.unchanged.model_copy(update={"message": message, "phase": view.phase, **answered})
     if state is None:
-        return PoolStatus(name=view.name, phase=view.phase, hardware=view.hardware, message=message)
-    trials = state.trials
+        return PoolStatus(name=view.name, phase=view.phase, hardware=view.hardware, message=message, answer=view.answer)
+    trials = [trial for trial in state.trials if not trial.is_confirmation]
     done = state.finished_trials
+    ended = [trial for trial in state.trials if trial.status.phase.finished]
     provisional = view.decision or decide(
         done, state.spec.objectives, state.spec.constraints, state.spec.search.min_improvement_percent
     )
@@ -135,8 +142,9 @@ def pool_status(view: PoolView, now: float) -> PoolStatus:
             succeeded=sum(trial.succeeded for trial in done),
             failed=sum(not trial.succeeded for trial in done),
         ),
-        budget_used=_budget(done),
+        budget_used=_budget(done, ended),
         deployment=view.deployment,
+        answer=view.answer,
         stopped=view.why,
     )
 
@@ -156,7 +164,8 @@ def _phase(view: TuningView) -> TuningPhase:
 def _conditions(view: TuningView, phase: TuningPhase, before: TuningStatus, now: float) -> tuple[Condition, ...]:
     problems = [view.problem] if view.problem else [f'pool "{p.name}": {p.problem}' for p in view.pools if p.problem]
     waiting = [f'pool "{p.name}": {p.message}' for p in view.pools if p.message and p.phase not in _DONE]
-    answers = [f'pool "{p.name}": {p.decision.reason}' for p in view.pools if p.decision]
+    answers = [f'pool "{p.name}": {p.decision.reason if p.decision else p.message}' for p in view.pools]
+    stale = [f'pool "{p.name}": {p.answer.stale}' for p in view.pools if p.answer and p.answer.stale]
     ready = phase is TuningPhase.SUCCEEDED
     going_on = phase in (TuningPhase.PENDING, TuningPhase.RUNNING)
     facts = (
@@ -164,14 +173,21 @@ def _conditions(view: TuningView, phase: TuningPhase, before: TuningStatus, now:
         ("Progressing", going_on, phase.value, " ".join(waiting)),
         ("Degraded", bool(problems), _problem_reason(view) if problems else "AsExpected", " ".join(problems)),
         *(((OWN_TEXT, False, "BuiltInText", view.builtin_text),) if view.builtin_text else ()),
+        *(((STALE, bool(stale), "Changed" if stale else "AsMeasured", " ".join(stale)),) if _answered(view) else ()),
     )
     old = {condition.type: condition for condition in before.conditions}
     return tuple(_condition(kind, holds, reason, text, old.get(kind), view, now) for kind, holds, reason, text in facts)
 
 
+def _answered(view: TuningView) -> bool:
+    return any(pool.answer is not None for pool in view.pools)
+
+
 def _problem_reason(view: TuningView) -> str:
     if view.problem:
         return view.problem_reason
+    if any(pool.problem and pool.answer and pool.answer.phase is AnswerPhase.ROLLED_BACK for pool in view.pools):
+        return "RolledBack"
     return "Refused" if any(pool.refused for pool in view.pools) else "PoolFailed"
 
 
@@ -214,13 +230,14 @@ def _skipped(exclusion: Exclusion) -> Skipped:
     return Skipped(parameters=what, reason=exclusion.reason)
 
 
-def _budget(trials: Sequence[Trial]) -> BudgetUsed:
-    starts = [trial.status.started for trial in trials if trial.status.started is not None]
-    ends = [trial.status.finished for trial in trials if trial.status.finished is not None]
+def _budget(trials: Sequence[Trial], held: Sequence[Trial]) -> BudgetUsed:
+    """`held`: those that have held a node, beside the search's also those that confirm."""
+    starts = [trial.status.started for trial in held if trial.status.started is not None]
+    ends = [trial.status.finished for trial in held if trial.status.finished is not None]
     return BudgetUsed(
         trials=sum(not trial.is_baseline for trial in trials),
         failed_trials=sum(not trial.succeeded for trial in trials),
-        gpu_hours=round(sum(trial.status.machine_hours for trial in trials), 6),
+        gpu_hours=round(sum(trial.status.machine_hours for trial in held), 6),
         duration_seconds=round(max(ends) - min(starts), 3) if starts and ends else 0,
         agent_tokens=agent_tokens(trials),
     )

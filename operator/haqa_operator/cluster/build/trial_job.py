@@ -126,13 +126,21 @@ def build_model_job(trial: TrialPod) -> Manifest:
 
 
 def build_runner_job(
-    trial: TrialPod, *, component: str, name: str, resources: Resources, devices: int = 0, step: str = QUANTIZE
+    trial: TrialPod,
+    *,
+    component: str,
+    name: str,
+    resources: Resources,
+    devices: int = 0,
+    step: str = QUANTIZE,
+    container: str = QUANTIZE,
 ) -> Manifest:
     """A Job that runs one step of the runner and serves nothing, on a node of the pool.
 
     Args:
         devices: Accelerators that the step gets.
-        step: The container is called `quantize` whichever it is: whoever observes it need not know.
+        step: What it runs.
+        container: What that container is called: whoever observes it reads its report as that of such a step.
     """
     needs, claims = _plain(resources), {}
     if devices:
@@ -141,8 +149,8 @@ def build_runner_job(
         accelerator = replace(trial.engine.accelerator, count=devices)
         engine = replace(trial.engine, accelerator=accelerator, resources=resources, template=template)
         needs, claims = resource_requirements(engine), device_claims(engine)
-    container = _runner_container(trial, QUANTIZE, needs, step)
-    return _job(trial, component, name, {"containers": [container]} | claims, {})
+    containers = {"containers": [_runner_container(trial, container, needs, step)]}
+    return _job(trial, component, name, containers | claims, {})
 
 
 def job_labels(request: TrialRequest, component: str, attempt: int = 1) -> dict[str, str]:

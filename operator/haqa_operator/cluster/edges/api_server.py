@@ -30,6 +30,8 @@ TRIAL = Kind("haqa.dev/v1alpha1", "QuantizationTrial")
 JOB = Kind("batch/v1", "Job")
 POD = Kind("v1", "Pod")
 NODE = Kind("v1", "Node")
+DEPLOYMENT = Kind("apps/v1", "Deployment")
+CONTROLLER_REVISION = Kind("apps/v1", "ControllerRevision")
 SECRET = Kind("v1", "Secret")
 EVENT = Kind("v1", "Event")
 """The older of the two kinds: `kubectl describe` sorts by its times."""

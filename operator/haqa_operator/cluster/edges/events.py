@@ -27,6 +27,7 @@ _PHASE_REASON = {
     PoolPhase.CONFIRMING: "Confirming",
     PoolPhase.AWAITING_APPROVAL: "AwaitingApproval",
     PoolPhase.DEPLOYING: "Deploying",
+    PoolPhase.VERIFYING: "Verifying",
     PoolPhase.SUSPENDED: "Suspended",
     PoolPhase.SUCCEEDED: "Completed",
     PoolPhase.FAILED: "PoolFailed",

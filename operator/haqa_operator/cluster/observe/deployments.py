@@ -20,6 +20,18 @@ def serves(deployment: Manifest) -> bool:
     return seen and updated and int(status.get("availableReplicas", 0)) > 0
 
 
+def complete(deployment: Manifest) -> bool:
+    """Whether every pod is of the newest template and available, as `kubectl rollout status` has it."""
+    status, wanted = deployment.get("status", {}), wanted_replicas(deployment)
+    seen = int(status.get("observedGeneration", 0)) >= int(deployment["metadata"].get("generation", 0))
+    counts = (int(status.get(name, 0)) for name in ("updatedReplicas", "availableReplicas"))
+    return seen and all(count >= wanted for count in counts) and int(status.get("replicas", wanted)) <= wanted
+
+
+def wanted_replicas(deployment: Manifest) -> int:
+    return int(deployment["spec"].get("replicas", 1))
+
+
 def waits_for(deployment: Manifest, pods: Sequence[Manifest]) -> str:
     """Why a Deployment does not serve yet, by its newest pod.
 

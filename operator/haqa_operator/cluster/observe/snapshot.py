@@ -149,7 +149,7 @@ def read_snapshot(
     Args:
         parse: Reads a trial's manifest.
     """
-    own = [trial for trial in trials if _owned_by(trial, manifest)]
+    own = [trial for trial in trials if owned_by(trial, manifest)]
     parsed, unreadable_trials = _parsed(own, parse)
     names = {str(trial["metadata"]["uid"]) for trial in own} | {str(manifest["metadata"]["uid"])}
     mine = [job for job in jobs if any(ref["uid"] in names for ref in job["metadata"].get("ownerReferences", ()))]
@@ -258,12 +258,12 @@ def _first(error: ValidationError) -> tuple[str, str]:
     return ".".join(str(part) for part in first["loc"]), first["msg"]
 
 
-def _owned_by(child: Manifest, owner: Manifest) -> bool:
+def owned_by(child: Manifest, owner: Manifest) -> bool:
     return any(ref["uid"] == owner["metadata"]["uid"] for ref in child["metadata"].get("ownerReferences", ()))
 
 
 def _pods_of(job: Manifest, pods: Sequence[Manifest]) -> tuple[Manifest, ...]:
-    return tuple(pod for pod in pods if _owned_by(pod, job))
+    return tuple(pod for pod in pods if owned_by(pod, job))
 
 
 def _failed(step: Ended | None) -> bool:

@@ -56,7 +56,7 @@ def built(
         "team", "demo", TuningSpec.model_validate(spec), given, accelerator, INSTALLATION, model=model or hub()
     )
     jobs = {"trial": pods.trial_job(measured or quantized(), (), 1, {}), "model": pods.model_job(1, {})}
-    deployment, _ = pods.winner(measured or quantized())
+    deployment, *_ = pods.winner(measured or quantized())
     assert_fits(deployment, "V1Deployment")
     for job in jobs.values():
         assert_fits({name: value for name, value in job.items() if name != "metadata"}, "V1Job")

@@ -25,7 +25,7 @@ POOL = NodePool.model_validate({"name": "cpu", "nodeSelector": {"pool": "cpu"}})
 def winner(won: Trial, facts: FetchedModel | None, **spec: Any) -> dict[str, Any]:
     given = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "cpu"}], "artifacts": {"s3": "s3://b/haqa"}}
     pods = PoolManifests("team", "demo", TuningSpec.model_validate(given | spec), POOL, CPU, INSTALLATION, model=facts)
-    deployment, _ = pods.winner(won)
+    deployment, *_ = pods.winner(won)
     found: dict[str, Any] = deployment["spec"]["template"]["spec"]
     return found
 
@@ -50,7 +50,7 @@ def test_every_attempt_at_a_trial_has_a_place_for_its_report() -> None:
 def test_a_winner_takes_the_requests_that_its_trial_took(length: MaxModelLen, written: list[str]) -> None:
     spec = {"model": {"uri": "hf://org/name"}, "nodePools": [{"name": "cpu"}], "artifacts": {"pvc": "artifacts"}}
     pods = PoolManifests("team", "demo", TuningSpec.model_validate(spec), POOL, CPU, INSTALLATION, length, hub())
-    job, (deployment, _) = pods.trial_job(quantized(), (), 1, {}), pods.winner(quantized())
+    job, (deployment, *_) = pods.trial_job(quantized(), (), 1, {}), pods.winner(quantized())
     (served,) = deployment["spec"]["template"]["spec"]["containers"]
     measured = json.loads(job["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])["engine"]["args"]
     assert lengths(measured) == lengths(served["args"]) == written
@@ -186,7 +186,7 @@ def test_a_trials_adapters_are_written_by_quantize_and_read_by_the_engine() -> N
 
 
 def test_a_winners_adapters_are_fetched_at_the_commit_that_was_measured() -> None:
-    deployment, _ = with_adapter().winner(quantized())
+    deployment, *_ = with_adapter().winner(quantized())
     pod = deployment["spec"]["template"]["spec"]
     (fetching,) = pod["initContainers"]
     assert fetching["name"] == "fetch-adapters"
@@ -199,7 +199,7 @@ def test_a_winners_adapters_are_fetched_at_the_commit_that_was_measured() -> Non
 
 def test_an_adapter_in_a_claim_is_read_from_there() -> None:
     local = SQL.model_copy(update={"digest": "sha256-abc"})
-    deployment, _ = with_adapter("pvc://weights/sql", local).winner(quantized())
+    deployment, *_ = with_adapter("pvc://weights/sql", local).winner(quantized())
     pod = deployment["spec"]["template"]["spec"]
     claim = {"name": "models", "persistentVolumeClaim": {"claimName": "weights", "readOnly": True}}
     assert claim in pod["volumes"]

@@ -1,0 +1,154 @@
+"""From a pool's decision to the answer that is written down."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from haqa_operator.api import NodePool, Trial, TuningSpec
+from haqa_operator.api.answer import Answer, Surroundings
+from haqa_operator.api.labels import RETUNE_ANNOTATION, TRIAL_LABEL
+from haqa_operator.api.manifests import Manifest
+from haqa_operator.api.status import PoolPhase
+from haqa_operator.cluster.act.answers import AnswerKeeper
+from haqa_operator.cluster.act.context import PoolContext
+from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
+from haqa_operator.cluster.build.statuses import PoolView, pool_status
+from haqa_operator.cluster.edges.api_server import POD, ApiServer
+from haqa_operator.cluster.installation import Installation
+from haqa_operator.cluster.names import label
+from haqa_operator.cluster.observe.revisions import Revision, canonical
+from haqa_operator.cluster.observe.snapshot import TuningSnapshot
+from haqa_operator.cluster.observe.surroundings import changes, digest, image_id_of, surroundings
+from haqa_operator.decision.results import Decision, Verdict
+from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.serving.images import EngineVersion, pool_image
+from haqa_operator.tuning.fingerprint import asked
+
+_KEY_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """What has changed since an answer was measured.
+
+    Attributes:
+        sentence: None where nothing has.
+        digest: Of how things are now.
+    """
+
+    sentence: str | None
+    digest: str
+
+
+def answers(revision: Revision, spec: TuningSpec, pool: NodePool, again: str) -> bool:
+    """Whether this answer is one to what is asked now, and would be deployed under the same name."""
+    answer = revision.answer
+    same_place = answer.output.deployment.name == spec.output.deployment.name
+    return same_place and answer.asked == asked(spec, pool, again)
+
+
+def retune_text(tuning: Manifest) -> str:
+    """By which somebody has everything measured once more; empty where nobody has."""
+    return str((tuning["metadata"].get("annotations") or {}).get(RETUNE_ANNOTATION, ""))
+
+
+def surroundings_now(
+    snapshot: TuningSnapshot,
+    pool: NodePool,
+    hardware: Accelerator | str | Exception,
+    engine: EngineVersion | str,
+    installation: Installation,
+) -> Surroundings:
+    """As far as it is known without asking anybody: without nodes, neither image nor labels are."""
+    known = isinstance(hardware, Accelerator) and isinstance(engine, EngineVersion)
+    image = ""
+    if isinstance(hardware, Accelerator) and isinstance(engine, EngineVersion):
+        image = pool_image(pool, hardware, engine.text, installation.engine_image)
+    nodes = snapshot.nodes[pool.name] if known else ()
+    model = snapshot.model.digest if snapshot.model else ""
+    return surroundings(pool, nodes, image, None, model)
+
+
+def staleness(revision: Revision, now: Surroundings) -> Staleness:
+    found = changes(revision.answer.surroundings, now)
+    return Staleness("; ".join(found) or None, digest(now))
+
+
+def conclude(
+    keeper: AnswerKeeper,
+    context: PoolContext,
+    manifests: PoolManifests,
+    view: PoolView,
+    decision: Decision,
+    why: str,
+    notes: Sequence[str] = (),
+) -> PoolView:
+    """Writes the answer down and begins to carry it out; says why where there is none.
+
+    Args:
+        notes: What somebody should know about how it was found.
+    """
+    view = replace(view, decision=decision, why=why, message=decision.reason)
+    if decision.verdict not in (Verdict.WINNER, Verdict.BASELINE_BEST) or decision.winner is None:
+        serving = keeper.go_on_serving(view.name)
+        return replace(view, phase=PoolPhase.FAILED, problem=decision.reason, deployment=serving)
+    assert view.state is not None
+    winner = next(trial for trial in view.state.trials if trial.name == decision.winner)
+    try:
+        answer = _answer(keeper, context, manifests, view, decision, winner, notes)
+    except CannotDeploy as error:
+        return replace(view, phase=PoolPhase.FAILED, problem=str(error))
+    keeper.write_down(answer, context.snapshot.owner())
+    return keeper.keep(view, context.spec.output)
+
+
+def _answer(
+    keeper: AnswerKeeper,
+    context: PoolContext,
+    manifests: PoolManifests,
+    view: PoolView,
+    decision: Decision,
+    winner: Trial,
+    notes: Sequence[str],
+) -> Answer:
+    output = context.spec.output
+    parts = [
+        context.fingerprint,
+        winner.name,
+        winner.status.finished,
+        output.deployment.name,
+        decision.verdict.value,
+    ]
+    key = hashlib.sha256(canonical(parts).encode()).hexdigest()[:_KEY_DIGITS]
+    done = replace(view, phase=PoolPhase.SUCCEEDED)
+    owner = context.snapshot.owner()
+    return Answer(
+        tuning=keeper.tuning,
+        pool=view.name,
+        key=key,
+        asked=context.asked,
+        again=context.again,
+        trial=winner.name,
+        configuration=winner.configuration.describe(),
+        reason=decision.reason,
+        notes=tuple(notes),
+        speedup=decision.speedup,
+        confirmed=decision.confirmed,
+        metrics=dict(winner.status.metrics),
+        engine_version=winner.status.engine_version,
+        artifact_digest=winner.status.artifact_digest,
+        surroundings=_measured_in(keeper.dependencies.api, context, manifests, winner),
+        output=output,
+        status=pool_status(done, context.now),
+        manifests=manifests.winner(winner),
+        verification=manifests.verification(winner, owner),
+        decided=context.now,
+    )
+
+
+def _measured_in(api: ApiServer, context: PoolContext, manifests: PoolManifests, winner: Trial) -> Surroundings:
+    pods = api.list(POD, context.snapshot.namespace, f"{TRIAL_LABEL}={label(winner.name)}")
+    nodes = context.snapshot.nodes[context.pool.name]
+    return surroundings(context.pool, nodes, manifests.engine_image, image_id_of(pods), context.model.digest)

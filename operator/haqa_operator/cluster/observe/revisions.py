@@ -1,0 +1,167 @@
+"""A pool's answers as the API server keeps them: which serves, which is on its way, which was before. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from haqa_operator.api.answer import Answer
+from haqa_operator.api.labels import (
+    ANSWER_MESSAGE_ANNOTATION,
+    ANSWER_PHASE_ANNOTATION,
+    ANSWER_ROLLOUT_ANNOTATION,
+    ANSWER_SINCE_ANNOTATION,
+    APPROVED_AT_ANNOTATION,
+    APPROVED_BY_ANNOTATION,
+    POOL_LABEL,
+    REVISION_LABEL,
+    VERIFIED_ANNOTATION,
+    VERIFIED_FOR_ANNOTATION,
+)
+from haqa_operator.api.manifests import Manifest
+from haqa_operator.api.status import AnswerPhase
+
+REPLACE = "Replace"
+"""Value of ANSWER_ROLLOUT_ANNOTATION."""
+
+_KEPT = (APPROVED_BY_ANNOTATION, APPROVED_AT_ANNOTATION, VERIFIED_ANNOTATION, VERIFIED_FOR_ANNOTATION)
+"""Annotations that stay from one phase to the next."""
+_ON_ITS_WAY = frozenset({AnswerPhase.DECIDED, AnswerPhase.DEPLOYING, AnswerPhase.VERIFYING})
+_OUT = frozenset({AnswerPhase.ROLLED_BACK, AnswerPhase.DROPPED})
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One answer on record.
+
+    Attributes:
+        number: Counts the answers of its pool.
+        since: When it came to its phase, in Unix seconds.
+        in_place: There is no room for a pod beside those that serve.
+        kept: Annotations that stay from one phase to the next.
+    """
+
+    name: str
+    number: int
+    answer: Answer
+    phase: AnswerPhase = AnswerPhase.DECIDED
+    since: float = 0.0
+    message: str = ""
+    in_place: bool = False
+    kept: Mapping[str, str] = field(default_factory=dict)
+    uid: str = ""
+
+    @property
+    def label(self) -> str:
+        """By which its pods are told from those of other answers."""
+        deployment = self.answer.manifest("Deployment")
+        labels: Mapping[str, str] = deployment["spec"]["template"]["metadata"]["labels"] if deployment else {}
+        return labels.get(REVISION_LABEL, "")
+
+    def as_marked(self, annotations: Mapping[str, str]) -> Revision:
+        """The same answer, as far as these annotations say."""
+        known = set(AnswerPhase)
+        phase = annotations.get(ANSWER_PHASE_ANNOTATION, AnswerPhase.DECIDED)
+        return replace(
+            self,
+            phase=AnswerPhase(phase) if phase in known else AnswerPhase.DECIDED,
+            since=_unix(annotations.get(ANSWER_SINCE_ANNOTATION)),
+            message=annotations.get(ANSWER_MESSAGE_ANNOTATION, ""),
+            in_place=annotations.get(ANSWER_ROLLOUT_ANNOTATION) == REPLACE,
+            kept={name: annotations[name] for name in _KEPT if name in annotations},
+        )
+
+    @property
+    def on_its_way(self) -> bool:
+        return self.phase in _ON_ITS_WAY
+
+
+@dataclass(frozen=True)
+class History:
+    """A pool's answers, oldest first.
+
+    Attributes:
+        rejected: Names of records that a person does not want to be served.
+        unreadable: Why a record cannot be understood.
+    """
+
+    revisions: tuple[Revision, ...] = ()
+    rejected: frozenset[str] = frozenset()
+    unreadable: str | None = None
+
+    @property
+    def latest(self) -> Revision | None:
+        return self.revisions[-1] if self.revisions else None
+
+    @property
+    def wanted(self) -> Revision | None:
+        """The one that shall serve: the latest that was neither rolled back nor rejected."""
+        fit = (one for one in reversed(self.revisions) if one.phase not in _OUT and one.name not in self.rejected)
+        return next(fit, None)
+
+    @property
+    def serving(self) -> Revision | None:
+        """The one that serves while a later one is on its way, and to which a failure goes back."""
+        wanted = self.wanted
+        served = (AnswerPhase.SERVING, AnswerPhase.RETIRED)
+        fit = (one for one in reversed(self.revisions) if one.phase in served and one.name not in self.rejected)
+        return next((one for one in fit if wanted is None or one.number <= wanted.number), None)
+
+    @property
+    def next_number(self) -> int:
+        return self.revisions[-1].number + 1 if self.revisions else 1
+
+
+def read_histories(records: Iterable[Manifest], rejected: Iterable[str] = ()) -> dict[str, History]:
+    """Pool -> its answers, of the ControllerRevisions of one tuning."""
+    found: dict[str, list[Revision]] = {}
+    unreadable: dict[str, str] = {}
+    for record in records:
+        try:
+            revision = read_revision(record)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            pool = str((record.get("data") or {}).get("pool") or record["metadata"]["labels"].get(POOL_LABEL))
+            unreadable[pool] = (
+                f"ControllerRevision {record['metadata']['name']}: {where}: {first['msg']}; if a newer operator has "
+                "written it, upgrade this one, else delete it, so that the answer is worked out again"
+            )
+            found.setdefault(pool, [])
+            continue
+        found.setdefault(revision.answer.pool, []).append(revision)
+    names = frozenset(rejected)
+    return {
+        pool: History(tuple(sorted(of, key=lambda one: one.number)), names, unreadable.get(pool))
+        for pool, of in found.items()
+    }
+
+
+def read_revision(record: Manifest) -> Revision:
+    """Raises pydantic.ValidationError: the record is not one of ours, or of a newer operator."""
+    metadata = record["metadata"]
+    answer = Answer.model_validate(record.get("data") or {})
+    revision = Revision(str(metadata["name"]), int(record["revision"]), answer, uid=str(metadata.get("uid", "")))
+    return revision.as_marked(metadata.get("annotations") or {})
+
+
+def stamp(now: float) -> str:
+    """Unix seconds as RFC 3339."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def canonical(value: Any) -> str:
+    """The same text for equal JSON."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def _unix(text: str | None) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp() if text else 0.0
+    except ValueError:
+        return 0.0

@@ -1,0 +1,141 @@
+"""Winner and baseline measured alternately where one engine at a time fits: each window is a trial of its own.
+
+Which of the two goes first changes with every round (A B, B A, A B, ...), so that neither profits from a machine that
+gets steadily slower or faster. It ends with the first round that decides: looking after each round would find something
+in mere noise more often than one look does, so that before the last one the interval is wider (Bonferroni: the error
+that is allowed is divided by the looks).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from scipy.special import stdtrit
+
+from haqa_contract import Estimate
+from haqa_contract.statistics import CONFIDENCE, geometric_estimate
+from haqa_operator.api import Proposal, Proposer, Trial, TuningSpec
+from haqa_operator.api.goals import Objective
+from haqa_operator.decision.results import Confirmation
+
+FEWEST_ROUNDS = 2
+"""One pair has no interval."""
+FAILED_ROUNDS = 2
+"""So many rounds without figures, and the winner stays unconfirmed."""
+
+
+@dataclass(frozen=True)
+class NextWindow:
+    """What to measure next."""
+
+    proposal: Proposal
+
+
+@dataclass(frozen=True)
+class Unconfirmed:
+    """It cannot be confirmed; why, for a person."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class _Round:
+    winner: Trial
+    baseline: Trial
+
+    def ratio(self, objective: Objective) -> float | None:
+        """Turned so that above 1 the winner is better; None where one of the two has no figure."""
+        key = str(objective.key)
+        pair = [trial.status.metrics.get(key) for trial in (self.winner, self.baseline)]
+        values = [one.value for one in pair if one is not None and one.value > 0]
+        if len(values) < 2 or not (self.winner.succeeded and self.baseline.succeeded):
+            return None
+        return values[0] / values[1] if objective.maximize else values[1] / values[0]
+
+
+def confirming(
+    spec: TuningSpec, trials: Sequence[Trial], winner: Trial, baseline: Trial
+) -> NextWindow | Confirmation | Unconfirmed:
+    """The next window, or what came of them.
+
+    Args:
+        trials: All of the pool, those of earlier confirmations among them.
+    """
+    objective, most = spec.objectives[0], max(FEWEST_ROUNDS, spec.confirmation.rounds)
+    windows = sorted((one for one in trials if one.proposal.confirms == winner.name), key=lambda one: one.number)
+    rounds = _rounds(windows, winner)
+    ratios = [ratio for one in rounds if (ratio := one.ratio(objective)) is not None]
+    if len(rounds) - len(ratios) >= FAILED_ROUNDS:
+        failed = next(one for one in windows if one.status.failure is not None or not one.succeeded)
+        why = failed.status.failure.message if failed.status.failure else "there are no figures"
+        return Unconfirmed(f"not confirmed: {FAILED_ROUNDS} rounds have no figures ({why})")
+    over = len(rounds) >= most
+    if len(ratios) >= FEWEST_ROUNDS and (over or _decides(ratios, most, spec.search.min_improvement_percent)):
+        return _confirmation(objective, winner, baseline, rounds, ratios)
+    if over:
+        return Unconfirmed(f"not confirmed: {len(ratios)} of {most} rounds have figures")
+    limit, spent = spec.budget.max_gpu_hours, math.fsum(trial.status.machine_hours for trial in trials)
+    if limit is not None and spent + winner.status.machine_hours > limit:
+        return Unconfirmed(f"not confirmed: budget.maxGpuHours {limit:g} leaves no time for it")
+    return NextWindow(_proposal(winner, baseline, len(windows)))
+
+
+def _proposal(winner: Trial, baseline: Trial, done: int) -> Proposal:
+    number, second = divmod(done, 2)
+    first_is_winner = number % 2 == 0
+    side = winner if first_is_winner != bool(second) else baseline
+    return Proposal(
+        configuration=side.configuration,
+        proposer=Proposer.CONFIRMATION,
+        confirms=winner.name,
+        reasoning=f"Round {number + 1} of measuring {winner.called} and {baseline.called} alternately.",
+    )
+
+
+def _rounds(windows: Sequence[Trial], winner: Trial) -> list[_Round]:
+    """Those of which both windows are finished."""
+    done = [one for one in windows if one.status.phase.finished]
+    pairs = [done[at : at + 2] for at in range(0, len(done) - 1, 2)]
+    rounds = []
+    for pair in pairs:
+        of_winner = [one for one in pair if one.configuration == winner.configuration]
+        of_baseline = [one for one in pair if one.configuration != winner.configuration]
+        if of_winner and of_baseline:
+            rounds.append(_Round(of_winner[0], of_baseline[0]))
+    return rounds
+
+
+def _decides(ratios: Sequence[float], most: int, min_improvement_percent: float) -> bool:
+    """Whether so few rounds say already on which side of the least improvement the winner is."""
+    least = math.log1p(min_improvement_percent / 100)
+    logarithms = [math.log(ratio) for ratio in ratios]
+    looks = max(1, most - FEWEST_ROUNDS + 1)
+    quantile = 1 - (1 - CONFIDENCE) / (2 * looks)
+    t = float(stdtrit(len(ratios) - 1, quantile))
+    margin = t * stdev(logarithms) / math.sqrt(len(logarithms))
+    return abs(fmean(logarithms) - least) > margin
+
+
+def _confirmation(
+    objective: Objective, winner: Trial, baseline: Trial, rounds: Sequence[_Round], ratios: Sequence[float]
+) -> Confirmation:
+    key = str(objective.key)
+    counted = [one for one in rounds if one.ratio(objective) is not None]
+    seconds = (
+        (trial.status.finished or 0.0) - (trial.status.started or 0.0)
+        for one in rounds
+        for trial in (one.winner, one.baseline)
+    )
+    ratio: Estimate = geometric_estimate(ratios)
+    return Confirmation(
+        winner=winner.name,
+        baseline=baseline.name,
+        metric=key,
+        ratio=ratio,
+        winner_values=tuple(one.winner.status.metrics[key].value for one in counted),
+        baseline_values=tuple(one.baseline.status.metrics[key].value for one in counted),
+        seconds=math.fsum(seconds),
+    )

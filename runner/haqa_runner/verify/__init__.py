@@ -1,0 +1,1 @@
+"""Whether a winner that has been deployed does what its trial did."""
