@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tests.cluster.kubectl import Manifest
 from tests.cluster.workplace import Workplace
+
+_RECORD = re.compile(r"-[0-9a-f]{10}(?=')")
 
 
 def end_state(place: Workplace, name: str) -> dict[str, Any]:
@@ -36,7 +39,8 @@ def _trial(trial: Manifest) -> Manifest:
 
 
 def _served(deployment: Manifest, name: str) -> str:
-    return repr(deployment["spec"]).replace(name, "TUNING")
+    # The name of a record says when its trial ended.
+    return _RECORD.sub("-RECORD", repr(deployment["spec"]).replace(name, "TUNING"))
 
 
 def _reached(service: Manifest, name: str) -> str:

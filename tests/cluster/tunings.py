@@ -26,6 +26,7 @@ def tuning(name: str = "demo", pools: tuple[str, ...] = ("full", "avx2"), **spec
             },
             "artifacts": {"pvc": "artifacts"},
             "budget": {"maxTrials": 5, "trialTimeout": "5m"},
+            "confirmation": {"rounds": 0},
             **spec,
         },
     }

@@ -57,6 +57,7 @@ def play() -> None:
     vars(step).update(memory_limit_bytes=lambda: HOST_MEMORY_BYTES, tool_versions=lambda algorithm: {"rehearsal": "1"})
     replace("haqa_runner.quantize.warm", compressor=SimpleNamespace(Job=quantizing.job, compress=quantizing.compress))
     replace("haqa_runner.measure.step", run=load.run)
+    replace("haqa_runner.verify.step", run=load.run)
     replace("haqa_runner.reference.step", run=reference.run)
 
 

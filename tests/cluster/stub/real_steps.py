@@ -37,6 +37,11 @@ def measure(request: TrialRequest, phases: object, progress: object) -> TrialRep
     return TrialReport.model_validate({"trial": request.trial, **measured})
 
 
+def verify(request: TrialRequest, phases: object, progress: object) -> TrialReport:
+    measured = runner.verify(request.model_dump(mode="json"))
+    return TrialReport.model_validate({"trial": request.trial, **measured})
+
+
 def replace(name: str, **content: object) -> None:
     sys.modules[name] = ModuleType(name)
     vars(sys.modules[name]).update(content)
@@ -45,5 +50,6 @@ def replace(name: str, **content: object) -> None:
 step.tool_versions = lambda algorithm: {"stub": "1"}
 replace("haqa_runner.quantize.warm", compressor=SimpleNamespace(Job=job, compress=compress))
 replace("haqa_runner.measure.step", run=measure)
+replace("haqa_runner.verify.step", run=verify)
 if __name__ == "__main__":
     sys.exit(main())

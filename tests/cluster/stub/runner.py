@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import behaviour
 import traffic
@@ -108,6 +109,20 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     return {"load": {"windows": windows}, "accuracy": {"metrics": {"perplexity": exact}, "tokens": 1000}}
 
 
+def verify(request: dict[str, Any]) -> dict[str, Any]:
+    """Of a pod that serves a winner: it has to answer, and is then as fast as its trial, or half as fast."""
+    behaviour.hold("verify")
+    engine = request["engine"]
+    try:
+        with urlopen(f"http://{engine['host']}:{engine['port']}/health", timeout=10) as answer:
+            answer.read()
+    except OSError as error:
+        return failure("LoadErrors", f"the engine at {engine['host']}:{engine['port']} does not answer ({error})")
+    rate = SPEED.get(request["pool"], SPEED["full"])[request["configuration"]["scheme"]]
+    slow = behaviour.misbehaviour(request["configuration"], "verify") == "slow"
+    return {"load": {"windows": table_windows(request, rate / 2 if slow else rate)}}
+
+
 def table_windows(request: dict[str, Any], rate: float) -> list[dict[str, Any]]:
     time.sleep(float(os.environ.get("STUB_SECONDS", "0.2")))
     now = time.time()
@@ -163,11 +178,14 @@ def hash_of(text: str) -> int:
     return sum(ord(letter) * pow(31, place, 2**32) for place, letter in enumerate(text)) % 2**32
 
 
+STEPS = {"quantize": quantize, "measure": measure, "verify": verify}
+
+
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as process 1 it would not be heard
     step, _, file = sys.argv[1:4]
     request = json.loads(Path(file).read_text())
-    report = {"contract": 1, "trial": request["trial"], **{"quantize": quantize, "measure": measure}[step](request)}
+    report = {"contract": 1, "trial": request["trial"], **STEPS[step](request)}
     text = json.dumps(report, separators=(",", ":"))
     print("HAQA-REPORT", text, flush=True)
     Path("/dev/termination-log").write_text(text if len(text) <= 4096 else "log:")
