@@ -12,6 +12,17 @@ from typing import Final
 from pydantic import BaseModel
 
 from haqa_contract import Workload
+from haqa_operator.api.git_output import (
+    BRANCH,
+    NO_BRANCH,
+    NO_PATH,
+    PATH,
+    REPOSITORY,
+    VALUE,
+    GitOutput,
+    GitPullRequest,
+    GitValues,
+)
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.pod_template import (
     OWN_ANNOTATION_PREFIXES,
@@ -23,7 +34,7 @@ from haqa_operator.api.pod_template import (
 from haqa_operator.api.pools import NodePool
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.api.search_spec import ENDPOINT, AgentSpec
-from haqa_operator.api.tuning import Artifacts, Budget, QuantizationTuning, TuningSpec
+from haqa_operator.api.tuning import Artifacts, Budget, Output, QuantizationTuning, TuningSpec
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,10 @@ def _foreign(field: str, own: tuple[str, ...], prefixes: tuple[str, ...]) -> str
     begins = "".join(f" && !k.startsWith('{prefix}')" for prefix in prefixes)
     return f"!has(self.{field}) || self.{field}.all(k, !(k in {list(own)}){begins})"
 
+
+_VALUES = tuple(str(field.alias) for field in GitValues.model_fields.values())
+_GIT_MODE = "has(self.mode) && self.mode == 'Git'"
+_HELM = "has(self.format) && self.format == 'HelmValues'"
 
 RULES: Final[dict[type[BaseModel], tuple[Rule, ...]]] = {
     QuantizationTuning: (
@@ -140,6 +155,13 @@ RULES: Final[dict[type[BaseModel], tuple[Rule, ...]]] = {
             "a constraint is on the accuracy of a task that is not evaluated; add the task to evaluation.tasks",
             ".constraints",
         ),
+        Rule(
+            "!has(self.output) || !has(self.output.git) || !has(self.output.git.format)"
+            " || self.output.git.format != 'HelmValues' || self.output.git.path.contains('{pool}')"
+            " || size(self.nodePools) == 1",
+            "output.git.path is one values file for several node pools; write {pool} in it, as values-{pool}.yaml",
+            ".output",
+        ),
     ),
     NodePool: (
         Rule(
@@ -189,6 +211,77 @@ RULES: Final[dict[type[BaseModel], tuple[Rule, ...]]] = {
         Rule(
             "(has(self.pvc) ? 1 : 0) + (has(self.s3) ? 1 : 0) + (has(self.path) ? 1 : 0) == 1",
             "artifacts are kept in one place; give exactly one of pvc, s3 and path",
+        ),
+    ),
+    Output: (
+        Rule(
+            f"!({_GIT_MODE}) || has(self.git)",
+            "git is missing; mode Git needs it, with url, path and secretRef",
+        ),
+        Rule(
+            f"!has(self.git) || ({_GIT_MODE})",
+            "git is for mode Git; write mode: Git, or leave git out",
+            ".git",
+        ),
+    ),
+    GitOutput: (
+        Rule(
+            f"self.url.matches(r'{REPOSITORY}')",
+            "url is not the address of a repository; give https://host/owner/name.git or "
+            "ssh://git@host/owner/name.git, and credentials in secretRef",
+            ".url",
+        ),
+        Rule(
+            f"!has(self.branch) || (self.branch.matches(r'{BRANCH}') && !self.branch.matches(r'{NO_BRANCH}'))",
+            "branch is not the name of a branch; give one like main or env/production",
+            ".branch",
+        ),
+        Rule(
+            f"self.path.matches(r'{PATH}') && !self.path.matches(r'{NO_PATH}')",
+            "path is not a path inside the repository; give one like apps/chat, relative to its root and without ..",
+            ".path",
+        ),
+        Rule(
+            f"!({_HELM}) || has(self.values)",
+            "values is missing; format HelmValues needs it, for example values: {args: engine.args}",
+        ),
+        Rule(
+            f"!has(self.values) || ({_HELM})",
+            "values is for format HelmValues; write format: HelmValues, or leave values out",
+            ".values",
+        ),
+        Rule(
+            f"!({_HELM}) || self.path.endsWith('.yaml') || self.path.endsWith('.yml')",
+            "path is not a values file; format HelmValues needs one, such as values.yaml",
+            ".path",
+        ),
+    ),
+    GitValues: (
+        Rule(
+            " || ".join(f"has(self.{field})" for field in _VALUES),
+            "values names no value; give at least one, for example args: engine.args",
+        ),
+        *(
+            Rule(
+                f"!has(self.{field}) || self.{field}.matches(r'{VALUE}')",
+                "a value is not a path into a values file; write one like engine.args or models[0].env",
+                f".{field}",
+            )
+            for field in _VALUES
+        ),
+    ),
+    GitPullRequest: (
+        Rule(
+            f"!has(self.apiBase) || self.apiBase.matches(r'{ENDPOINT}')",
+            "apiBase is not an endpoint of a forge; give http:// or https://, a host and at most a path, without a "
+            "user's name, ? and #",
+            ".apiBase",
+        ),
+        Rule(
+            f"!has(self.branchPrefix) || ((self.branchPrefix + 'x').matches(r'{BRANCH}')"
+            f" && !(self.branchPrefix + 'x').matches(r'{NO_BRANCH}'))",
+            "branchPrefix begins no name of a branch; give one like haqa/ or bots/haqa-",
+            ".branchPrefix",
         ),
     ),
     Workload: (

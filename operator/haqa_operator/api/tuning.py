@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from haqa_contract import Calibration, Evaluation, Workload
 from haqa_operator.api.base import API_VERSION, DNS_LABEL, Duration, ResourceModel, first_twice, keyed_by
+from haqa_operator.api.git_output import GitOutput
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.metrics import ADAPTER, is_accuracy
 from haqa_operator.api.pools import ModelSpec, NodePool
@@ -100,9 +101,19 @@ class Output(ResourceModel):
     """The Deployment that serves the winner, one for every pool"""
     verify: Verify = Verify()
     """Measuring a deployed winner before it gets requests"""
-    on_change: Literal["Notify", "Verify", "Retune"] = "Notify"
+    on_change: Literal["Notify", "Retune"] = "Notify"
     """When engine image, driver, node type or price are others than were measured. Notify: say so (condition Stale);
-    Verify: measure what serves once more, and say so; Retune: search again"""
+    Retune: search again, too"""
+    git: GitOutput | None = None
+    """For mode Git: the repository, and what is written there"""
+
+    @model_validator(mode="after")
+    def _repository(self) -> Output:
+        if self.mode == "Git" and self.git is None:
+            raise ValueError("git is missing; mode Git needs it, with url, path and secretRef")
+        if self.git is not None and self.mode != "Git":
+            raise ValueError(f"git is for mode Git, and mode is {self.mode}; write mode: Git, or leave git out")
+        return self
 
 
 class Confirmation(ResourceModel):
@@ -244,6 +255,16 @@ class TuningSpec(ResourceModel):
                 raise ValueError(
                     f"constraints[{i}].metric {constraint.metric}: evaluation.tasks has no {task!r}; add it there"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _values_of_each_pool(self) -> TuningSpec:
+        git = self.output.git
+        if git is not None and git.one_for_each_pool and len(self.node_pools) > 1:
+            raise ValueError(
+                f"output.git.path {git.path} is one values file for {len(self.node_pools)} node pools; write {{pool}} "
+                "in it, as values-{pool}.yaml"
+            )
         return self
 
     @model_validator(mode="after")

@@ -69,6 +69,28 @@ POD_TEMPLATE: dict[str, Any] = {
 }
 """Every field that pods may be given."""
 
+GIT: dict[str, Any] = {
+    "url": "https://git.example.com/team/clusters.git",
+    "path": "apps/chat",
+    "secretRef": {"name": "git"},
+}
+"""An `output.git` without what is optional."""
+
+
+def to_git(**changes: Any) -> dict[str, Any]:
+    return {"output": {"mode": "Git", "git": GIT | changes}}
+
+
+def to_chart(*, path: str = "values.yaml", **values: str) -> dict[str, Any]:
+    return to_git(format="HelmValues", path=path, values=values)
+
+
+def by_pull_request(**changes: Any) -> dict[str, Any]:
+    return to_git(pullRequest={"provider": "GitLab"} | changes)
+
+
+_VALUES = ("image", "imageRepository", "imageTag", "command", "args", "env", "resources", "nodeSelector", "tolerations")
+
 REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"nodePools": [{"name": "a"}, {"name": "a"}]}, "two node pools have the same name"),
     ({"objective": {"metric": "throughputPerCost"}}, "objective throughputPerCost needs costPerHour"),
@@ -139,6 +161,99 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
             "seccomp.security.alpha.kubernetes.io/pod",
         )
     ),
+    ({"output": {"mode": "Git"}}, "git is missing"),
+    ({"output": {"git": GIT}}, "git is for mode Git"),
+    ({"output": {"mode": "Manifest", "git": GIT}}, "git is for mode Git"),
+    *(
+        (to_git(url=url), "url is not the address of a repository")
+        for url in (
+            "https://user:password@git.example.com/team/clusters",
+            "https://token@git.example.com/team/clusters",
+            "ssh://git:password@git.example.com/team/clusters",
+            "file:///etc",
+            "/srv/clusters.git",
+            "../clusters.git",
+            "ftp://git.example.com/team/clusters",
+            "git://git.example.com/team/clusters",
+            "ext::sh -c id",
+            "--upload-pack=id",
+            "ssh://-oProxyCommand=id/clusters",
+            "git@-oProxyCommand=id:clusters",
+            "ssh://-oProxyCommand=id@host/clusters",
+            "https://git.example.com",
+            "https://git.example.com/team/../clusters",
+            "https://git.example.com/team/%2e%2e/clusters",
+            "https://git.example.com/team/clusters?ref=x",
+            "https://git.example.com/team/clusters#x",
+            "https://git.example.com/team/clus ters",
+            "https://git.example.com/team/clusters\n",
+            "",
+        )
+    ),
+    *(
+        (to_git(branch=branch), "branch is not the name of a branch")
+        for branch in (
+            "--upload-pack=id",
+            "-x",
+            "/main",
+            "main/",
+            "a//b",
+            "a..b",
+            "a/.b",
+            "main.lock",
+            "main.lock/x",
+            "main.",
+            "ma in",
+            "ma~in",
+            "ma^in",
+            "ma:in",
+            "@{u}",
+            "main\n",
+            "",
+        )
+    ),
+    *(
+        (to_git(path=path), "path is not a path inside the repository")
+        for path in (
+            "/etc",
+            "..",
+            "../x",
+            "a/../b",
+            "a/./b",
+            "./a",
+            "a//b",
+            "a/",
+            ".git",
+            ".git/hooks",
+            "a/.GIT/hooks",
+            "-a",
+            "a b",
+            "{tuning}",
+            "a\n",
+            "",
+        )
+    ),
+    (to_git(format="HelmValues", path="values.yaml"), "values is missing"),
+    (to_git(values={"args": "a"}), "values is for format HelmValues"),
+    (to_chart(path="charts/chat", args="a"), "path is not a values file"),
+    (to_chart(), "values names no value"),
+    *((to_chart(**{field: "a..b"}), "a value is not a path into a values file") for field in _VALUES),
+    *(
+        (to_chart(args=value), "a value is not a path into a values file")
+        for value in ("", ".", "a.", "[0]", "a[x]", "a[-1]", "a b", "a\n")
+    ),
+    (
+        to_chart(args="a") | {"nodePools": [{"name": "a"}, {"name": "b"}]},
+        "one values file for several node pools",
+    ),
+    *(
+        (by_pull_request(apiBase=base), "apiBase is not an endpoint of a forge")
+        for base in ("https://token@git.example.com", "git.example.com", "https://git.example.com/?x=", "")
+    ),
+    *(
+        (by_pull_request(branchPrefix=prefix), "branchPrefix begins no name of a branch")
+        for prefix in ("-x/", "/", "a//", "a../", ".", "a b/", "x.lock/")
+    ),
     ({"budget": {"trialTimeout": "0s"}}, "trialTimeout leaves no time for a trial"),
     ({"budget": {"maxDuration": "0h0m"}}, "maxDuration leaves no time for a trial"),
 )
@@ -157,6 +272,33 @@ ACCEPTED: tuple[dict[str, Any], ...] = (
         {"search": {"agent": {"model": "openai/x", "apiBase": address}}}
         for address in ("http://llm:8000/v1", "https://llm.example.com", "http://[::1]:8000/v1/", "http://llm/a@b/v1")
     ),
+    {"output": {"mode": "Git", "git": GIT}},
+    *(
+        to_git(url=url)
+        for url in (
+            "http://gitea-http.gitea:3000/team/clusters",
+            "https://gitlab.example.com/group/sub.group/clusters.git",
+            "https://git.example.com/git/team/clusters/",
+            "https://dev.example.com/org/My%20Project/_git/clusters",
+            "https://[2001:db8::1]:8443/team/clusters.git",
+            "ssh://git@git.example.com:2222/team/clusters.git",
+            "ssh://git.example.com/~team/clusters",
+            "git@github.com:team/clusters.git",
+        )
+    ),
+    *(to_git(branch=branch) for branch in ("main", "env/production", "release-1.2", "team/a_b@c", "fix#3")),
+    *(
+        to_git(path=path)
+        for path in (".", "apps", ".deploy/apps", "a.b/c-d_e", "clusters/{pool}/apps", "{pool}", ".github")
+    ),
+    to_git(format="Kustomize", author={"name": "Bot of Team X", "email": "bot@example.com"}),
+    to_chart(args="args"),
+    to_chart(path="a/values.yml", image="image", args="models[0].args", env="a.b-c.d_e", nodeSelector="x[0][1].y"),
+    to_chart(path="values-{pool}.yaml", args="a") | {"nodePools": [{"name": "a"}, {"name": "b"}]},
+    by_pull_request(
+        apiBase="https://git.example.com/api/v3", branchPrefix="bots/haqa-", labels=["a b", "x"], draft=True
+    ),
+    *(by_pull_request(provider=provider) for provider in ("GitHub", "GitLab", "Gitea", "Forgejo")),
     {"budget": {"trialTimeout": "1h30m", "maxDuration": "0.5h"}},
     {"nodePools": [{"name": "a", "deviceResource": "nvidia.com/mig-3g.40gb.shared"}]},
     {"nodePools": [{"name": "a", "resourceClaimTemplate": "two-gpus"}]},
