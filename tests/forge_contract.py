@@ -1,4 +1,4 @@
-"""What every forge has to do, whether it is played or real: `tests/unit/gitops` and `tests/integration` run the same."""
+"""What every forge has to do, played or real: `tests/unit/gitops` and `tests/integration` run the same."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class FakeForge(BackgroundServer):
         self.requests: list[str] = []
 
     def __enter__(self) -> Self:
-        forge = self
+        forge: FakeForge = self
 
         class Handler(_Handler):
             served = forge

@@ -20,7 +20,7 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 import paramiko
-
+from paramiko import common
 from tests.fakes.background_server import SelfSigned
 
 _ENVIRONMENT = {
@@ -133,7 +133,7 @@ class GitServer:
     closing: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
-        server = self
+        server: GitServer = self
 
         class Handler(_Handler):
             git_server = server
@@ -238,13 +238,13 @@ class _Door(paramiko.ServerInterface):
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         known = key.get_base64() == self._server.user_key.get_base64() and username == "git"
-        return paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED
+        return common.AUTH_SUCCESSFUL if known else common.AUTH_FAILED
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED if kind == "session" else paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        return common.OPEN_SUCCEEDED if kind == "session" else common.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         self.command = command

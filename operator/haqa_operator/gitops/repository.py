@@ -58,7 +58,7 @@ class Snapshot:
 
     @property
     def commit(self) -> str:
-        return self._commit.id.decode()
+        return str(self._commit.id.decode())
 
     @property
     def message(self) -> str:

@@ -58,7 +58,7 @@ class TestPushing:
         assert repository.files() == sorted(
             [*README, *(f"apps/chat/chat-l40s.{end}" for end in ("haqa.md", "haqa.report.html", "yaml"))]
         )
-        assert list(yaml.safe_load_all(repository.file("apps/chat/chat-l40s.yaml")))[0] == deployment()
+        assert next(yaml.safe_load_all(repository.file("apps/chat/chat-l40s.yaml"))) == deployment()
         assert "| FP8-DYNAMIC | 1620 |" in repository.file("apps/chat/chat-l40s.haqa.md")
         assert repository.message().splitlines() == [
             "HAQA <haqa@localhost>",
@@ -362,8 +362,8 @@ class TestSsh:
         other = ssh.known_hosts.replace(ssh.host_key.get_base64(), ssh.user_key.get_base64())
         with pytest.raises(PublishError, match=r"key known_hosts: .* has another host key"):
             publish(publication(), self.spec(ssh), self.keys(ssh, known_hosts=other))
+        elsewhere = ssh.known_hosts.replace("127.0.0.1", "127.0.0.2")
         with pytest.raises(PublishError, match=r"key known_hosts: .* is not in it"):
-            elsewhere = ssh.known_hosts.replace("127.0.0.1", "127.0.0.2")
             publish(publication(), self.spec(ssh), self.keys(ssh, known_hosts=elsewhere))
 
     def test_keys_that_do_not_open(self, ssh: GitSshServer, repository: BareRepository) -> None:

@@ -96,6 +96,12 @@ class BackgroundPublications:
                 self._threads.submit(self._attempt, request, entry, publish, on_change)
             return self._outcome(entry)
 
+    def known(self, request: PublicationRequest) -> Outcome:
+        """As `ask` says it, without starting anything."""
+        with self._lock:
+            entry = self._entries.get(request)
+            return Outcome() if entry is None else self._outcome(entry)
+
     def seconds_until_due(self, request: PublicationRequest) -> float | None:
         """When to ask again; None where nothing more becomes of it."""
         with self._lock:
