@@ -74,16 +74,17 @@ def gitea_program() -> Path:
             raise CannotBuild(f"{' '.join(command)} ended with {done.returncode}: {done.stdout[-500:]}")
         source = Path(json.loads(done.stdout)["Dir"])
         # As the main module: its go.mod has replacements, which `go install` refuses.
-        environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod -modcacherw"}
+        environment = {**os.environ, "CGO_ENABLED": "1", "GOFLAGS": "-mod=mod"}
         module = folder / "go.mod"
         shutil.copyfile(source / "go.mod", module)
         shutil.copyfile(source / "go.sum", folder / "go.sum")
-        options = ["-trimpath", "-ldflags=-s -w", "-tags=sqlite sqlite_unlock_notify", f"-modfile={module}"]
+        tags = "-tags=sqlite sqlite_unlock_notify netgo osusergo"
+        options = ["-trimpath", "-ldflags=-s -w", tags, f"-modfile={module}"]
         run_checked(["go", "build", *options, "-o", f"{folder}/gitea", "."], cwd=source, env=environment)
         for name in _ALONGSIDE:
             shutil.copytree(source / name, folder / name)
 
-    return cached("gitea", [], f"{_MODULE} sqlite", build)
+    return cached("gitea", [], f"{_MODULE} sqlite cgo", build)
 
 
 @dataclass

@@ -1,4 +1,8 @@
-"""`output.mode: Git`: a pool's winner as a commit or a pull request in the user's repository."""
+"""`output.mode: Git`: a pool's winner as a commit or a pull request in the user's repository.
+
+`apart.publish_apart` is what the operator calls, by `cluster.edges.publications`; `publishing.publish` is the same in
+this process.
+"""
 
 from haqa_operator.gitops.publications import (
     FINAL,

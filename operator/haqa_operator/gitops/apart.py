@@ -31,7 +31,6 @@ _PASSED_ON: Final = (
     "PATH",
     "PYTHONPATH",
     "LANG",
-    "TMPDIR",
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "PYTHONDONTWRITEBYTECODE",
