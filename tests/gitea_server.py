@@ -105,7 +105,7 @@ class GiteaServer:
         self._command("migrate")
         self._user("person", "--admin")
         self._user("haqa")
-        self.token = self._token("haqa", "write:repository,read:organization")
+        self.token = self._token("haqa", "write:repository,write:issue,read:organization")
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1",
             headers={"Authorization": f"token {self._token('person', 'all')}"},

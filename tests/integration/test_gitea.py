@@ -105,7 +105,7 @@ def test_a_push_and_a_branch_that_is_protected(under_test: GiteaRepository) -> N
 
 def test_a_repository_that_the_token_may_only_read(gitea: GiteaServer, under_test: GiteaRepository) -> None:
     gitea.ask("PUT", f"/repos/{under_test.slug}/collaborators/haqa", {"permission": "read"})
-    with pytest.raises(PublishError, match=r"spec\.output\.git\.secretRef: "):
+    with pytest.raises(PublishError, match=r"git\.branch: .*denied for writing.*let the user of secretRef push"):
         publish(publication(), spec(under_test), credentials(under_test))
 
 
