@@ -62,7 +62,7 @@ class Snapshot:
 
     @property
     def message(self) -> str:
-        return self._commit.message.decode(errors="replace")
+        return str(self._commit.message.decode(errors="replace"))
 
     def read(self, path: str) -> str | None:
         """A file's text; None where there is none.
