@@ -156,7 +156,7 @@ def next_step(seen: Seen) -> Step:
         case AnswerPhase.DEPLOYING:
             return _deploying(seen)
         case _:
-            return _verifying(seen)
+            return verifying(seen)
 
 
 def _serving(seen: Seen) -> Step:
@@ -191,27 +191,25 @@ def _deploying(seen: Seen) -> Step:
     return Step(layout, message=waits_for(deployment, seen.new))
 
 
-def _verifying(seen: Seen) -> Step:
+def verifying(seen: Seen) -> Step:
+    """The next step for an answer whose pods are there: the Job that measures one, and what follows from it."""
     wanted, layout, latest = seen.wanted, _rolling(seen), seen.verification
     ready = [pod for pod in seen.new if _ready(pod) and pod.get("status", {}).get("podIP")]
-    if latest is None:
-        if not ready:
-            return _deploying(seen)
-        return Step(layout, measure=Measure(1, ready[0]["status"]["podIP"]), message="it is measured")
-    observed = latest.seen
-    if not observed.phase.finished or observed.logs_wanted:
+    observed = latest.seen if latest is not None else None
+    if observed is not None and (not observed.phase.finished or observed.logs_wanted):
         return Step(layout, message=f"it is measured: {observed.message}")
-    if observed.failure is None and observed.report is not None:
+    if observed is not None and observed.failure is None and observed.report is not None:
         short = shortfall(observed.report, wanted.answer, seen.verify.tolerance_percent)
         if short is None:
             return Step(mark=Mark(AnswerPhase.SERVING, "as fast as its trial", wanted.in_place))
         return Step(mark=Mark(AnswerPhase.ROLLED_BACK, short, wanted.in_place))
-    if latest.attempt < VERIFY_ATTEMPTS:
-        if not ready:
-            return _deploying(seen)
-        return Step(layout, measure=Measure(latest.attempt + 1, ready[0]["status"]["podIP"]), message="it is measured")
-    why = f"it could not be measured in {VERIFY_ATTEMPTS} attempts: {observed.message}"
-    return Step(mark=Mark(AnswerPhase.ROLLED_BACK, why, wanted.in_place))
+    attempt = latest.attempt + 1 if latest is not None else 1
+    if observed is not None and attempt > VERIFY_ATTEMPTS:
+        why = f"it could not be measured in {VERIFY_ATTEMPTS} attempts: {observed.message}"
+        return Step(mark=Mark(AnswerPhase.ROLLED_BACK, why, wanted.in_place))
+    if not ready:
+        return _deploying(seen)
+    return Step(layout, measure=Measure(attempt, ready[0]["status"]["podIP"]), message="it is measured")
 
 
 def rolled_back_first(seen: Seen) -> Step:

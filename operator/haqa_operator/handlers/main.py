@@ -102,6 +102,7 @@ async def serve(installation: Installation, api: ApiServer, address: str) -> Non
             task.cancel()
         await asyncio.gather(watching, working, return_exceptions=True)
         dependencies.proposals.close()
+        dependencies.publications.close()
         if web is not None:
             await web.cleanup()
 

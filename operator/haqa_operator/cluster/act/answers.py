@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 
 from haqa_contract import Estimate
 from haqa_operator.api.answer import Answer
+from haqa_operator.api.git_output import GitOutput
 from haqa_operator.api.labels import (
     APPROVED_AT_ANNOTATION,
     APPROVED_BY_ANNOTATION,
     MANAGED_BY,
     POOL_LABEL,
+    PUBLISHED_ANNOTATION,
     REVISION_LABEL,
     TUNING_LABEL,
 )
@@ -25,6 +27,7 @@ from haqa_operator.api.tuning import Output
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.act.dependencies import Dependencies
 from haqa_operator.cluster.act.ownership import create_owned
+from haqa_operator.cluster.act.publishing import GitPublisher, follow
 from haqa_operator.cluster.build.records import (
     build_mark,
     build_record,
@@ -61,6 +64,7 @@ from haqa_operator.cluster.rollout import (
     Verification,
     next_step,
     rolled_back_first,
+    verifying,
 )
 
 HISTORY_LIMIT = 10
@@ -93,6 +97,7 @@ class AnswerKeeper:
         manifest: The tuning's.
         histories: Pool -> its answers; what is written here is in them at once.
         now: Unix seconds.
+        requeue: Has the tuning looked at again once a repository has answered.
     """
 
     dependencies: Dependencies
@@ -100,6 +105,7 @@ class AnswerKeeper:
     histories: dict[str, History]
     approved: Approved
     now: float
+    requeue: Callable[[], None] = lambda: None
     _deployments: dict[str, Manifest] | None = field(default=None, repr=False)
     _objects: dict[tuple[Kind, str], Manifest | None] = field(default_factory=dict, repr=False)
 
@@ -145,6 +151,8 @@ class AnswerKeeper:
             return view
         output = output or latest.answer.output
         reason = "; ".join((latest.answer.reason, *latest.answer.notes))
+        if output.mode == "Git" and output.git is not None:
+            return self._kept_in_git(view, output, output.git, reason)
         if output.mode != "Apply":
             return replace(view, phase=PoolPhase.SUCCEEDED, message=reason, answer=self._status(view.name))
         try:
@@ -196,6 +204,57 @@ class AnswerKeeper:
                 break
             self._mark(wanted, step.mark, approval)
         return self._viewed(view, step, reason)
+
+    def _kept_in_git(self, view: PoolView, output: Output, git: GitOutput, reason: str) -> PoolView:
+        known = self.dependencies
+        publisher = GitPublisher(known.api, known.publications, self.manifest, git, self.requeue, known.publish)
+        history = self.history(view.name)
+        wanted, latest = history.wanted, history.latest
+        if wanted is None or latest is None:
+            return replace(view, phase=PoolPhase.FAILED, problem="no answer is left", answer=self._status(view.name))
+        approval = None
+        if wanted.phase is AnswerPhase.DECIDED and output.approval == "Manual":
+            approval = self.approved(wanted.answer.trial)
+            if approval is None:
+                return self._awaiting(view, wanted)
+        gone_wrong = latest if latest.phase is AnswerPhase.ROLLED_BACK and latest.number > wanted.number else None
+        outcome = publisher.outcome(wanted, gone_wrong)
+        name = _name_of(wanted)
+        deployment = self._found(DEPLOYMENT, name) if name else None
+        verified = self._verified_in_git(wanted, deployment, output)
+        followed = follow(outcome, wanted, deployment, verified)
+        if verified is not None and verified.measure is not None and followed.phase is PoolPhase.VERIFYING:
+            self._measure(wanted, verified.measure)
+        published = followed.published
+        more = {PUBLISHED_ANNOTATION: published.model_dump_json(exclude_none=True)} if published else {}
+        if followed.mark is not None:
+            self._mark(wanted, followed.mark, approval, more)
+        elif (
+            gone_wrong is None
+            and published is not None
+            and wanted.kept.get(PUBLISHED_ANNOTATION) != more.get(PUBLISHED_ANNOTATION)
+        ):
+            self._write(wanted, Mark(wanted.phase, wanted.message, wanted.in_place), None, more)
+        problem = followed.problem
+        if gone_wrong is not None:
+            problem = f"answer {gone_wrong.number} was rolled back: {gone_wrong.message}"
+        message = f"{reason} {followed.message}".strip()
+        return replace(
+            view,
+            phase=followed.phase,
+            message=message,
+            problem=problem,
+            deployment=name if deployment is not None else None,
+            answer=self._status(view.name),
+        )
+
+    def _verified_in_git(self, wanted: Revision, deployment: Manifest | None, output: Output) -> Step | None:
+        """What verifying the pods that somebody else has rolled out says; None where it is not to be, or cannot be."""
+        if deployment is None or not output.verify.enabled:
+            return None
+        # Requests come as soon as it is rolled out: nothing is held back here.
+        seen = replace(self._seen(wanted, None, output), verification=self._verification(wanted))
+        return verifying(seen)
 
     def _viewed(self, view: PoolView, step: Step, reason: str) -> PoolView:
         history = self.history(view.name)
@@ -281,14 +340,21 @@ class AnswerKeeper:
         job = verification_job(wanted, measure.attempt, measure.address)
         create_owned(self.dependencies.api, job)
 
-    def _mark(self, revision: Revision, mark: Mark, approval: Approval | None = None) -> None:
+    def _mark(
+        self,
+        revision: Revision,
+        mark: Mark,
+        approval: Approval | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         """How far the answer is; what that makes of the others follows."""
         report = None
-        if mark.phase in (AnswerPhase.SERVING, AnswerPhase.ROLLED_BACK) and revision.phase is AnswerPhase.VERIFYING:
+        if mark.phase in (AnswerPhase.SERVING, AnswerPhase.ROLLED_BACK) and revision.on_its_way:
             found = self._verification(revision)
             report = found.seen.report if found else None
         verified = verified_metrics(report, revision.answer) if report and report.load else None
         who = {APPROVED_BY_ANNOTATION: approval.by, APPROVED_AT_ANNOTATION: approval.at} if approval else {}
+        who |= more or {}
         if mark.phase is AnswerPhase.SERVING:
             # First the others: two that serve would be one too many, none is what the next look mends.
             for other in self.history(revision.answer.pool).revisions:

@@ -8,8 +8,10 @@ from haqa_operator.cluster.edges.api_server import ApiServer
 from haqa_operator.cluster.edges.events import EventRecorder
 from haqa_operator.cluster.edges.prometheus_readings import PrometheusReadings
 from haqa_operator.cluster.edges.proposals import BackgroundProposals
+from haqa_operator.cluster.edges.publications import BackgroundPublications, Publish
 from haqa_operator.cluster.edges.trial_cache import TrialCache
 from haqa_operator.cluster.installation import Installation
+from haqa_operator.gitops.apart import publish_apart
 from haqa_operator.metrics.prometheus import PrometheusSource
 
 
@@ -26,6 +28,8 @@ class Dependencies:
     proposals: BackgroundProposals
     events: EventRecorder
     readings: PrometheusReadings | None = None
+    publications: BackgroundPublications = field(default_factory=BackgroundPublications)
+    publish: Publish = publish_apart
     trials: TrialCache = field(default_factory=TrialCache)
 
     @classmethod

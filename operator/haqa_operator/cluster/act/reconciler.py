@@ -147,6 +147,7 @@ class Reconciler:
             read_histories(own, rejected),
             lambda trial: Approval("", stamp(self._clock())) if trial in approved else None,
             self._clock(),
+            lambda: self._requeue(Key(metadata["namespace"], metadata["name"])),
         )
 
     def _read(self, tuning: QuantizationTuning, manifest: Manifest) -> TuningSnapshot:
@@ -359,8 +360,6 @@ def spec_problems(tuning: QuantizationTuning) -> list[str]:
             f"spec.output.deployment.name: {name}: one Deployment for {pools} node pools; leave it out, so that each "
             "gets its own, or write a tuning for each pool"
         )
-    if spec.output.mode == "Git":
-        problems.append("spec.output.mode: Git is not there yet; use Apply or Manifest")
     return problems
 
 

@@ -13,7 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from haqa_operator.gitops import FINAL, Published, PublishError
+from haqa_operator.api.git_output import GitOutput
+from haqa_operator.gitops import FINAL, GitCredentials, Publication, Published, PublishError
+
+Publish = Callable[[Publication, GitOutput, GitCredentials, Published | None], Published]
+"""`gitops.apart.publish_apart`, or what stands in for it."""
 
 _FIRST_RETRY_S: Final = 15.0
 _LONGEST_RETRY_S: Final = 900.0

@@ -19,9 +19,9 @@ from haqa_operator.api.labels import (
     APPROVED_AT_ANNOTATION,
     APPROVED_BY_ANNOTATION,
     POOL_LABEL,
+    PUBLISHED_ANNOTATION,
     REVISION_LABEL,
     VERIFIED_ANNOTATION,
-    VERIFIED_FOR_ANNOTATION,
 )
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import AnswerPhase
@@ -29,7 +29,7 @@ from haqa_operator.api.status import AnswerPhase
 REPLACE = "Replace"
 """Value of ANSWER_ROLLOUT_ANNOTATION."""
 
-_KEPT = (APPROVED_BY_ANNOTATION, APPROVED_AT_ANNOTATION, VERIFIED_ANNOTATION, VERIFIED_FOR_ANNOTATION)
+_KEPT = (APPROVED_BY_ANNOTATION, APPROVED_AT_ANNOTATION, VERIFIED_ANNOTATION, PUBLISHED_ANNOTATION)
 """Annotations that stay from one phase to the next."""
 _ON_ITS_WAY = frozenset({AnswerPhase.DECIDED, AnswerPhase.DEPLOYING, AnswerPhase.VERIFYING})
 _OUT = frozenset({AnswerPhase.ROLLED_BACK, AnswerPhase.DROPPED})

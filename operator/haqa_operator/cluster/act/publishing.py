@@ -1,0 +1,154 @@
+"""Answers that go into a Git repository: proposed there, followed until they are merged and rolled out, verified, and
+taken back by a pull request too.
+
+Who rolls them out is somebody else, Argo CD or Flux; here is only seen that a Deployment of the answer is there.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from haqa_operator.api.git_output import GitOutput
+from haqa_operator.api.labels import PUBLISHED_ANNOTATION
+from haqa_operator.api.manifests import Manifest
+from haqa_operator.api.status import AnswerPhase, PoolPhase
+from haqa_operator.cluster.build.evidence import evidence, summary
+from haqa_operator.cluster.edges.api_server import SECRET, ApiServer
+from haqa_operator.cluster.edges.publications import BackgroundPublications, Outcome, PublicationRequest, Publish
+from haqa_operator.cluster.observe.deployments import complete
+from haqa_operator.cluster.observe.revisions import Revision
+from haqa_operator.cluster.rollout import Mark, Step
+from haqa_operator.gitops import GitCredentials, Publication, Published, PublishState
+from haqa_operator.serving.names import dns_label
+
+
+@dataclass(frozen=True)
+class GitPublisher:
+    """Publishes the answers of one tuning, during one look.
+
+    Attributes:
+        requeue: Has the tuning looked at again once something new is known.
+    """
+
+    api: ApiServer
+    publications: BackgroundPublications
+    tuning: Manifest
+    output: GitOutput
+    requeue: Callable[[], None]
+    publish: Publish
+
+    def outcome(self, revision: Revision, instead_of: Revision | None = None) -> Outcome:
+        """What has become of it in the repository; starts what is due and never waits.
+
+        Args:
+            instead_of: An answer that was rolled back: the earlier one is proposed once more.
+        """
+        publication = self._publication(revision, instead_of)
+        request = PublicationRequest(
+            str(self.tuning["metadata"]["uid"]), revision.answer.pool, publication.key, self._target()
+        )
+        return self.publications.ask(
+            request,
+            lambda last: self.publish(publication, self.output, self._credentials(), last),
+            self.requeue,
+            _known(revision) if instead_of is None else None,
+        )
+
+    def _target(self) -> str:
+        return hashlib.sha256(self.output.model_dump_json().encode()).hexdigest()[:16]
+
+    def _publication(self, revision: Revision, instead_of: Revision | None) -> Publication:
+        answer = revision.answer
+        back = f" again, instead of answer {instead_of.number}" if instead_of else ""
+        return Publication(
+            key=revision.name if instead_of is None else f"{revision.name}.after.{instead_of.name}",
+            pool=answer.pool,
+            name=dns_label(answer.tuning, answer.pool),
+            manifests=answer.manifests,
+            title=f"Serve {answer.configuration} for {answer.tuning} on {answer.pool}{back}"[:200],
+            summary=summary(answer, instead_of),
+            evidence=evidence(answer),
+            made_at=datetime.fromtimestamp(answer.decided, UTC),
+        )
+
+    def _credentials(self) -> GitCredentials:
+        name = self.output.secret_ref.name
+        secret = self.api.get(SECRET, name, self.tuning["metadata"]["namespace"]) or {}
+        data = {}
+        for key, encoded in (secret.get("data") or {}).items():
+            try:
+                data[key] = base64.b64decode(encoded, validate=True).decode()
+            except (binascii.Error, UnicodeDecodeError):
+                continue
+        return GitCredentials.of_secret(name, data)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How far an answer is in the repository.
+
+    Attributes:
+        mark: To be written on its record; None where nothing is new.
+        published: To be kept on the record.
+        phase, message, problem: Of the pool.
+    """
+
+    phase: PoolPhase
+    message: str
+    mark: Mark | None = None
+    published: Published | None = None
+    problem: str | None = None
+
+
+def follow(outcome: Outcome, revision: Revision, deployment: Manifest | None, verified: Step | None) -> Followed:
+    """What a publication's outcome, and the Deployment that somebody rolls out, make of an answer. Pure.
+
+    Args:
+        deployment: Of the answer's name, as it is now.
+        verified: What verifying its pods says; None where it is not to be verified.
+    """
+    published = outcome.published
+    said = str(outcome.error) if outcome.error else None
+    if published is None:
+        return Followed(PoolPhase.DEPLOYING, "it is written to the repository", problem=said)
+    where = published.url or published.commit or "the branch"
+    match published.state:
+        case PublishState.OPEN:
+            waits = f"{where} waits to be merged"
+            return Followed(PoolPhase.AWAITING_APPROVAL, waits, published=published, problem=said)
+        case PublishState.CONFLICT:
+            return Followed(
+                PoolPhase.DEPLOYING, "", published=published, problem=published.note or f"{where}: conflict"
+            )
+        case PublishState.CLOSED:
+            closed = f"{where} was closed: it is not served"
+            return Followed(PoolPhase.FAILED, "", Mark(AnswerPhase.ROLLED_BACK, closed), published, problem=closed)
+    if revision.phase is AnswerPhase.DECIDED:
+        return Followed(PoolPhase.DEPLOYING, f"{where} is merged", Mark(AnswerPhase.DEPLOYING), published)
+    if revision.phase is AnswerPhase.SERVING:
+        return Followed(PoolPhase.SUCCEEDED, f"{where} is rolled out", None, published)
+    if deployment is None or not complete(deployment) or not _is_of(deployment, revision):
+        return Followed(PoolPhase.DEPLOYING, f"{where} is merged, and waits to be rolled out", None, published)
+    if verified is None:
+        return Followed(PoolPhase.SUCCEEDED, f"{where} is rolled out", Mark(AnswerPhase.SERVING), published)
+    phase = PoolPhase.VERIFYING if verified.mark is None else PoolPhase.DEPLOYING
+    return Followed(phase, verified.message or f"{where} is rolled out", verified.mark, published)
+
+
+def _is_of(deployment: Manifest, revision: Revision) -> bool:
+    labels = deployment["spec"]["template"]["metadata"].get("labels") or {}
+    return bool(revision.label) and revision.label in labels.values()
+
+
+def _known(revision: Revision) -> Published | None:
+    try:
+        return Published.model_validate_json(revision.kept.get(PUBLISHED_ANNOTATION, ""))
+    except ValidationError:
+        return None
