@@ -17,6 +17,11 @@
 {{- printf "%s:%s" .Release.Namespace (include "haqa.fullname" .) }}
 {{- end }}
 
+{{- /* The same for a kind whose names take no colon. */}}
+{{- define "haqa.policySuffix" -}}
+{{- printf "%s.%s.haqa.dev" (include "haqa.fullname" .) .Release.Namespace }}
+{{- end }}
+
 {{- define "haqa.serviceAccountName" -}}
 {{- default (ternary (include "haqa.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name }}
 {{- end }}

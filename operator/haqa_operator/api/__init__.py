@@ -4,6 +4,7 @@ The custom resource definitions in crds/, the field reference in docs/ and the v
 here.
 """
 
+from haqa_operator.api.approval import QuantizationApproval, QuantizationApprovalSpec
 from haqa_operator.api.goals import Constraint, Direction, Objective
 from haqa_operator.api.loading import SpecError, load_tuning
 from haqa_operator.api.metrics import MetricKey
@@ -43,6 +44,8 @@ __all__ = [
     "PoolStatus",
     "Proposal",
     "Proposer",
+    "QuantizationApproval",
+    "QuantizationApprovalSpec",
     "QuantizationTrial",
     "QuantizationTrialSpec",
     "QuantizationTrialStatus",

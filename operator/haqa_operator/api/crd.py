@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel
 
+from haqa_operator.api.approval import QuantizationApproval
 from haqa_operator.api.base import API_GROUP, API_VERSION
 from haqa_operator.api.manifests import Manifest, ManifestDumper
 from haqa_operator.api.reference import reference
@@ -61,10 +62,18 @@ TRIAL_COLUMNS = (
     _AGE,
     Column("Reason", ".status.failure.reason", "Why it has no result", wide=True),
 )
+APPROVAL_COLUMNS = (
+    Column("Tuning", ".spec.tuning", "The tuning whose winner may be deployed"),
+    Column("Trial", ".spec.trial", "The winner"),
+    Column("Approved by", ".spec.approvedBy", "Who says so"),
+    Column("Expires", ".spec.expires", "When it ceases to count"),
+    _AGE,
+)
 
 
 def definition(model: type[BaseModel], plural: str, short_name: str, columns: tuple[Column, ...]) -> Manifest:
     kind = model.__name__
+    subresources = {"subresources": {"status": {}}} if "status" in model.model_fields else {}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -86,7 +95,7 @@ def definition(model: type[BaseModel], plural: str, short_name: str, columns: tu
                     "name": API_VERSION.rpartition("/")[2],
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
+                    **subresources,
                     "additionalPrinterColumns": [column.manifest() for column in columns],
                     "schema": {"openAPIV3Schema": structural_schema(model)},
                 }
@@ -95,10 +104,11 @@ def definition(model: type[BaseModel], plural: str, short_name: str, columns: tu
     }
 
 
-def definitions() -> tuple[Manifest, Manifest]:
+def definitions() -> tuple[Manifest, ...]:
     return (
         definition(QuantizationTuning, "quantizationtunings", "qt", TUNING_COLUMNS),
         definition(QuantizationTrial, "quantizationtrials", "qtrial", TRIAL_COLUMNS),
+        definition(QuantizationApproval, "quantizationapprovals", "qa", APPROVAL_COLUMNS),
     )
 
 
@@ -107,7 +117,7 @@ def generated_files() -> dict[str, str]:
     texts = {f"{manifest['metadata']['name']}.yaml": _HEADER + _yaml(manifest) for manifest in definitions()}
     # For kubectl and for Helm, which installs only what lies in its chart.
     files = {f"{folder}/{name}": text for folder in ("crds", "charts/haqa/crds") for name, text in texts.items()}
-    return {**files, "docs/reference.md": reference((QuantizationTuning, QuantizationTrial))}
+    return {**files, "docs/reference.md": reference((QuantizationTuning, QuantizationTrial, QuantizationApproval))}
 
 
 def _yaml(manifest: Manifest) -> str:

@@ -23,6 +23,7 @@ from haqa_operator.api.git_output import (
     GitPullRequest,
     GitValues,
 )
+from haqa_operator.api.approval import QuantizationApproval
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.pod_template import (
     OWN_ANNOTATION_PREFIXES,
@@ -296,6 +297,13 @@ RULES: Final[dict[type[BaseModel], tuple[Rule, ...]]] = {
         ),
     ),
     Budget: (_positive("maxDuration"), _positive("trialTimeout")),
+    QuantizationApproval: (
+        Rule(
+            "self.spec == oldSelf.spec",
+            "the spec of an approval is somebody's word and cannot change; delete the approval, and create another one",
+            ".spec",
+        ),
+    ),
     QuantizationTrial: (
         Rule(
             "self.spec == oldSelf.spec",

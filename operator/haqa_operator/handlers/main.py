@@ -26,6 +26,7 @@ from haqa_operator.handlers.watches import SERVER_TIMEOUT_S, Watches
 from haqa_operator.handlers.web import Health, serve_web
 
 TUNINGS = ("haqa.dev", "v1alpha1", "quantizationtunings")
+APPROVALS = ("haqa.dev", "v1alpha1", "quantizationapprovals")
 CHILDREN = (
     ("haqa.dev", "v1alpha1", "quantizationtrials"),
     ("batch", "v1", "jobs"),
@@ -39,7 +40,7 @@ INACTIVITY_S = 90
 
 
 def register(registry: kopf.OperatorRegistry, queue: Queue, watches: Watches) -> None:
-    """The watches: tunings, and whatever carries a tuning's label."""
+    """The watches: tunings, what carries a tuning's label, and approvals, which people make without one."""
 
     @kopf.on.startup(registry=registry)
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -69,6 +70,10 @@ def register(registry: kopf.OperatorRegistry, queue: Queue, watches: Watches) ->
     async def tuning_changed(name: str, namespace: str, **_: Any) -> None:
         queue.add(Key(namespace, name))
 
+    @kopf.on.event(*APPROVALS, registry=registry)
+    async def approval_changed(namespace: str, spec: kopf.Spec, **_: Any) -> None:
+        queue.add(Key(namespace, spec["tuning"]))
+
     async def child_changed(namespace: str, labels: kopf.Labels, **_: Any) -> None:
         # Of a name that was too long for a label only a hash is left; the tuning's own timer has it reconciled then.
         queue.add(Key(namespace, labels[TUNING_LABEL]))
@@ -84,7 +89,7 @@ async def serve(installation: Installation, api: ApiServer, address: str) -> Non
     dependencies = Dependencies.of(api, installation)
     reconciler = Reconciler(dependencies, queue.add_from_thread)
     telemetry.QUEUE_DEPTH.set_function(lambda: queue.depth)
-    watches = Watches([plural for *_, plural in (TUNINGS, *CHILDREN)])
+    watches = Watches([plural for *_, plural in (TUNINGS, APPROVALS, *CHILDREN)])
     register(registry, queue, watches)
     host, _, port = address.rpartition(":")
     web = await serve_web(Health(watches, queue), host, int(port)) if address else None

@@ -106,7 +106,14 @@ def test_every_rule_reaches_a_definition_and_ends_in_a_remedy() -> None:
 def test_a_status_has_no_rules() -> None:
     """In its lists the API server estimates them as too expensive, and refuses the definition."""
     for schema in SCHEMAS.values():
-        assert "x-kubernetes-validations" not in str(schema["properties"]["status"])
+        assert "x-kubernetes-validations" not in str(schema["properties"].get("status", {}))
+
+
+def test_only_what_has_a_status_has_one_to_write() -> None:
+    for manifest in definitions():
+        (version,) = manifest["spec"]["versions"]
+        has_status = "status" in version["schema"]["openAPIV3Schema"]["properties"]
+        assert ("status" in version.get("subresources", {})) == has_status
 
 
 def test_defaults_are_told_in_words() -> None:

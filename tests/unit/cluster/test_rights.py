@@ -14,7 +14,7 @@ from tests.unit.cluster.tunings import Operated
 
 from haqa_contract import FailureReason
 from haqa_operator.cluster.edges.api_server import EVENT, JOB, POD, SECRET, TRIAL, TUNING
-from haqa_operator.handlers.main import CHILDREN, TUNINGS
+from haqa_operator.handlers.main import APPROVALS, CHILDREN, TUNINGS
 
 RBAC = Path(__file__).parents[3] / "charts" / "haqa" / "templates" / "rbac.yaml"
 VERBS = {
@@ -69,5 +69,6 @@ def test_the_operator_may_do_whatever_it_does() -> None:
 
 
 def test_the_operator_may_watch_what_it_watches() -> None:
-    watched = {(group, resource, verb) for group, _, resource in (TUNINGS, *CHILDREN) for verb in ("list", "watch")}
+    resources = (TUNINGS, APPROVALS, *CHILDREN)
+    watched = {(group, resource, verb) for group, _, resource in resources for verb in ("list", "watch")}
     assert not watched - granted()

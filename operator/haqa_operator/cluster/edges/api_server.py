@@ -27,6 +27,7 @@ class Kind:
 
 TUNING = Kind("haqa.dev/v1alpha1", "QuantizationTuning")
 TRIAL = Kind("haqa.dev/v1alpha1", "QuantizationTrial")
+APPROVAL = Kind("haqa.dev/v1alpha1", "QuantizationApproval")
 JOB = Kind("batch/v1", "Job")
 POD = Kind("v1", "Pod")
 NODE = Kind("v1", "Node")
