@@ -14,7 +14,7 @@ TORCH_BACKEND_cpu := cpu
 TORCH_BACKEND_rocm := rocm7.2
 
 .PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more upstream timed generate docs lint format lock lock-pypi lock-torch clean \
-	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-real rehearsal gpu-check
+	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-argocd cluster-real rehearsal gpu-check
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -110,7 +110,8 @@ cluster-down: .venv/.ready  ## stop it
 CLUSTER_FAULTS := $(addprefix tests/cluster/test_,agent_faults.py crashes.py disruptions.py faults.py \
 	prometheus_in_cluster.py stuck.py)
 REHEARSAL := tests/cluster/test_rehearsal.py
-CLUSTER := $(filter-out $(CLUSTER_FAULTS) $(REHEARSAL),$(wildcard tests/cluster/test_*.py))
+ARGOCD := tests/cluster/test_argocd.py
+CLUSTER := $(filter-out $(CLUSTER_FAULTS) $(REHEARSAL) $(ARGOCD),$(wildcard tests/cluster/test_*.py))
 CLUSTER_BUILD = $(VENV)/python -m tests.cluster.local_cluster $(if $(HAQA_TEST_KUBECONFIG),tools,build)
 
 # On a cluster of their own, or the one of HAQA_TEST_KUBECONFIG.
@@ -126,6 +127,10 @@ cluster-faults: .venv/.ready  ## crashes, lost nodes, outages, a real Prometheus
 	@$(CLUSTER_BUILD) all
 	$(VENV)/python -m pytest $(CLUSTER_FAULTS)
 
+cluster-argocd: .venv/.ready  ## tunings in Git with a real Argo CD (built the first time, 5 minutes)
+	@$(CLUSTER_BUILD)
+	$(VENV)/python -m pytest $(ARGOCD)
+
 cluster-tests: cluster-fast cluster-more cluster-faults  ## all three
 
 rehearsal: .venv/.ready  ## a model of 70 billion parameters tuned on L40S, H100 and MI300X that are played; prints what won, and why
@@ -139,7 +144,7 @@ cluster-real: envs  ## one tuning of two node types with real engines in pods, o
 
 test: lint unit cluster-fast integration engines  ## what every change has to pass
 
-test-all: test engines-more cluster-more cluster-faults rehearsal timed cluster-real  ## that and the rest, every night: about two hours on a quiet machine
+test-all: test engines-more cluster-more cluster-faults cluster-argocd rehearsal timed cluster-real  ## that and the rest, every night: about two hours on a quiet machine
 
 # The report is opened in a real browser.
 .cache/chromium.ready:
@@ -151,8 +156,9 @@ test-all: test engines-more cluster-more cluster-faults rehearsal timed cluster-
 	command -v prometheus >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus >/dev/null; }
 	@mkdir -p .cache && touch $@
 
-generate: .venv/.ready  ## crds/, the chart's copy, docs/reference.md and the tables of docs/searching.md, from the code
+generate: .venv/.ready  ## crds/, the chart's copy and Argo CD's settings, docs/reference.md and the tables of docs/searching.md, from the code
 	$(VENV)/python -m haqa_operator.api.crd
+	$(VENV)/python -m haqa_operator.api.argocd
 	$(VENV)/python -m haqa_operator.search.engine_defaults.document docs/searching.md
 
 docs: .venvs/docs/.ready  ## the documentation as a site in site/, its links and anchors checked

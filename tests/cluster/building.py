@@ -20,6 +20,7 @@ _SOURCES = HERE / "components"
 _TOOLS = HERE / "tools"
 _VERSION = "1.36.3"
 _PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+_KSERVE = "github.com/kserve/kserve"
 _BUILD_LIMIT_S = 1800.0
 _COMPONENTS = (
     "etcd",
@@ -210,19 +211,49 @@ def _go_image(name: str, reference: str, package: str, minutes: int, *options: s
     return cached(name, sources, " ".join([*command, reference]), build) / f"{name}.tar"
 
 
-def pod_monitor_definition() -> Path:
-    """The Prometheus operator's own definition of PodMonitor, out of its Go module."""
+def argo_cd() -> Path:
+    """The folder with `argocd`, which is any part of Argo CD that it is called by, and `crds`, its definitions."""
+    module = "github.com/argoproj/argo-cd/v3"
+    command = ["go", "build", "-trimpath", "-ldflags=-s -w"]
+    sources = HERE / "argocd"
 
     def build(folder: Path) -> None:
-        command = ["go", "mod", "download", "-json", _PROMETHEUS_OPERATOR]
+        _needs_go()
+        say("building Argo CD (5 minutes on two cores the first time)")
+        environment = {**os.environ, "CGO_ENABLED": "0"}
+        run_checked([*command, "-o", f"{folder}/argocd", f"{module}/cmd"], cwd=sources, env=environment)
+        where = ["go", "list", "-m", "-f", "{{.Dir}}", module]
+        found = subprocess.run(where, cwd=sources, capture_output=True, text=True, timeout=_BUILD_LIMIT_S, check=True)
+        shutil.copytree(Path(found.stdout.strip(), "manifests", "crds"), folder / "crds")
+
+    return cached("argocd", [sources / "go.mod", sources / "go.sum"], " ".join(command), build)
+
+
+def pod_monitor_definition() -> Path:
+    """The Prometheus operator's own definition of PodMonitor, out of its Go module."""
+    path = "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"
+    return _out_of_module("podmonitor", _PROMETHEUS_OPERATOR, path)
+
+
+def inference_service_definition(version: str) -> Path:
+    """KServe's own definition of InferenceService, out of its Go module."""
+    path = "config/crd/full/serving.kserve.io_inferenceservices.yaml"
+    return _out_of_module("kserve", f"{_KSERVE}@{version}", path)
+
+
+def _out_of_module(kind: str, module: str, path: str) -> Path:
+    """A file of a Go module at a version: kept under its own name."""
+    name = Path(path).name
+
+    def build(folder: Path) -> None:
+        command = ["go", "mod", "download", "-json", module]
         # Outside a module, so that it is no dependency of anything.
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_BUILD_LIMIT_S, check=False)
         if done.returncode:
             raise CannotBuild(f"{' '.join(command)} ended with {done.returncode}: {done.stdout[-500:]}")
-        definitions = Path(json.loads(done.stdout)["Dir"], "example", "prometheus-operator-crd")
-        shutil.copyfile(definitions / "monitoring.coreos.com_podmonitors.yaml", folder / "podmonitors.yaml")
+        shutil.copyfile(Path(json.loads(done.stdout)["Dir"], path), folder / name)
 
-    return cached("podmonitor", [], _PROMETHEUS_OPERATOR, build) / "podmonitors.yaml"
+    return cached(kind, [], f"{module} {path}", build) / name
 
 
 def _busybox_root(root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import yaml
 
@@ -16,6 +17,9 @@ from haqa_operator.api.trial import Trial
 from haqa_operator.serving.names import dns_label, label_value
 from haqa_operator.serving.pod import EnginePod, pod_spec
 from haqa_operator.serving.volumes import LinkedVolume
+
+INSTANCE: Final = "app.kubernetes.io/instance"
+"""On the winner's pods, which its Deployment and Service select by it, and on nothing else."""
 
 _PROGRESS_SPARE_S = 600
 """Beside the engine's start: scheduling, pulling an image of several GiB."""
@@ -139,6 +143,9 @@ def _progress_deadline_s(pod: EnginePod) -> int:
 
 
 def _metadata(name: str, namespace: str | None, labels: dict[str, str]) -> Manifest:
+    # Argo CD's label tracking takes whatever has this label and no owner for a part of the application of that name,
+    # and prunes it.
+    labels = {key: value for key, value in labels.items() if key != INSTANCE}
     return {"name": name} | ({"namespace": namespace} if namespace else {}) | {"labels": labels}
 
 
@@ -159,7 +166,7 @@ def _spread(name: str) -> list[Manifest]:
 
 def _selector(name: str) -> dict[str, str]:
     """Never changes for a name: a Deployment's selector is immutable."""
-    return {"app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": name}
+    return {"app.kubernetes.io/name": "vllm", INSTANCE: name}
 
 
 def _labels(name: str, provenance: Provenance) -> dict[str, str]:

@@ -3,19 +3,19 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import settings as run
 from hypothesis import strategies as st
+from tests.unit.serving.engine_pods import ARC, CPU, GAUDI, L40S, MEASURED, MI300X, VOLUMES, make_pod, provenance
 from tests.unit.serving.kubernetes_fields import assert_fits
 
-from haqa_contract import Configuration, Estimate
+from haqa_contract import Configuration
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.pools import Toleration
-from haqa_operator.hardware.accelerators import Accelerator, Vendor
+from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.serving.deployment import (
     Provenance,
     build_deployment,
@@ -23,15 +23,11 @@ from haqa_operator.serving.deployment import (
     deployment_name,
     render_yaml,
 )
-from haqa_operator.serving.images import engine_image
-from haqa_operator.serving.launch import engine_launch
 from haqa_operator.serving.pod import EnginePod, Resources, engine_container, init_containers, pod_spec
 from haqa_operator.serving.volumes import (
     MODEL_MOUNT,
     ClaimVolume,
     ExtraVolume,
-    Fetching,
-    HostPathVolume,
     LinkedVolume,
     ModelVolume,
     SecretVariable,
@@ -40,53 +36,6 @@ from haqa_operator.serving.volumes import (
 )
 
 GOLDEN = Path(__file__).parent / "golden"
-
-CPU = Accelerator(vendor=Vendor.CPU, product="a CPU", memory_gib=24, cores=2)
-L40S = Accelerator(vendor=Vendor.NVIDIA, product="NVIDIA-L40S", count=2, memory_gib=48, compute_capability=(8, 9))
-MI300X = Accelerator(vendor=Vendor.AMD, product="MI300X", memory_gib=192)
-ARC = Accelerator(vendor=Vendor.INTEL, product="Arc Pro B70", memory_gib=32)
-GAUDI = Accelerator(vendor=Vendor.INTEL, product="Gaudi3", memory_gib=128)
-
-VOLUMES: dict[str, ModelVolume] = {
-    "claim": ClaimVolume("artifacts", "sha256/3fa1"),
-    "host": HostPathVolume("/var/models/demo"),
-    "linked": LinkedVolume("artifacts", target="/store/cache/hub/snapshots/1"),
-    "fetched": LinkedVolume(
-        fetching=Fetching(
-            "example/haqa-runner:0.1.0",
-            ("fetch", "--store", "s3://models/demo", "--digest", "3fa1"),
-            {"AWS_ENDPOINT_URL": "https://s3.example"},
-            (SecretVariable("AWS_SECRET_ACCESS_KEY", "store", "secret"),),
-        )
-    ),
-}
-
-
-def make_pod(
-    accelerator: Accelerator = CPU,
-    configuration: Configuration | None = None,
-    model: ModelVolume = VOLUMES["claim"],
-    image: str | None = None,
-    **more: Any,
-) -> EnginePod:
-    configuration = configuration or Configuration.of("W8A8-INT8", "smoothquant-gptq", max_num_seqs=64)
-    launch = engine_launch(configuration, accelerator, model_path=MODEL_MOUNT, served_model_name="demo")
-    return EnginePod(launch, accelerator, image or engine_image(accelerator), model, **more)
-
-
-def provenance(**more: Any) -> Provenance:
-    configuration = Configuration.of("W8A8-INT8", "smoothquant-gptq", max_num_seqs=64)
-    return Provenance("demo", "demo-here-003", "here", configuration, **more)
-
-
-MEASURED = provenance(
-    metrics={
-        "throughput": Estimate(value=331.24987, low=325.1, high=337.4, n=3),
-        "perplexity": Estimate(value=12.41, low=12.1, high=12.7, n=32),
-    },
-    artifact_digest="sha256:3fa1",
-    engine_version="0.32.0",
-)
 
 
 def manifests(pod: EnginePod, source: Provenance = MEASURED, namespace: str | None = None) -> list[Manifest]:
@@ -249,6 +198,11 @@ def test_selector_is_in_the_labels_of_the_pods_and_of_nothing_that_changes() -> 
     assert selector == service["spec"]["selector"]
     assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
     assert set(selector) == {"app.kubernetes.io/name", "app.kubernetes.io/instance"}
+
+
+def test_nothing_without_an_owner_bears_the_label_that_argo_cd_tracks() -> None:
+    for manifest in manifests(make_pod()):
+        assert "app.kubernetes.io/instance" not in manifest["metadata"]["labels"]
 
 
 def test_unmeasured_facts_are_left_out_of_the_annotations() -> None:
