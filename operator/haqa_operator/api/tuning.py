@@ -95,6 +95,8 @@ class Output(ResourceModel):
 
     mode: Literal["Apply", "Manifest", "Git"] = "Apply"
     """Apply: write the Deployment; Manifest: only show it; Git: write it to a repository. `haqa tune` writes a file"""
+    target: Literal["Deployment", "KServe"] = "Deployment"
+    """Deployment: with a Service in front of it; KServe: an InferenceService with the same pods"""
     approval: Literal["Automatic", "Manual"] = "Automatic"
     """Automatic: the winner is deployed when it is proven; Manual: only after somebody approved it"""
     deployment: OutputDeployment = OutputDeployment()
