@@ -91,7 +91,7 @@ class ArgoCD:
             ],
             environment,
         )
-        often = ("--app-resync=5", "--status-processors=2", "--operation-processors=2")
+        often = ("--app-resync=5", "--status-processors=2", "--operation-processors=2", "--persist-resource-health")
         controller = [argocd, f"--namespace={NAMESPACE}", cache, f"--repo-server={server}", *often]
         self._spawn("argocd-application-controller", [*controller, f"--metrics-port={metrics[1]}"], environment)
 

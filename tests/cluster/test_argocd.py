@@ -60,18 +60,14 @@ def becomes(argo: ArgoCD, place: Workplace, app: str, health: str, said: str = "
 
     def so() -> bool:
         status = argo.status(app)
-        (of_tuning,) = (one for one in of_kind(status, "QuantizationTuning")) if status.get("resources") else ({},)
-        healthy = argo.health(app) == health and of_tuning.get("health", {}).get("status") == health
-        return healthy and said in of_tuning.get("health", {}).get("message", "")
+        own = [one.get("health", {}) for one in status.get("resources", ()) if one["kind"] == "QuantizationTuning"]
+        healthy = [status.get("health", {}).get("status")] == [one.get("status") for one in own] == [health]
+        return healthy and said in own[0].get("message", "")
 
     def why_not() -> str:
         return f"{json.dumps(argo.status(app), indent=1)[-4000:]}\n{place.told()}\n{argo.log()}"
 
     wait_until(so, LIMIT_S, f"application {app} to be {health}", why_not)
-
-
-def of_kind(status: Manifest, kind: str) -> list[Manifest]:
-    return [one for one in status.get("resources", ()) if one["kind"] == kind]
 
 
 def test_an_application_is_as_healthy_as_its_tuning(argo: ArgoCD, place: Workplace) -> None:
