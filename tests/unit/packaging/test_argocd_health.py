@@ -18,7 +18,7 @@ from haqa_operator.api.approval import ApprovalMetadata, QuantizationApproval, Q
 from haqa_operator.api.argocd import SETTINGS, scripts, settings_patch
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.resources import QuantizationTrial, QuantizationTrialStatus
-from haqa_operator.api.status import Condition, PoolPhase, PoolStatus, TrialCounts, TuningPhase, TuningStatus
+from haqa_operator.api.status import STALE, Condition, PoolPhase, PoolStatus, TrialCounts, TuningPhase, TuningStatus
 from haqa_operator.cluster.build.statuses import PoolView, TuningView, tuning_status
 
 GENERATION = 3
@@ -107,7 +107,7 @@ def test_every_phase_of_a_tuning_is_among_those() -> None:
             tuning(status(pool(PoolPhase.PENDING), suspended=True), suspend=True),
             ("Suspended", "spec.suspend is true: no trial starts"),
         ),
-        (tuning(status(pool(PoolPhase.SUCCEEDED)), suspend=True), ("Healthy", "Succeeded")),
+        (tuning(status(pool(PoolPhase.SUCCEEDED)), suspend=True), ("Healthy", 'pool "a": so it is')),
         (
             tuning(
                 status(
@@ -136,9 +136,9 @@ def test_health_says_why(found: Manifest, expected: tuple[str, str]) -> None:
 
 def test_an_answer_that_is_stale_serves_all_the_same() -> None:
     stale = Condition(
-        type="Stale",
+        type=STALE,
         status="True",
-        reason="NodesChanged",
+        reason="Changed",
         message="new GPUs",
         last_transition_time="2026-12-01T12:00:00Z",
     )
