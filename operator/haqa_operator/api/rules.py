@@ -12,6 +12,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from haqa_contract import Workload
+from haqa_operator.api.approval import QuantizationApproval
 from haqa_operator.api.git_output import (
     BRANCH,
     NO_BRANCH,
@@ -23,7 +24,6 @@ from haqa_operator.api.git_output import (
     GitPullRequest,
     GitValues,
 )
-from haqa_operator.api.approval import QuantizationApproval
 from haqa_operator.api.goals import Constraint, Objective
 from haqa_operator.api.pod_template import (
     OWN_ANNOTATION_PREFIXES,
