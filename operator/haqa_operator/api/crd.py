@@ -73,7 +73,7 @@ APPROVAL_COLUMNS = (
 
 def definition(model: type[BaseModel], plural: str, short_name: str, columns: tuple[Column, ...]) -> Manifest:
     kind = model.__name__
-    subresources = {"subresources": {"status": {}}} if "status" in model.model_fields else {}
+    subresources: Manifest = {"subresources": {"status": {}}} if "status" in model.model_fields else {}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

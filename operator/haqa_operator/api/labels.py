@@ -19,9 +19,6 @@ ASKED_BY_ANNOTATION = f"{PREFIX}asked-by"
 """On the Job of an artifact: name of the trial that its time is put down to."""
 REQUEST_ANNOTATION = f"{PREFIX}request"
 """On a Job: what its runner is asked for."""
-APPROVAL_ANNOTATION = f"{PREFIX}approve"
-"""On a tuning: names of the trials that may be deployed, separated by commas."""
-
 MANAGED_BY = {"app.kubernetes.io/managed-by": "haqa"}
 REVISION_LABEL = f"{PREFIX}revision"
 """On the pods of a winner: which answer they are of."""

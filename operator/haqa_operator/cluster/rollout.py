@@ -164,17 +164,17 @@ def _serving(seen: Seen) -> Step:
     # While pods of one that was rolled back are still there, they get no request.
     narrow = {REVISION_LABEL: wanted.label} if seen.left_of_rolled_back else {}
     layout = Layout(wanted, in_place=wanted.in_place, service=narrow)
-    if seen.deployment is not None and _is_of(seen.deployment, wanted) and complete(seen.deployment):
+    if seen.deployment is not None and is_of(seen.deployment, wanted) and complete(seen.deployment):
         return Step(layout, serves=True)
     waiting = waits_for(seen.deployment, seen.new) if seen.deployment else "its Deployment is made"
-    up = seen.deployment is not None and _is_of(seen.deployment, wanted) and serves(seen.deployment)
+    up = seen.deployment is not None and is_of(seen.deployment, wanted) and serves(seen.deployment)
     return Step(layout, message=waiting, serves=up)
 
 
 def _deploying(seen: Seen) -> Step:
     wanted, layout = seen.wanted, _rolling(seen)
     deployment = seen.deployment
-    if deployment is None or not _is_of(deployment, wanted):
+    if deployment is None or not is_of(deployment, wanted):
         return Step(layout, message="its pods are made")
     if wanted_replicas(deployment) == 0:
         return Step(mark=Mark(AnswerPhase.SERVING, "not verified: it is scaled to 0", wanted.in_place))
@@ -214,7 +214,7 @@ def verifying(seen: Seen) -> Step:
 
 def rolled_back_first(seen: Seen) -> Step:
     """Of an answer that was rolled back where nothing was before it."""
-    return Step(remove=seen.deployment is not None and _is_of(seen.deployment, seen.wanted))
+    return Step(remove=seen.deployment is not None and is_of(seen.deployment, seen.wanted))
 
 
 def _rolling(seen: Seen) -> Layout:
@@ -250,7 +250,8 @@ def _no_room(pods: list[Pod], seen: Seen) -> bool:
     return any(seen.now >= pod.created + seen.limits.unschedulable_s for pod in waiting)
 
 
-def _is_of(deployment: Manifest, revision: Revision) -> bool:
+def is_of(deployment: Manifest, revision: Revision) -> bool:
+    """Whether its newest pods are the answer's."""
     labels = deployment["spec"]["template"]["metadata"].get("labels") or {}
     return labels.get(REVISION_LABEL) == revision.label
 

@@ -13,7 +13,7 @@ from tests.unit.cluster.tunings import ONE_POOL, Operated
 
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.cluster.edges.api_server import EVENT, JOB, NODE, POD, TRIAL, TUNING
+from haqa_operator.cluster.edges.api_server import EVENT, INFERENCE_SERVICE, JOB, NODE, POD, TRIAL, TUNING
 from haqa_operator.cluster.installation import Installation
 
 
@@ -354,3 +354,51 @@ def test_the_winner_is_confirmed_on_its_node_before_it_is_the_answer(operated: O
     assert operated.pool("full")["trials"]["total"] == 2, "windows are no trials of the search"
     assert operated.pool("full")["best"]["speedup"]["value"] == pytest.approx(1.3, rel=0.01)
     assert "measured alternately" in operated.pool("full")["message"]
+
+
+def kserve(operated: Operated) -> None:
+    """What KServe makes of InferenceServices."""
+    for service in operated.cluster.api.list(INFERENCE_SERVICE, NAMESPACE):
+        predictor = service["spec"]["predictor"]
+        name = f"{service['metadata']['name']}-predictor"
+        labels = {**predictor["labels"], "app": f"isvc.{name}"}
+        operated.cluster.api.stand_in(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": name, "namespace": NAMESPACE},
+                "spec": {
+                    "replicas": predictor.get("minReplicas", 1),
+                    "selector": {"matchLabels": {"app": f"isvc.{name}"}},
+                    "template": {"metadata": {"labels": labels}, "spec": {"containers": predictor["containers"]}},
+                },
+            },
+            "kserve",
+        )
+
+
+def with_kserve(operated: Operated, until: Callable[[], bool]) -> None:
+    for _ in range(40):
+        operated.reconcile()
+        if until():
+            return
+        kserve(operated)
+        operated.cluster.step()
+    raise AssertionError(f"{operated.pool('full')} {operated.errors[-2:]}")
+
+
+def test_kserve_rolls_out_what_is_verified_and_taken_back_here(operated: Operated) -> None:
+    output = {"target": "KServe", "deployment": {"replicas": 2}}
+    operated.submit(**FIRST, output=output)
+    with_kserve(operated, lambda: operated.pool("full")["phase"] == "Succeeded")
+    assert answer(operated)["message"] == "as fast as its trial"
+    assert operated.names()["Service"] == [], "KServe makes its own"
+    (service,) = operated.cluster.api.list(INFERENCE_SERVICE, NAMESPACE)
+    assert service["spec"]["predictor"]["minReplicas"] == 2
+    operated.cluster.deployed["full"] = 0.5
+    operated.submit(**BETTER, output=output)
+    with_kserve(operated, lambda: operated.pool("full").get("answer", {}).get("phase") == "RolledBack")
+    with_kserve(operated, lambda: operated.pool("full")["phase"] == "Succeeded")
+    (service,) = operated.cluster.api.list(INFERENCE_SERVICE, NAMESPACE)
+    assert service["spec"]["predictor"]["labels"]["haqa.dev/revision"] == operated.records()[0]["metadata"]["name"]
+    assert operated.condition("Degraded")["reason"] == "RolledBack"

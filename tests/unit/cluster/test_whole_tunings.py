@@ -14,7 +14,7 @@ from haqa_contract import Configuration, Failure, FailureReason, TrialReport
 from haqa_operator.api import Proposal, Proposer
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.cluster.edges.api_server import EVENT, JOB, TRIAL, TUNING
+from haqa_operator.cluster.edges.api_server import APPROVAL, EVENT, JOB, TRIAL, TUNING
 from haqa_operator.cluster.edges.proposals import ProposalRequest
 
 
@@ -124,12 +124,17 @@ def test_an_answer_waits_for_approval(operated: Operated) -> None:
     assert operated.names()["Deployment"] == []
     winner = operated.pool("full")["best"]["trial"]
     assert operated.pool("full")["message"].endswith(f"kubectl haqa approve demo --trial {winner}")
-    found = operated.cluster.api.get(TUNING, "demo", NAMESPACE)
-    assert found is not None
-    metadata = {"name": "demo", "namespace": NAMESPACE, "annotations": {"haqa.dev/approve": winner}}
-    operated.cluster.api.stand_in({**found, "metadata": metadata})
+    approval = {
+        "apiVersion": APPROVAL.api_version,
+        "kind": APPROVAL.kind,
+        "metadata": {"name": "yes", "namespace": NAMESPACE},
+        "spec": {"tuning": "demo", "trial": winner, "approvedBy": "alice"},
+    }
+    operated.cluster.api.stand_in(approval)
     operated.run(until=lambda status: "Succeeded" in {pool["phase"] for pool in status["pools"]})
     assert operated.names()["Deployment"] == ["demo-full"]
+    (record,) = operated.records()
+    assert record["metadata"]["annotations"]["haqa.dev/approved-by"] == "alice"
 
 
 def test_only_manifests_are_wanted(operated: Operated) -> None:

@@ -6,8 +6,8 @@ what serves to go on serving.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from haqa_contract import Estimate
 from haqa_operator.api.answer import Answer
@@ -15,7 +15,6 @@ from haqa_operator.api.git_output import GitOutput
 from haqa_operator.api.labels import (
     APPROVED_AT_ANNOTATION,
     APPROVED_BY_ANNOTATION,
-    MANAGED_BY,
     POOL_LABEL,
     PUBLISHED_ANNOTATION,
     REVISION_LABEL,
@@ -26,12 +25,12 @@ from haqa_operator.api.status import AnswerPhase, AnswerStatus, PoolPhase
 from haqa_operator.api.tuning import Output
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.act.dependencies import Dependencies
+from haqa_operator.cluster.act.live_objects import Foreign, LiveObjects
 from haqa_operator.cluster.act.ownership import create_owned
 from haqa_operator.cluster.act.publishing import GitPublisher, follow
 from haqa_operator.cluster.build.records import (
     build_mark,
     build_record,
-    laid_out,
     record_name,
     verification_job,
     verification_name,
@@ -41,27 +40,26 @@ from haqa_operator.cluster.build.statuses import PoolView
 from haqa_operator.cluster.edges.api_server import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
-    FIELD_MANAGER,
-    FIRST_WRITER,
+    INFERENCE_SERVICE,
     JOB,
     POD,
     ApiRefused,
     ApiUnavailable,
-    Kind,
 )
 from haqa_operator.cluster.names import label
-from haqa_operator.cluster.observe.differences import differs
+from haqa_operator.cluster.observe.approvals import Approval
+from haqa_operator.cluster.observe.deployments import complete
 from haqa_operator.cluster.observe.revisions import History, Revision, stamp
 from haqa_operator.cluster.observe.snapshot import Work, label_selector
 from haqa_operator.cluster.observe.verification import verified_metrics
 from haqa_operator.cluster.rollout import (
     VERIFY_ATTEMPTS,
-    Layout,
     Mark,
     Measure,
     Seen,
     Step,
     Verification,
+    is_of,
     next_step,
     rolled_back_first,
     verifying,
@@ -71,18 +69,6 @@ HISTORY_LIMIT = 10
 """Answers of a pool that are kept, as many as a Deployment keeps by default."""
 _MOST_STEPS = 8
 """Of one look: from decided to serving it takes four."""
-
-
-class Foreign(Exception):
-    """An object that an answer would write is somebody else's; the message says whose, and what to do."""
-
-
-@dataclass(frozen=True)
-class Approval:
-    """Who let an answer be deployed."""
-
-    by: str
-    at: str
 
 
 Approved = Callable[[str], Approval | None]
@@ -106,8 +92,9 @@ class AnswerKeeper:
     approved: Approved
     now: float
     requeue: Callable[[], None] = lambda: None
-    _deployments: dict[str, Manifest] | None = field(default=None, repr=False)
-    _objects: dict[tuple[Kind, str], Manifest | None] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._live = LiveObjects(self.dependencies.api, self.namespace, self.tuning)
 
     @property
     def namespace(self) -> str:
@@ -127,7 +114,7 @@ class AnswerKeeper:
         if latest is not None and latest.answer.key == answer.key:
             return latest
         name = record_name(self.tuning, answer.pool, answer.key, latest.name if latest else "")
-        answer = answer.model_copy(update={"manifests": with_revision(self._adapted(answer), name)})
+        answer = answer.model_copy(update={"manifests": with_revision(self._live.adapted(answer), name)})
         number = history.next_number
         record = build_record(answer, name, number, self.namespace, owner, self.now)
         created = create_owned(self.dependencies.api, record)
@@ -156,21 +143,20 @@ class AnswerKeeper:
         if output.mode != "Apply":
             return replace(view, phase=PoolPhase.SUCCEEDED, message=reason, answer=self._status(view.name))
         try:
+            if latest.answer.manifest(INFERENCE_SERVICE.kind) is not None:
+                return self._kept_by_kserve(view, output, reason)
             return self._kept(view, output, reason)
         except Foreign as error:
             return replace(view, phase=PoolPhase.FAILED, problem=str(error), answer=self._status(view.name))
         except ApiRefused as error:
             refused = replace(view, message=reason, problem=f"the API server refuses: {error}", refused=True)
             serving = self.history(view.name).serving
-            phase = PoolPhase.SUCCEEDED if self._all_there(serving) else PoolPhase.DEPLOYING
+            phase = (
+                PoolPhase.SUCCEEDED
+                if serving is not None and self._live.all_there(serving.answer)
+                else PoolPhase.DEPLOYING
+            )
             return replace(refused, phase=phase, deployment=_name_of(serving), answer=self._status(view.name))
-
-    def _all_there(self, serving: Revision | None) -> bool:
-        """As far as this look has seen it."""
-        if serving is None:
-            return False
-        named = ((Kind.of(one), str(one["metadata"]["name"])) for one in serving.answer.manifests)
-        return all(self._objects.get(address) is not None for address in named)
 
     def go_on_serving(self, pool: str) -> str | None:
         """Keeps applied what serves while another answer is searched for; the name of its Deployment."""
@@ -179,7 +165,9 @@ class AnswerKeeper:
             return None
         seen = self._seen(serving, serving, serving.answer.output)
         if serving.phase is AnswerPhase.SERVING:
-            self._lay_out(next_step(seen).layout, serving.answer.output)
+            layout = next_step(seen).layout
+            if layout is not None:
+                self._live.lay_out(layout, serving.answer.output)
         return _name_of(serving)
 
     def _kept(self, view: PoolView, output: Output, reason: str) -> PoolView:
@@ -194,10 +182,10 @@ class AnswerKeeper:
                 approval = self.approved(wanted.answer.trial)
                 if approval is None:
                     return self._awaiting(view, wanted)
-            self._check_ours(wanted.answer, output)
+            self._live.check_ours(wanted.answer, output)
             step = next_step(self._seen(wanted, history.serving, output))
             if step.layout is not None:
-                self._lay_out(step.layout, output)
+                self._live.lay_out(step.layout, output)
             if step.measure is not None:
                 self._measure(wanted, step.measure)
             if step.mark is None:
@@ -220,7 +208,7 @@ class AnswerKeeper:
         gone_wrong = latest if latest.phase is AnswerPhase.ROLLED_BACK and latest.number > wanted.number else None
         outcome = publisher.outcome(wanted, gone_wrong)
         name = _name_of(wanted)
-        deployment = self._found(DEPLOYMENT, name) if name else None
+        deployment = self._live.found(DEPLOYMENT, name) if name else None
         verified = self._verified_in_git(wanted, deployment, output)
         followed = follow(outcome, wanted, deployment, verified)
         if verified is not None and verified.measure is not None and followed.phase is PoolPhase.VERIFYING:
@@ -248,13 +236,50 @@ class AnswerKeeper:
             answer=self._status(view.name),
         )
 
+    def _kept_by_kserve(self, view: PoolView, output: Output, reason: str) -> PoolView:
+        """KServe rolls out, and requests come when its pods are ready; here they are verified, and taken back."""
+        history = self.history(view.name)
+        wanted, latest = history.wanted, history.latest
+        assert latest is not None
+        if wanted is None:
+            self._live.remove(latest.answer)
+            problem = f"answer {latest.number} was rolled back, and nothing was before it: {latest.message}"
+            return replace(view, phase=PoolPhase.FAILED, problem=problem, answer=self._status(view.name))
+        approval = None
+        if wanted.phase is AnswerPhase.DECIDED and output.approval == "Manual":
+            approval = self.approved(wanted.answer.trial)
+            if approval is None:
+                return self._awaiting(view, wanted)
+        self._live.write(wanted.answer, output)
+        name = f"{_name_of(wanted)}-predictor"
+        deployment = self._live.found(DEPLOYMENT, name)
+        rolled_out = deployment is not None and complete(deployment) and is_of(deployment, wanted)
+        step = Step(message="KServe rolls it out")
+        if wanted.phase in (AnswerPhase.DECIDED, AnswerPhase.RETIRED):
+            phase = AnswerPhase.DEPLOYING if wanted.phase is AnswerPhase.DECIDED else AnswerPhase.SERVING
+            self._mark(wanted, Mark(phase), approval)
+        elif wanted.phase is not AnswerPhase.SERVING and deployment is not None:
+            seen = self._seen(wanted, history.serving, output, deployment)
+            step = (
+                verifying(seen)
+                if output.verify.enabled
+                else Step(mark=Mark(AnswerPhase.SERVING))
+                if rolled_out
+                else step
+            )
+            if step.measure is not None and rolled_out:
+                self._measure(wanted, step.measure)
+            if step.mark is not None and step.mark.phase in (AnswerPhase.SERVING, AnswerPhase.ROLLED_BACK):
+                self._mark(wanted, step.mark)
+        wanted = self.history(view.name).wanted or wanted
+        return self._viewed(replace(view, deployment=name), replace(step, serves=rolled_out), reason)
+
     def _verified_in_git(self, wanted: Revision, deployment: Manifest | None, output: Output) -> Step | None:
         """What verifying the pods that somebody else has rolled out says; None where it is not to be, or cannot be."""
         if deployment is None or not output.verify.enabled:
             return None
         # Requests come as soon as it is rolled out: nothing is held back here.
-        seen = replace(self._seen(wanted, None, output), verification=self._verification(wanted))
-        return verifying(seen)
+        return verifying(self._seen(wanted, None, output))
 
     def _viewed(self, view: PoolView, step: Step, reason: str) -> PoolView:
         history = self.history(view.name)
@@ -297,9 +322,11 @@ class AnswerKeeper:
         problem = f"answer {latest.number} was rolled back, and nothing was before it: {why}"
         return replace(view, phase=PoolPhase.FAILED, problem=problem, deployment=None, answer=self._status(view.name))
 
-    def _seen(self, wanted: Revision, serving: Revision | None, output: Output) -> Seen:
-        deployment = self._deployment(_name_of(wanted))
-        pods = self._pods_of(deployment) if deployment is not None else ()
+    def _seen(
+        self, wanted: Revision, serving: Revision | None, output: Output, deployment: Manifest | None = None
+    ) -> Seen:
+        deployment = deployment or self._live.deployment(_name_of(wanted))
+        pods = self._live.pods_of(deployment) if deployment is not None else ()
         history = self.history(wanted.answer.pool)
         gone = frozenset(
             one.label
@@ -311,7 +338,7 @@ class AnswerKeeper:
             serving,
             deployment,
             pods,
-            self._verification(wanted) if wanted.phase is AnswerPhase.VERIFYING else None,
+            self._verification(wanted) if wanted.on_its_way else None,
             output.verify,
             gone,
             self.now,
@@ -353,7 +380,7 @@ class AnswerKeeper:
             found = self._verification(revision)
             report = found.seen.report if found else None
         verified = verified_metrics(report, revision.answer) if report and report.load else None
-        who = {APPROVED_BY_ANNOTATION: approval.by, APPROVED_AT_ANNOTATION: approval.at} if approval else {}
+        who = {APPROVED_BY_ANNOTATION: approval.by, APPROVED_AT_ANNOTATION: stamp(approval.at)} if approval else {}
         who |= more or {}
         if mark.phase is AnswerPhase.SERVING:
             # First the others: two that serve would be one too many, none is what the next look mends.
@@ -379,75 +406,6 @@ class AnswerKeeper:
         history = self.history(revision.answer.pool)
         revisions = tuple(written if one.name == revision.name else one for one in history.revisions)
         self.histories[revision.answer.pool] = replace(history, revisions=revisions)
-
-    def _lay_out(self, layout: Layout | None, output: Output) -> None:
-        """Writes what differs, all or nothing: what somebody else has made under one of the names is left alone."""
-        if layout is None:
-            return
-        self._check_ours(layout.revision.answer, output)
-        for manifest in laid_out(layout):
-            found = self._existing(manifest)
-            if manifest["kind"] == "Deployment":
-                self._apply_deployment(manifest, found)
-            elif found is None or differs(manifest, found):
-                self._remember(self.dependencies.api.apply(manifest, force=found is not None))
-
-    def _check_ours(self, answer: Answer, output: Output) -> None:
-        """Raises Foreign: one of the names is somebody else's."""
-        if output.deployment.adopt:
-            return
-        for manifest in answer.manifests:
-            found = self._existing(manifest)
-            if found is not None and not self._ours(found, answer.pool):
-                raise Foreign(_foreign(manifest, answer.pool))
-
-    def _apply_deployment(self, deployment: Manifest, existing: Manifest | None) -> None:
-        """Sets `replicas` once; from then on the field belongs to whoever scales the Deployment.
-
-        A field that its only owner does not apply any more falls back to the API server's default. So `replicas` gets
-        an owner that applies nothing else before it is left out. Whatever else an earlier winner had goes.
-        """
-        api, replicas = self.dependencies.api, deployment["spec"]["replicas"]
-        lasting = {**deployment, "spec": {name: v for name, v in deployment["spec"].items() if name != "replicas"}}
-        if existing is None:
-            # Not forced: somebody may have made one of this name since we asked.
-            api.apply(deployment, force=False)
-        elif _owns_replicas(existing):
-            replicas = existing["spec"]["replicas"]
-        else:
-            if differs(lasting, existing):
-                self._remember(api.apply(lasting))
-            return
-        metadata = {name: deployment["metadata"][name] for name in ("name", "namespace")}
-        api.apply({**deployment, "metadata": metadata, "spec": {"replicas": replicas}}, FIRST_WRITER)
-        self._remember(api.apply(lasting))
-
-    def _adapted(self, answer: Answer) -> tuple[Manifest, ...]:
-        """An adopted Deployment keeps its selector, which the API server lets nobody change."""
-        deployment = answer.manifest("Deployment")
-        if deployment is None or not answer.output.deployment.adopt:
-            return answer.manifests
-        existing = self._existing(deployment)
-        selector = (existing or {}).get("spec", {}).get("selector", {}).get("matchLabels")
-        if not selector or selector == deployment["spec"]["selector"]["matchLabels"]:
-            return answer.manifests
-        adapted: list[Manifest] = []
-        for manifest in answer.manifests:
-            spec = dict(manifest["spec"])
-            match manifest["kind"]:
-                case "Deployment":
-                    template = spec["template"]
-                    labels = {**template["metadata"]["labels"], **selector}
-                    spec |= {
-                        "selector": {"matchLabels": selector},
-                        "template": {**template, "metadata": {**template["metadata"], "labels": labels}},
-                    }
-                case "Service":
-                    spec["selector"] = dict(selector)
-                case _:
-                    spec["selector"] = {"matchLabels": dict(selector)}
-            adapted.append({**manifest, "spec": spec})
-        return tuple(adapted)
 
     def _forget_oldest(self, pool: str) -> None:
         history = self.history(pool)
@@ -478,71 +436,18 @@ class AnswerKeeper:
 
     def _left_behind(self, pool: str) -> tuple[str, ...]:
         """Deployments that were made for the pool, and that none of its answers on the way or in service names."""
-        if self._deployments is None:
-            return ()
         history = self.history(pool)
         named = {_name_of(one) for one in (history.latest, history.wanted, history.serving) if one is not None}
         made = (
             name
-            for name, deployment in self._deployments.items()
+            for name, deployment in self._live.known_deployments().items()
             if (deployment["metadata"].get("labels") or {}).get(POOL_LABEL) == label(pool)
         )
         return tuple(sorted(name for name in made if name not in named))
 
-    def _known_deployments(self) -> dict[str, Manifest]:
-        """The tuning's, by name."""
-        if self._deployments is None:
-            chosen = label_selector({**MANAGED_BY, TUNING_LABEL: label(self.tuning)})
-            found: Sequence[Manifest] = self.dependencies.api.list(DEPLOYMENT, self.namespace, chosen)
-            self._deployments = {str(one["metadata"]["name"]): one for one in found}
-        return self._deployments
-
-    def _deployment(self, name: str | None) -> Manifest | None:
-        """Also one that was not made by HAQA, and is to be adopted."""
-        return self._known_deployments().get(name) or self._found(DEPLOYMENT, name) if name else None
-
-    def _pods_of(self, deployment: Manifest) -> tuple[Manifest, ...]:
-        selector = label_selector(deployment["spec"]["selector"]["matchLabels"])
-        return tuple(self.dependencies.api.list(POD, self.namespace, selector))
-
-    def _existing(self, manifest: Manifest) -> Manifest | None:
-        return self._found(Kind.of(manifest), str(manifest["metadata"]["name"]))
-
-    def _found(self, kind: Kind, name: str) -> Manifest | None:
-        """As it was when it was first asked for, or has been written since."""
-        if (kind, name) not in self._objects:
-            self._objects[kind, name] = self.dependencies.api.get(kind, name, self.namespace)
-        return self._objects[kind, name]
-
-    def _remember(self, written: Manifest) -> None:
-        kind, name = Kind.of(written), str(written["metadata"]["name"])
-        self._objects[kind, name] = written
-        if kind == DEPLOYMENT:
-            self._known_deployments()[name] = written
-
-    def _ours(self, existing: Manifest, pool: str) -> bool:
-        labels = existing["metadata"].get("labels") or {}
-        wanted = {**MANAGED_BY, TUNING_LABEL: label(self.tuning), POOL_LABEL: label(pool)}
-        return all(labels.get(name) == value for name, value in wanted.items())
-
 
 def _name_of(revision: Revision | None) -> str | None:
-    deployment = revision.answer.manifest("Deployment") if revision is not None else None
-    return str(deployment["metadata"]["name"]) if deployment else None
-
-
-def _foreign(manifest: Manifest, pool: str) -> str:
-    return (
-        f"{manifest['kind']} {manifest['metadata']['name']} exists already and was not made by this tuning for pool "
-        f'"{pool}"; choose another output.deployment.name, or set output.deployment.adopt to take it over'
-    )
-
-
-def _owns_replicas(deployment: Manifest) -> bool:
-    """Whether the operator ended between creating the Deployment and handing its `replicas` over."""
-    ours = (
-        entry["fieldsV1"]
-        for entry in deployment["metadata"].get("managedFields", ())
-        if entry["manager"] == FIELD_MANAGER and entry["operation"] == "Apply"
-    )
-    return any("f:replicas" in fields.get("f:spec", {}) for fields in ours)
+    if revision is None:
+        return None
+    made = revision.answer.manifest("Deployment") or revision.answer.manifest(INFERENCE_SERVICE.kind)
+    return str(made["metadata"]["name"]) if made else None

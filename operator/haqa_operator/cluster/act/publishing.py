@@ -24,7 +24,7 @@ from haqa_operator.cluster.edges.api_server import SECRET, ApiServer
 from haqa_operator.cluster.edges.publications import BackgroundPublications, Outcome, PublicationRequest, Publish
 from haqa_operator.cluster.observe.deployments import complete
 from haqa_operator.cluster.observe.revisions import Revision
-from haqa_operator.cluster.rollout import Mark, Step
+from haqa_operator.cluster.rollout import Mark, Step, is_of
 from haqa_operator.gitops import GitCredentials, Publication, Published, PublishState
 from haqa_operator.serving.names import dns_label
 
@@ -134,17 +134,12 @@ def follow(outcome: Outcome, revision: Revision, deployment: Manifest | None, ve
         return Followed(PoolPhase.DEPLOYING, f"{where} is merged", Mark(AnswerPhase.DEPLOYING), published)
     if revision.phase is AnswerPhase.SERVING:
         return Followed(PoolPhase.SUCCEEDED, f"{where} is rolled out", None, published)
-    if deployment is None or not complete(deployment) or not _is_of(deployment, revision):
+    if deployment is None or not complete(deployment) or not is_of(deployment, revision):
         return Followed(PoolPhase.DEPLOYING, f"{where} is merged, and waits to be rolled out", None, published)
     if verified is None:
         return Followed(PoolPhase.SUCCEEDED, f"{where} is rolled out", Mark(AnswerPhase.SERVING), published)
     phase = PoolPhase.VERIFYING if verified.mark is None else PoolPhase.DEPLOYING
     return Followed(phase, verified.message or f"{where} is rolled out", verified.mark, published)
-
-
-def _is_of(deployment: Manifest, revision: Revision) -> bool:
-    labels = deployment["spec"]["template"]["metadata"].get("labels") or {}
-    return bool(revision.label) and revision.label in labels.values()
 
 
 def _known(revision: Revision) -> Published | None:

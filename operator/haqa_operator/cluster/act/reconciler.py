@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 
 from haqa_operator.api import NodePool, QuantizationTuning, SpecError
 from haqa_operator.api.builtin_text import builtin_text_warning
-from haqa_operator.api.labels import APPROVAL_ANNOTATION, ROLLBACK_ANNOTATION
+from haqa_operator.api.labels import ROLLBACK_ANNOTATION
 from haqa_operator.api.loading import parse_status, parse_tuning
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import PoolPhase, TuningStatus
 from haqa_operator.cluster.act.answering import Staleness, answers, retune_text, staleness, surroundings_now
-from haqa_operator.cluster.act.answers import AnswerKeeper, Approval
+from haqa_operator.cluster.act.answers import AnswerKeeper
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.act.dependencies import Dependencies
 from haqa_operator.cluster.act.model import ModelInspection, ModelInspector
@@ -26,6 +26,7 @@ from haqa_operator.cluster.act.pool import PoolReconciler
 from haqa_operator.cluster.build.statuses import PoolView, TuningView, tuning_status
 from haqa_operator.cluster.edges import telemetry
 from haqa_operator.cluster.edges.api_server import (
+    APPROVAL,
     CONTROLLER_REVISION,
     JOB,
     NODE,
@@ -38,7 +39,9 @@ from haqa_operator.cluster.edges.api_server import (
 )
 from haqa_operator.cluster.edges.events import events_of
 from haqa_operator.cluster.edges.log_context import about
-from haqa_operator.cluster.observe.revisions import read_histories, stamp
+from haqa_operator.cluster.observe.approvals import Approval, approved
+from haqa_operator.cluster.observe.pods import unix
+from haqa_operator.cluster.observe.revisions import read_histories
 from haqa_operator.cluster.observe.snapshot import (
     TuningSnapshot,
     owned_by,
@@ -140,12 +143,17 @@ class Reconciler:
         records = self._api.list(CONTROLLER_REVISION, metadata["namespace"], tuning_selector(metadata["name"]))
         own = [record for record in records if owned_by(record, manifest)]
         rejected = [name.strip() for name in str(annotations.get(ROLLBACK_ANNOTATION, "")).split(",")]
-        approved = {name.strip() for name in str(annotations.get(APPROVAL_ANNOTATION, "")).split(",")}
+        created = unix(metadata.get("creationTimestamp")) or 0.0
+
+        def by(trial: str) -> Approval | None:
+            approvals = self._api.list(APPROVAL, metadata["namespace"])
+            return approved(approvals, metadata["name"], trial, self._clock(), created)
+
         return AnswerKeeper(
             self._dependencies,
             manifest,
             read_histories(own, rejected),
-            lambda trial: Approval("", stamp(self._clock())) if trial in approved else None,
+            by,
             self._clock(),
             lambda: self._requeue(Key(metadata["namespace"], metadata["name"])),
         )

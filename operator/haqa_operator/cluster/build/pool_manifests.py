@@ -35,6 +35,7 @@ from haqa_operator.serving.deployment import (
     deployment_name,
 )
 from haqa_operator.serving.images import EngineVersion, pool_engine, pool_image
+from haqa_operator.serving.kserve import as_inference_service
 from haqa_operator.serving.launch import ENGINE_PORT, engine_launch
 from haqa_operator.serving.model_length import MaxModelLen
 from haqa_operator.serving.pod import EnginePod
@@ -162,7 +163,8 @@ class PoolManifests:
         return build_trial_job(replace(self._pod(engine, owner, attempt), request=request, measure_resources=measuring))
 
     def winner(self, trial: Trial) -> tuple[Manifest, ...]:
-        """Deployment, Service and PodDisruptionBudget of a finished trial, with the command that was measured.
+        """What serves a finished trial, with the command that was measured: Deployment, Service and
+        PodDisruptionBudget, or KServe's InferenceService.
 
         Raises:
             CannotDeploy: it is not known what it served.
@@ -171,8 +173,11 @@ class PoolManifests:
         provenance = Provenance.of(trial)
         output = self.spec.output.deployment
         name = output.name or deployment_name(self.tuning, self.pool.name)
+        deployment = build_deployment(engine, provenance, name=name, namespace=self.namespace, replicas=output.replicas)
+        if self.spec.output.target == "KServe":
+            return (as_inference_service(deployment),)
         return (
-            build_deployment(engine, provenance, name=name, namespace=self.namespace, replicas=output.replicas),
+            deployment,
             build_service(engine, provenance, name=name, namespace=self.namespace),
             build_disruption_budget(provenance, name=name, namespace=self.namespace),
         )

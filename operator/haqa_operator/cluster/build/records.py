@@ -27,7 +27,7 @@ from haqa_operator.api.status import AnswerPhase
 from haqa_operator.cluster.build.trial_job import TrialPod, build_runner_job
 from haqa_operator.cluster.edges.api_server import CONTROLLER_REVISION
 from haqa_operator.cluster.names import MEASURE, VERIFY, label
-from haqa_operator.cluster.observe.revisions import REPLACE, Revision, canonical, stamp
+from haqa_operator.cluster.observe.revisions import REPLACE, Revision, canonical, pod_labels, stamp
 from haqa_operator.cluster.rollout import Layout, Mark
 from haqa_operator.serving.names import dns_label
 
@@ -99,8 +99,8 @@ def with_revision(manifests: tuple[Manifest, ...], record: str) -> tuple[Manifes
     """The manifests of an answer whose Deployment's pods say which answer they are of."""
     made = copy.deepcopy(manifests)
     for manifest in made:
-        if manifest["kind"] == "Deployment":
-            manifest["spec"]["template"]["metadata"]["labels"][REVISION_LABEL] = revision_label(record)
+        if (labels := pod_labels(manifest)) is not None:
+            labels[REVISION_LABEL] = revision_label(record)
     return made
 
 

@@ -59,9 +59,10 @@ class Revision:
     @property
     def label(self) -> str:
         """By which its pods are told from those of other answers."""
-        deployment = self.answer.manifest("Deployment")
-        labels: Mapping[str, str] = deployment["spec"]["template"]["metadata"]["labels"] if deployment else {}
-        return labels.get(REVISION_LABEL, "")
+        for manifest in self.answer.manifests:
+            if (labels := pod_labels(manifest)) is not None:
+                return str(labels.get(REVISION_LABEL, ""))
+        return ""
 
     def as_marked(self, annotations: Mapping[str, str]) -> Revision:
         """The same answer, as far as these annotations say."""
@@ -148,6 +149,14 @@ def read_revision(record: Manifest) -> Revision:
     answer = Answer.model_validate(record.get("data") or {})
     revision = Revision(str(metadata["name"]), int(record["revision"]), answer, uid=str(metadata.get("uid", "")))
     return revision.as_marked(metadata.get("annotations") or {})
+
+
+def pod_labels(manifest: Manifest) -> dict[str, str] | None:
+    """Labels of the pods that it makes, to be read and written; None where it makes none."""
+    spec = manifest.get("spec", {})
+    place = spec.get("predictor") or spec.get("template", {}).get("metadata")
+    labels: dict[str, str] | None = place.get("labels") if place else None
+    return labels
 
 
 def stamp(now: float) -> str:
