@@ -24,6 +24,7 @@ from haqa_operator.serving.volumes import (
     Fetching,
     LinkedVolume,
     ModelVolume,
+    Scratch,
     SecretVariable,
     model_mounts,
     model_volumes,
@@ -165,7 +166,7 @@ def engine_container(pod: EnginePod, *, sidecar: bool = False) -> Manifest:
         "volumeMounts": [
             *model_mounts(pod.model),
             *(pod.adapters.mounts() if pod.adapters else ()),
-            *scratch_mounts(),
+            *scratch_mounts(Scratch.ENGINE),
             *(volume.mount for volume in pod.extra),
         ],
     }
@@ -175,7 +176,11 @@ def engine_env(pod: EnginePod) -> list[Manifest]:
     """The launch's environment, what the pod's folders need, and secrets by reference."""
     own = [{"name": name, "value": literal(value)} for name, value in sorted(pod.launch.env.items())]
     given = set(pod.launch.env)
-    return [*own, *(entry for entry in scratch_env() if entry["name"] not in given), *secret_env(pod.secrets)]
+    return [
+        *own,
+        *(entry for entry in scratch_env(Scratch.ENGINE) if entry["name"] not in given),
+        *secret_env(pod.secrets),
+    ]
 
 
 def init_containers(pod: EnginePod) -> list[Manifest]:
@@ -193,13 +198,13 @@ def _fetching(name: str, fetching: Fetching, mounts: Sequence[Manifest]) -> Mani
         "command": [literal(word) for word in fetching.command],
         "env": [
             *({"name": name, "value": literal(text)} for name, text in sorted(fetching.env.items())),
-            *(entry for entry in scratch_env() if entry["name"] not in fetching.env),
+            *(entry for entry in scratch_env(Scratch.RUNNER) if entry["name"] not in fetching.env),
             *secret_env(fetching.secrets),
         ],
         # Its last line says why it failed.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": container_security(),
-        "volumeMounts": [*mounts, *scratch_mounts(), *(extra.mount for extra in fetching.extra)],
+        "volumeMounts": [*mounts, *scratch_mounts(Scratch.RUNNER), *(extra.mount for extra in fetching.extra)],
     }
 
 
@@ -223,15 +228,22 @@ def _model_first(pod: EnginePod) -> list[Manifest]:
 
 def pod_volumes(pod: EnginePod) -> list[Manifest]:
     # Tensor parallelism talks through shared memory; vLLM's documents give 10 GiB to it.
-    scratch = scratch_volumes(shm_gib=10 if pod.accelerator.count > 1 else 2)
+    scratch = scratch_volumes(Scratch.ENGINE, shm_gib=10 if pod.accelerator.count > 1 else 2)
     adapters = pod.adapters
     bringing = (
         pod.model.fetching if isinstance(pod.model, LinkedVolume) else None,
         adapters.fetching if adapters else None,
     )
+    if any(bringing):
+        scratch += runner_scratch()
     extra = [*pod.extra, *(volume for fetching in bringing if fetching for volume in fetching.extra)]
     beside = adapters.volumes if adapters else []
     return once([*model_volumes(pod.model), *beside, *scratch, *(volume.volume for volume in extra)])
+
+
+def runner_scratch() -> list[Manifest]:
+    """Volumes of the containers that run the runner."""
+    return scratch_volumes(Scratch.RUNNER, shm_gib=2)
 
 
 def pod_security(pod: EnginePod) -> Manifest:

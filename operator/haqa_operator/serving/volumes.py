@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import PurePosixPath
 
 from haqa_operator.api.manifests import Manifest
@@ -204,30 +205,45 @@ def _linked_volumes(volume: LinkedVolume) -> list[Manifest]:
     return volumes
 
 
-def scratch_volumes(shm_gib: int) -> list[Manifest]:
-    """What the engine writes: shared memory between its processes, caches, temporary files."""
+class Scratch(StrEnum):
+    """Whose: engine and runner share nothing that either of them can write to, but for the folders of the trial.
+
+    What a tuning has the engine run is not to be run by the container that holds Secrets and writes the report.
+    """
+
+    ENGINE = ""
+    RUNNER = "runner-"
+
+
+def scratch_volumes(whose: Scratch, shm_gib: int) -> list[Manifest]:
+    """What a container writes: shared memory between its processes, caches, temporary files."""
     return [
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shm_gib}Gi"}},
-        {"name": "cache", "emptyDir": {}},
-        {"name": "tmp", "emptyDir": {}},
+        {"name": f"{whose}shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shm_gib}Gi"}},
+        {"name": f"{whose}cache", "emptyDir": {}},
+        {"name": f"{whose}tmp", "emptyDir": {}},
     ]
 
 
-def scratch_mounts() -> list[Manifest]:
+def scratch_mounts(whose: Scratch) -> list[Manifest]:
     return [
-        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108, a mount of the pod's own
-        {"name": "cache", "mountPath": CACHE_MOUNT},
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108, a mount of the pod's own
+        {"name": f"{whose}shm", "mountPath": "/dev/shm"},  # noqa: S108, a mount of the pod's own
+        {"name": f"{whose}cache", "mountPath": CACHE_MOUNT},
+        {"name": f"{whose}tmp", "mountPath": "/tmp"},  # noqa: S108, a mount of the pod's own
     ]
 
 
-def scratch_env() -> list[Manifest]:
-    """HOME and the name behind a user id that no image knows; torch and vLLM keep their caches by both."""
-    return [
+def scratch_env(whose: Scratch) -> list[Manifest]:
+    """HOME and the name behind a user id that no image knows; torch and vLLM keep their caches by both.
+
+    The runner, whose working folder may be one that it writes to, imports nothing from there.
+    """
+    own = [
         {"name": "HOME", "value": CACHE_MOUNT},
         {"name": "USER", "value": "haqa"},
         {"name": "HF_HOME", "value": f"{CACHE_MOUNT}/huggingface"},
     ]
+    isolated = [{"name": "PYTHONSAFEPATH", "value": "1"}, {"name": "PYTHONNOUSERSITE", "value": "1"}]
+    return [*own, *isolated] if whose is Scratch.RUNNER else own
 
 
 def secret_env(secrets: tuple[SecretVariable, ...]) -> list[Manifest]:

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+sys.path.insert(0, str(Path(__file__).parent))  # which PYTHONSAFEPATH leaves out
+
 import behaviour
 import runner
 

@@ -39,6 +39,7 @@ from haqa_operator.serving.pod import (
     placement,
     pod_volumes,
     resource_requirements,
+    runner_scratch,
 )
 from haqa_operator.serving.volumes import (
     ADAPTERS_MOUNT,
@@ -47,6 +48,7 @@ from haqa_operator.serving.volumes import (
     TRIAL_MOUNT,
     ExtraVolume,
     LinkedVolume,
+    Scratch,
     SecretVariable,
     model_mounts,
     scratch_env,
@@ -72,7 +74,8 @@ class TrialPod:
         namespace: None leaves it to whoever applies the Job.
         timeout: budget.trialTimeout; the whole Job ends then, waiting for a node included.
         attempt: A second Job for the same trial has another name.
-        runner_secrets: HF_TOKEN, AWS_SECRET_ACCESS_KEY and their like, by reference.
+        runner_secrets: Of the store, AWS_SECRET_ACCESS_KEY and its like, by reference: for quantize and measure.
+        hub_secrets: Of the hub: for quantize, and for measure where its data come from there.
         runner_env: Variables of quantize and measure, for example AWS_ENDPOINT_URL.
         runner_extra: Folders that quantize and measure get beside their own.
         queue_name: Kueue's LocalQueue; the Job then starts suspended, and Kueue lets it run.
@@ -89,6 +92,7 @@ class TrialPod:
     measure_resources: Resources = _SMALL
     fetch_resources: Resources = _SMALL
     runner_secrets: tuple[SecretVariable, ...] = ()
+    hub_secrets: tuple[SecretVariable, ...] = ()
     runner_env: dict[str, str] = field(default_factory=dict)
     runner_extra: tuple[ExtraVolume, ...] = ()
     queue_name: str | None = None
@@ -261,7 +265,7 @@ def _job(trial: TrialPod, component: str, name: str, containers: Manifest, annot
             "spec": {"restartPolicy": "Never"}
             | placement(trial.engine, grace_s=_GRACE_S)
             | containers
-            | {"volumes": _volumes(trial)},
+            | {"volumes": _volumes(trial, containers)},
         },
     }
     if trial.queue_name:
@@ -285,7 +289,7 @@ def _runner_container(trial: TrialPod, name: str, resources: Manifest, step: str
     step: What it runs; None: the one of its name.
     """
     given = [{"name": name, "value": literal(value)} for name, value in sorted(trial.runner_env.items())]
-    own = [*scratch_env(), {"name": TERMINATION_LOG_VARIABLE, "value": TERMINATION_LOG}]
+    own = [*scratch_env(Scratch.RUNNER), {"name": TERMINATION_LOG_VARIABLE, "value": TERMINATION_LOG}]
     return {
         "name": name,
         "image": trial.runner_image,
@@ -294,7 +298,7 @@ def _runner_container(trial: TrialPod, name: str, resources: Manifest, step: str
         "env": [
             *given,
             *(entry for entry in own if entry["name"] not in trial.runner_env),
-            *secret_env(trial.runner_secrets),
+            *secret_env(_secrets(trial, name)),
         ],
         "resources": resources,
         # Without a message of its own, of a step that was killed, the end of the log says most.
@@ -304,13 +308,21 @@ def _runner_container(trial: TrialPod, name: str, resources: Manifest, step: str
             *model_mounts(trial.engine.model, writable=True),
             *(trial.engine.adapters.mounts(writable=name == QUANTIZE) if trial.engine.adapters else ()),
             {"name": "request", "mountPath": _REQUEST_FOLDER, "readOnly": True},
-            *scratch_mounts(),
+            *scratch_mounts(Scratch.RUNNER),
             *(extra.mount for extra in trial.runner_extra),
         ],
     }
 
 
-def _volumes(trial: TrialPod) -> list[Manifest]:
+def _secrets(trial: TrialPod, container: str) -> tuple[SecretVariable, ...]:
+    evaluation, workload = trial.request.evaluation, trial.request.workload
+    measured_with = (evaluation.dataset, workload.dataset or "")
+    of_hub = evaluation.tasks or any(dataset.startswith("hf://") for dataset in measured_with)
+    return (*(trial.hub_secrets if container == QUANTIZE or of_hub else ()), *trial.runner_secrets)
+
+
+def _volumes(trial: TrialPod, containers: Manifest) -> list[Manifest]:
+    """Those that a container mounts."""
     request = {
         "name": "request",
         "downwardAPI": {
@@ -322,7 +334,11 @@ def _volumes(trial: TrialPod) -> list[Manifest]:
             ]
         },
     }
-    return once([*pod_volumes(trial.engine), request, *(extra.volume for extra in trial.runner_extra)])
+    extra = (extra.volume for extra in trial.runner_extra)
+    there = once([*pod_volumes(trial.engine), *runner_scratch(), request, *extra])
+    listed = [*containers.get("initContainers", ()), *containers["containers"]]
+    mounted = {mount["name"] for container in listed for mount in container["volumeMounts"]}
+    return [volume for volume in there if volume["name"] in mounted]
 
 
 def _plain(resources: Resources) -> Manifest:

@@ -9,7 +9,7 @@ from tests.builders import make_tuning
 from tests.unit.cluster.observe.pods import CLAIM, CPU, make_request, make_trial_pod
 from tests.unit.serving.kubernetes_fields import assert_fits
 
-from haqa_contract import Configuration, TrialRequest
+from haqa_contract import Configuration, Evaluation, TrialRequest, Workload
 from haqa_contract.termination import TERMINATION_LOG_VARIABLE
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
@@ -28,9 +28,10 @@ from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.serving.deployment import Provenance, build_deployment
 from haqa_operator.serving.images import engine_image
 from haqa_operator.serving.launch import engine_launch
-from haqa_operator.serving.pod import EnginePod
+from haqa_operator.serving.pod import EnginePod, pod_spec
 from haqa_operator.serving.volumes import (
     MODEL_MOUNT,
+    AdaptersVolume,
     ExtraVolume,
     Fetching,
     LinkedVolume,
@@ -173,6 +174,61 @@ def test_secrets_are_references_and_reach_the_runner_alone() -> None:
         }
         assert TERMINATION_LOG_VARIABLE in names[step]
     assert "HF_TOKEN" not in names["vllm"]
+
+
+@pytest.mark.parametrize(
+    ("measured_with", "steps"),
+    [
+        ({}, ["quantize"]),
+        ({"workload": Workload(dataset="s3://models/chats.jsonl")}, ["quantize"]),
+        ({"evaluation": Evaluation(tasks=("arc_easy",))}, ["quantize", "measure"]),
+        ({"evaluation": Evaluation(dataset="hf://datasets/org/text")}, ["quantize", "measure"]),
+        ({"workload": Workload(dataset="hf://datasets/org/chats")}, ["quantize", "measure"]),
+    ],
+)
+def test_the_hubs_token_is_where_something_comes_from_the_hub(measured_with: dict[str, Any], steps: list[str]) -> None:
+    store = SecretVariable("AWS_SECRET_ACCESS_KEY", "bucket", "key")
+    request = make_request(**measured_with)
+    job = build_trial_job(make_trial_pod(request, runner_secrets=(store,), hub_secrets=(TOKEN,)))
+
+    def having(name: str) -> list[str]:
+        return [step for step, one in containers_of(job).items() if name in {entry["name"] for entry in one["env"]}]
+
+    assert having("HF_TOKEN") == steps
+    assert having("AWS_SECRET_ACCESS_KEY") == ["quantize", "measure"]
+
+
+def writable(container: dict[str, Any]) -> set[str]:
+    """Volumes that it can write to."""
+    return {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+
+
+def test_the_runner_mounts_nothing_that_the_engine_can_write_to() -> None:
+    adapters = AdaptersVolume()
+    engine = EnginePod(make_request().engine, CPU, engine_image(CPU), trial_volume(CLAIM, "models"), adapters=adapters)
+    job = build_trial_job(make_trial_pod(engine=engine))
+    containers = containers_of(job)
+    written = writable(containers["vllm"])
+    assert written == {"shm", "cache", "tmp"}
+    for step in ("quantize", "measure"):
+        assert not written & {mount["name"] for mount in containers[step]["volumeMounts"]}
+        variables = {entry["name"]: entry.get("value") for entry in containers[step]["env"]}
+        assert (variables["PYTHONSAFEPATH"], variables["PYTHONNOUSERSITE"]) == ("1", "1")
+
+
+def test_what_brings_a_winners_model_mounts_no_scratch_of_the_engine() -> None:
+    served = LinkedVolume(fetching=Fetching("example/runner", ("fetch",)))
+    pod = pod_spec(EnginePod(make_request().engine, CPU, engine_image(CPU), served, adapters=AdaptersVolume()))
+    (fetching,), (engine,) = pod["initContainers"], pod["containers"]
+    assert not writable(engine) & {mount["name"] for mount in fetching["volumeMounts"]}
+    assert {"name": "PYTHONSAFEPATH", "value": "1"} in fetching["env"]
+    assert {volume["name"] for volume in pod["volumes"]} == writable(engine) | writable(fetching) | {"adapters"}
+
+
+def test_a_pod_has_the_volumes_that_its_containers_mount() -> None:
+    for job in JOBS.values():
+        mounted = {mount["name"] for one in containers_of(job).values() for mount in one["volumeMounts"]}
+        assert {volume["name"] for volume in pod_of(job)["volumes"]} == mounted
 
 
 def test_token_has_the_name_that_the_request_gives_it() -> None:
