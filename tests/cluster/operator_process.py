@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.cluster.building import PYTHON_IMAGE
 from tests.cluster.kubectl import Kubectl, Manifest
+from tests.policies import OPEN
 
 ROOT = Path(__file__).parents[2]
 STUB = ROOT / "tests" / "cluster" / "stub"
@@ -60,7 +61,8 @@ class OperatorProcess:
             **os.environ,
             "KUBECONFIG": str(self.kubeconfig or self.kubectl.kubeconfig),
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'runner'}",
-            "HAQA_NAMESPACE": self.kubectl.namespace,
+            "HAQA_NAMESPACES": json.dumps([self.kubectl.namespace]),
+            "HAQA_POLICY": OPEN.model_dump_json(by_alias=True),
             "HAQA_RUNNER_IMAGE": PYTHON_IMAGE,
             "HAQA_ENGINE_IMAGE": PYTHON_IMAGE,
             "HAQA_RUNNER_COMMAND": json.dumps(["python3", "/stub/runner.py"]),

@@ -7,13 +7,15 @@ from pathlib import Path
 import yaml
 from tests.cluster.helm import Helm
 from tests.cluster.kubectl import Kubectl
+from tests.policies import OPEN
 
 _RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 
 def operator_kubeconfig(kubectl: Kubectl, helm: Helm, folder: Path) -> Path:
     """A kubeconfig of the operator of a release that watches the test's namespace alone."""
-    release = helm.rendered({"watchNamespace": kubectl.namespace}, namespace=kubectl.namespace)
+    values = {"watchNamespaces": [kubectl.namespace], "policy": {"secrets": list(OPEN.secrets)}}
+    release = helm.rendered({**values, "rbac": {"userRoles": False}}, namespace=kubectl.namespace)
     rights = [manifest for manifest in release if manifest["kind"] in _RIGHTS]
     for manifest in rights:
         if manifest["kind"].startswith("ClusterRole"):

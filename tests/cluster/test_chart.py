@@ -15,6 +15,7 @@ from tests.cluster.kubectl import Kubectl, Manifest, Refused
 
 from haqa_operator.cluster.installation import DEFAULT_RUNNER_IMAGE, Installation
 from haqa_operator.cluster.observe.failures import Limits
+from haqa_operator.cluster.policy import Policy
 from haqa_operator.hardware.accelerators import Vendor
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
@@ -26,7 +27,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "installing.md"
 EVERYTHING: Values = {
     "image": {"repository": "registry.example/haqa-operator", "tag": "sha256:" + "0" * 64, "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "registry"}],
-    "watchNamespace": "models",
+    "watchNamespaces": ["models"],
+    "policy": {"secrets": ["llm"], "models": ["s3://models/**"], "supplementalGroups": [993], "maxGpuHours": 100},
     "userId": 20002,
     "runner": {
         "image": {"repository": "registry.example/haqa-runner", "tag": "1.2"},
@@ -54,7 +56,6 @@ EVERYTHING: Values = {
         "nodeLostSeconds": 63,
     },
     "log": {"format": "text", "level": "DEBUG"},
-    "agent": {"secretNames": ["llm"]},
     "metrics": {"service": {"enabled": True}},
     "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"}],
     "extraLabels": {"team": "serving"},
@@ -64,10 +65,26 @@ EVERYTHING: Values = {
     "tolerations": [{"key": "control", "operator": "Exists"}],
     "affinity": {"nodeAffinity": {}},
     "priorityClassName": "system-cluster-critical",
+    "networkPolicies": {
+        "enabled": True,
+        "apiServer": {"cidrs": ["10.96.0.1/32"]},
+        "public": {"cidrs": ["0.0.0.0/0", "::/0"], "except": ["10.0.0.0/8", "fc00::/7"], "ports": [443, 8443]},
+        "operatorEgress": [{"to": [{"podSelector": {}}]}],
+        "tuningsEgress": [{"to": [{"namespaceSelector": {}}], "ports": [{"port": 9000}]}],
+        "scrapedFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+        "servedTo": [{"podSelector": {}}],
+    },
 }
 TOKEN: Values = {"prometheus": {"url": "http://prometheus:9090", "bearerToken": {"existingSecret": "t", "key": "k"}}}
 SERVICE_ACCOUNT: Values = {"prometheus": {"url": "https://thanos:9091", "serviceAccountToken": True}}
-CASES = {"defaults": {}, "everything": EVERYTHING, "token": TOKEN, "service account": SERVICE_ACCOUNT}
+TWO_NAMESPACES: Values = {"watchNamespaces": ["models", "others"], "policy": {"secretLabel": "haqa.dev/use-by=tunings"}}
+CASES = {
+    "defaults": {},
+    "everything": EVERYTHING,
+    "token": TOKEN,
+    "service account": SERVICE_ACCOUNT,
+    "two namespaces": TWO_NAMESPACES,
+}
 
 every_case = pytest.mark.parametrize("values", CASES.values(), ids=CASES.keys())
 
@@ -107,9 +124,13 @@ def environment_of(manifests: list[Manifest]) -> dict[str, str]:
 
 
 def rules_of(manifests: list[Manifest]) -> list[tuple[str, Manifest]]:
-    """Each rule with the kind of the role that it is in."""
+    """Each rule of the operator's with the kind of the role that it is in."""
     roles = of_kind(manifests, "Role") + of_kind(manifests, "ClusterRole")
-    return [(role["kind"], rule) for role in roles for rule in role["rules"]]
+    return [(role["kind"], rule) for role in roles if not is_for_people(role) for rule in role["rules"]]
+
+
+def is_for_people(role: Manifest) -> bool:
+    return any(label.startswith("rbac.authorization.k8s.io/aggregate-to-") for label in role["metadata"]["labels"])
 
 
 class Recording(dict[str, str]):
@@ -143,7 +164,8 @@ def test_the_runner_of_a_digest_is_the_same_for_all_hardware_unless_it_is_named(
 
 def test_every_value_reaches_the_operator(helm: Helm) -> None:
     assert Installation.from_environment(environment_of(helm.rendered(EVERYTHING))) == Installation(
-        namespace="models",
+        namespaces=("models",),
+        policy=Policy(secrets=("llm",), models=("s3://models/**",), supplemental_groups=(993,), max_gpu_hours=100),
         runner_image="registry.example/haqa-runner:1.2",
         runner_images={
             Vendor.AMD: "registry.example/haqa-runner:1.2-rocm",
@@ -196,13 +218,13 @@ def test_rights_are_by_name_and_verb(helm: Helm, values: Values) -> None:
             assert rule[part]
             assert not [word for word in rule[part] if "*" in word]
     written = {verb for rule in rules if "secrets" in rule["resources"] for verb in rule["verbs"]}
-    assert written == {"get"}
+    assert written <= {"get"}
 
 
 def test_rights_are_those_that_the_document_says(helm: Helm) -> None:
     found = {
         (group or "core", resource, ", ".join(rule["verbs"]))
-        for values in (EVERYTHING, {})
+        for values in (EVERYTHING, TWO_NAMESPACES)
         for _, rule in rules_of(helm.rendered(values))
         for group in rule["apiGroups"]
         for resource in rule["resources"]
@@ -211,26 +233,87 @@ def test_rights_are_those_that_the_document_says(helm: Helm) -> None:
     assert sorted(rows) == sorted(found)
 
 
-def test_for_one_namespace_all_but_reading_is_there_alone(helm: Helm) -> None:
-    manifests = helm.rendered({"watchNamespace": "models"})
-    (role,), (binding,) = of_kind(manifests, "Role"), of_kind(manifests, "RoleBinding")
-    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "models"
+def test_for_some_namespaces_all_but_reading_is_there_alone(helm: Helm) -> None:
+    manifests = helm.rendered({"watchNamespaces": ["models", "others"]})
+    roles, bindings = of_kind(manifests, "Role"), of_kind(manifests, "RoleBinding")
+    for namespaced in (roles, bindings):
+        assert [one["metadata"]["namespace"] for one in namespaced] == ["models", "others"]
+    assert roles[0]["rules"] == roles[1]["rules"]
     elsewhere = [rule for kind, rule in rules_of(manifests) if kind == "ClusterRole"]
-    assert {verb for rule in elsewhere for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert {verb for rule in elsewhere for verb in rule["verbs"]} == {"list", "watch"}
     readable = {resource for rule in elsewhere for resource in rule["resources"]}
     assert readable == {"nodes", "customresourcedefinitions", "namespaces"}
 
 
-def test_secrets_can_be_limited_by_name(helm: Helm) -> None:
-    (rule,) = [rule for _, rule in rules_of(helm.rendered(EVERYTHING)) if "secrets" in rule["resources"]]
-    assert rule["resourceNames"] == ["llm"]
+@pytest.mark.parametrize(
+    ("policy", "rule"),
+    [
+        ({}, None),
+        ({"secrets": ["llm"]}, {"resourceNames": ["llm"]}),
+        ({"secrets": ["llm"], "secretLabel": "haqa.dev/use-by=tunings"}, {}),
+    ],
+    ids=["none", "named", "labelled"],
+)
+def test_secrets_are_read_by_name_unless_a_label_decides(helm: Helm, policy: Values, rule: Values | None) -> None:
+    rules = [found for _, found in rules_of(helm.rendered({"policy": policy})) if "secrets" in found["resources"]]
+    expected = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+    assert rules == ([] if rule is None else [expected | rule])
+
+
+def test_people_get_their_rights_with_the_clusters_own_roles(helm: Helm) -> None:
+    roles = [role for role in of_kind(helm.rendered(), "ClusterRole") if is_for_people(role)]
+    may = {role["metadata"]["name"].rpartition(":")[2]: role["rules"] for role in roles}
+    assert may.keys() == {"viewer", "editor", "approver"}
+
+    def verbs(who: str, resource: str) -> set[str]:
+        return {verb for rule in may[who] if resource in rule["resources"] for verb in rule["verbs"]}
+
+    reading = {"get", "list", "watch"}
+    assert verbs("viewer", "quantizationtunings") == verbs("viewer", "quantizationtrials") == reading
+    assert verbs("editor", "quantizationtunings") == {"create", "update", "patch", "delete", "deletecollection"}
+    assert not verbs("editor", "quantizationapprovals"), "who asks does not approve"
+    assert not verbs("approver", "quantizationtunings") - reading
+    assert "create" in verbs("approver", "quantizationapprovals")
+    assert not {"create", "update", "patch"} & (
+        verbs("editor", "quantizationtrials") | verbs("approver", "quantizationtrials")
+    )
+    assert [
+        role for role in of_kind(helm.rendered({"rbac": {"userRoles": False}}), "ClusterRole") if is_for_people(role)
+    ] == []
+
+
+def test_network_policies_are_there_by_choice_for_the_operator_and_each_namespace(helm: Helm) -> None:
+    assert of_kind(helm.rendered(), "NetworkPolicy") == []
+    policies = of_kind(helm.rendered(EVERYTHING), "NetworkPolicy")
+    assert [one["metadata"]["namespace"] for one in policies] == ["haqa-system", "models", "models"]
+    operator, trials, winners = (one["spec"] for one in policies)
+    labels = pod_of(helm.rendered(EVERYTHING))["metadata"]["labels"]
+    assert operator["podSelector"]["matchLabels"].items() <= labels.items()
+    (expression,) = trials["podSelector"]["matchExpressions"]
+    assert {"trial", "artifact", "model"} == set(expression["values"])
+    assert winners["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "inference"
+    for spec in (operator, trials, winners):
+        assert spec["policyTypes"] == ["Ingress", "Egress"]
+        blocks = [peer["ipBlock"] for rule in spec["egress"] for peer in rule["to"] if "ipBlock" in peer]
+        assert {"cidr": "::/0", "except": ["fc00::/7"]} in blocks
+    reached = [port["port"] for rule in trials["egress"] for port in rule["ports"]]
+    assert 9000 in reached
+    assert 6443 not in reached, "pods of tunings have nothing to say to the API server"
+
+
+def test_the_operator_reaches_the_prometheus_that_it_is_told_of(helm: Helm) -> None:
+    values = {"networkPolicies": {"enabled": True, "namespaces": ["models"]}, **TOKEN}
+    operator, *tunings = of_kind(helm.rendered(values), "NetworkPolicy")
+    assert {"protocol": "TCP", "port": 9090} in [port for rule in operator["spec"]["egress"] for port in rule["ports"]]
+    assert [one["metadata"]["namespace"] for one in tunings] == ["models", "models"]
 
 
 @every_case
 def test_bindings_name_the_service_account_and_a_role_of_the_chart(helm: Helm, values: Values) -> None:
     manifests = helm.rendered(values)
     (account,) = of_kind(manifests, "ServiceAccount")
-    roles = {(role["kind"], role["metadata"]["name"]) for role in manifests if role["kind"].endswith("Role")}
+    all_roles = (manifest for manifest in manifests if manifest["kind"].endswith("Role"))
+    roles = {(role["kind"], role["metadata"]["name"]) for role in all_roles if not is_for_people(role)}
     bindings = [manifest for manifest in manifests if manifest["kind"].endswith("RoleBinding")]
     assert {(binding["roleRef"]["kind"], binding["roleRef"]["name"]) for binding in bindings} == roles
     for binding in bindings:
@@ -266,7 +349,11 @@ def test_an_image_is_named_by_tag_or_digest(helm: Helm) -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
+        ({"watchNamespace": "models"}, "watchNamespace"),
         ({"watchNamespaces": "models"}, "watchNamespaces"),
+        ({"policy": {"image": []}}, "policy"),
+        ({"policy": {"images": ["(any)"]}}, "policy/images"),
+        ({"policy": {"secrets": ["team-*"]}}, "policy/secrets"),
         ({"prometheus": {"url": "prometheus:9090"}}, "prometheus/url"),
         ({"prometheus": {"url": "http://me:secret@prometheus:9090"}}, "prometheus/url"),
         ({"userId": 0}, "userId"),
@@ -296,8 +383,8 @@ def restricted(cluster: Kubectl) -> Iterator[Kubectl]:
 
 @every_case
 def test_the_api_server_takes_all_of_it(helm: Helm, restricted: Kubectl, values: Values) -> None:
-    # The namespace of `watchNamespace` has to be there.
-    values = {**values, "watchNamespace": restricted.namespace} if "watchNamespace" in values else values
+    # Those of `watchNamespaces` have to be there.
+    values = {**values, "watchNamespaces": [restricted.namespace]} if "watchNamespaces" in values else values
     manifests = helm.rendered(values, namespace=restricted.namespace)
     restricted.run("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=_list(manifests))
     restricted.run("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=json.dumps(lone_pod(manifests)))

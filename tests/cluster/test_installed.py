@@ -41,6 +41,7 @@ def values(**more: object) -> Values:
         },
         "engine": {"image": PYTHON_IMAGE, "command": ["python3", "/stub/engine.py"]},
         "extraVolumes": [{"name": "stub", "mountPath": "/stub", "source": {"hostPath": {"path": str(STUB)}}}],
+        "policy": {"secrets": ["llm"], "agentEndpoints": ["http://127.0.0.1:9/v1"]},
         **more,
     }
 
@@ -206,7 +207,7 @@ def test_a_release_for_all_namespaces_tunes_and_leaves_everything_behind(install
 
 def test_a_release_for_one_namespace_needs_no_rights_elsewhere(installed: Installed, models: Kubectl) -> None:
     models.apply(key())
-    installed.install(values(watchNamespace=models.namespace, agent={"secretNames": ["llm"]}))
+    installed.install(values(watchNamespaces=[models.namespace]))
     models.apply(tuning(pools=("full",), search=AGENT))
     succeeded(models, "demo", installed)
     assert served(models, "demo-full")

@@ -22,6 +22,32 @@
 {{- printf "%s.%s.haqa.dev" (include "haqa.fullname" .) .Release.Namespace }}
 {{- end }}
 
+{{- /* The same where colons are not allowed. */}}
+{{- define "haqa.policyName" -}}
+{{- printf "%s.%s" (include "haqa.fullname" .) .Release.Namespace }}
+{{- end }}
+
+{{- /* A list of `policy` as a regular expression without anchors, as `haqa_operator.cluster.policy.problems` has it. */}}
+{{- define "haqa.oneOf" -}}
+{{- $found := list }}
+{{- range . }}
+{{- $literal := include "haqa.word" . | replace "." "[.]" | replace "+" "[+]" }}
+{{- $found = append $found ($literal | replace "**" "\n" | replace "*" "[^/]*" | replace "\n" ".*") }}
+{{- end }}
+{{- join "|" $found | default "[^\\s\\S]" }}
+{{- end }}
+
+{{- define "haqa.shown" -}}
+{{- $found := list }}
+{{- range . }}{{ $found = append $found (include "haqa.word" .) }}{{ end }}
+{{- join ", " $found | default "none" }}
+{{- end }}
+
+{{- /* Large numbers would come out as 1e+06. */}}
+{{- define "haqa.word" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else }}{{ int64 . }}{{ end }}
+{{- end }}
+
 {{- define "haqa.serviceAccountName" -}}
 {{- default (ternary (include "haqa.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name }}
 {{- end }}
@@ -70,4 +96,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail "prometheus.url is empty and credentials for it are set; give the URL, or leave them out" }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{- /* The cluster's DNS, also of a cache on the node; OpenShift's pods listen on 5353. */}}
+{{- define "haqa.egressDns" -}}
+- to: [{namespaceSelector: {}}, {ipBlock: {cidr: 169.254.20.10/32}}]
+  ports:
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+    - {protocol: UDP, port: 5353}
+    - {protocol: TCP, port: 5353}
+{{- end }}
+
+{{- /* Addresses by cidrs, without those in `except` of the same family. */}}
+{{- define "haqa.egressTo" -}}
+- to:
+    {{- $except := .except }}
+    {{- range .cidrs }}
+    {{- $six := contains ":" . }}
+    - ipBlock:
+        cidr: {{ . | quote }}
+        {{- $left := list }}
+        {{- range $except }}{{ if eq $six (contains ":" .) }}{{ $left = append $left . }}{{ end }}{{ end }}
+        {{- with $left }}
+        except: {{ toJson . }}
+        {{- end }}
+    {{- end }}
+  ports:
+    {{- range .ports }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
 {{- end }}

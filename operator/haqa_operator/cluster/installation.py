@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from haqa_operator.cluster.observe.failures import Limits
+from haqa_operator.cluster.policy import Policy
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
@@ -32,7 +35,8 @@ class Installation:
     """Settings of one installation.
 
     Attributes:
-        namespace: The only namespace that is watched; None = all.
+        namespaces: The only ones that are watched; none = all.
+        policy: What tunings may ask for.
         runner_image, runner_command: What quantizes and measures.
         runner_images: The same with another torch, for pools of that hardware.
         runner_secrets: Variables of the runner by reference to a Secret of the tuning's namespace, for example
@@ -48,7 +52,8 @@ class Installation:
         limits: How long a pod may be stuck before its trial is tried again, and in the end fails.
     """
 
-    namespace: str | None = None
+    namespaces: tuple[str, ...] = ()
+    policy: Policy = field(default_factory=Policy)
     runner_image: str = DEFAULT_RUNNER_IMAGE
     runner_images: Mapping[Vendor, str] = field(default_factory=dict)
     runner_command: tuple[str, ...] = ("python3", "-m", "haqa_runner")
@@ -69,7 +74,8 @@ class Installation:
         """Raises InstallationError."""
         default = cls()
         return cls(
-            namespace=env.get("HAQA_NAMESPACE") or None,
+            namespaces=_words(env, "HAQA_NAMESPACES", default.namespaces),
+            policy=_policy(env),
             runner_image=env.get("HAQA_RUNNER_IMAGE") or DEFAULT_RUNNER_IMAGE,
             runner_images=_runner_images(env),
             runner_command=_words(env, "HAQA_RUNNER_COMMAND", default.runner_command),
@@ -90,6 +96,15 @@ class Installation:
         """The one whose torch can use this hardware; there is none for Intel's accelerators, so a CPU's."""
         vendor = Vendor.CPU if accelerator.vendor is Vendor.INTEL else accelerator.vendor
         return self.runner_images.get(vendor, self.runner_image)
+
+
+def _policy(env: Mapping[str, str]) -> Policy:
+    found: dict[str, Any] = _json(env, "HAQA_POLICY", {})
+    try:
+        return Policy.model_validate(found)
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, one['loc']))}: {one['input']!r}: {one['msg']}" for one in error.errors())
+        raise InstallationError(f"HAQA_POLICY: {'; '.join(wrong)}") from error
 
 
 def _runner_images(env: Mapping[str, str]) -> dict[Vendor, str]:

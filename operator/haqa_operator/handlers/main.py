@@ -93,7 +93,7 @@ async def serve(installation: Installation, api: ApiServer, address: str) -> Non
     register(registry, queue, watches)
     host, _, port = address.rpartition(":")
     web = await serve_web(Health(watches, queue), host, int(port)) if address else None
-    namespaces = [installation.namespace] if installation.namespace else []
+    namespaces = installation.namespaces
     watching = asyncio.ensure_future(
         kopf.operator(registry=registry, clusterwide=not namespaces, namespaces=namespaces, standalone=True)
     )

@@ -9,11 +9,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection
+from typing import Final
 
 from haqa_contract import Scalar
 from haqa_operator.serving.reserved import why_variable_is_reserved
 
-_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+VARIABLE_NAME: Final = "[A-Z][A-Z0-9_]*"
+"""Of an environment variable, in `search.engine` and `search.fixedEngine`: command-line settings are lower case."""
 
 _ALLOWED = re.compile(
     r"(VLLM|ONEDNN|DNNL|OMP|KMP|GOMP|MKL|OPENBLAS|MALLOC|TCMALLOC"  # vLLM and its CPU kernels, threads and allocators
@@ -32,8 +34,8 @@ _WHOLE_NUMBERS = frozenset({"VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_NUM_OF_RESERVED_
 
 
 def is_variable(name: str) -> bool:
-    """Whether a setting's name is that of an environment variable: command-line settings are lower case."""
-    return _VARIABLE.fullmatch(name) is not None
+    """Whether a setting's name is that of an environment variable."""
+    return re.fullmatch(VARIABLE_NAME, name) is not None
 
 
 def variable_text(value: Scalar) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.fakes.kinds import DEPLOYMENT
 from tests.fakes.simulated_cluster import NAMESPACE
+from tests.policies import OPEN
 from tests.unit.cluster.tunings import Operated
 
 from haqa_operator.api.labels import REQUEST_ANNOTATION
@@ -68,7 +69,7 @@ def test_what_the_release_lacks_is_on_record() -> None:
 @pytest.mark.parametrize("installed", [False, True])
 def test_a_tag_that_says_nothing_is_noted(installed: bool) -> None:
     image = "us/vllm:latest"
-    operated = Operated(installation=Installation(engine_image=image)) if installed else Operated()
+    operated = Operated(installation=Installation(policy=OPEN, engine_image=image)) if installed else Operated()
     operated.submit(nodePools=[pool() if installed else pool(image=image)])
     operated.run()
     assert "nothing in us/vllm:latest says which vLLM it is, so 0.32.0 is assumed" in operated.pool("full")["message"]

@@ -6,6 +6,7 @@ import pytest
 
 from haqa_operator.cluster.installation import Installation, InstallationError
 from haqa_operator.cluster.observe.failures import Limits
+from haqa_operator.cluster.policy import Policy
 from haqa_operator.hardware.accelerators import Accelerator, Vendor
 from haqa_operator.metrics.prometheus_http import Connection
 from haqa_operator.metrics.prometheus_series import Labels
@@ -20,7 +21,8 @@ def test_an_empty_environment_gives_the_defaults() -> None:
 def test_everything_can_be_set() -> None:
     found = Installation.from_environment(
         {
-            "HAQA_NAMESPACE": "serving",
+            "HAQA_NAMESPACES": '["serving", "models"]',
+            "HAQA_POLICY": '{"artifacts": ["s3://models/**"], "maxTrials": 20}',
             "HAQA_RUNNER_COMMAND": '["python3", "-m", "haqa_runner"]',
             "HAQA_EXTRA_VOLUMES": '[{"name": "v", "mountPath": "/opt/v", "source": {"hostPath": {"path": "/opt/v"}}}]',
             "HAQA_PROMETHEUS_URL": "http://prometheus:9090",
@@ -37,7 +39,8 @@ def test_everything_can_be_set() -> None:
             "HAQA_NODE_LOST_SECONDS": "30",
         }
     )
-    assert found.namespace == "serving"
+    assert found.namespaces == ("serving", "models")
+    assert found.policy == Policy(artifacts=("s3://models/**",), max_trials=20)
     assert found.extra == (ExtraVolume("v", "/opt/v", {"hostPath": {"path": "/opt/v"}}),)
     assert found.prometheus == Connection(
         "http://prometheus:9090", username="haqa", password="s3cret", verify=False, timeout_s=3
@@ -74,6 +77,10 @@ def test_one_runner_is_for_all_hardware(vendor: Vendor) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("HAQA_NAMESPACES", "serving"),
+        ("HAQA_POLICY", "open"),
+        ("HAQA_POLICY", '{"image": ["vllm/vllm-openai"]}'),
+        ("HAQA_POLICY", '{"images": ["vllm (any)"]}'),
         ("HAQA_RUNNER_COMMAND", "python3"),
         ("HAQA_RUNNER_COMMAND", "{}"),
         ("HAQA_RUNNER_IMAGES", "haqa-runner:1"),

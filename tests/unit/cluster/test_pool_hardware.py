@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.simulated_cluster import NAMESPACE
+from tests.policies import OPEN
 from tests.unit.cluster.tunings import Operated
 from tests.unit.hardware.label_sets import GPU_OPERATOR, L40S, RESOURCES, Labels, feature_discovery
 
@@ -28,7 +29,7 @@ def gpu_node(name: str, labels: Labels, **devices: str) -> Manifest:
 
 def operated(*nodes: Manifest, installation: Installation | None = None, **spec: Any) -> Operated:
     """A tuning of one pool, whose nodes are those."""
-    cluster = Operated(installation=installation or Installation())
+    cluster = Operated(installation=installation or Installation(policy=OPEN))
     for node in nodes:
         cluster.cluster.api.stand_in(node)
     pool = {"name": "gpu", "nodeSelector": {"gpu": "yes"}, **spec.pop("pool", {})}
@@ -79,7 +80,7 @@ def test_a_shared_gpu_is_said_to_be_one_as_long_as_the_pool_goes_on() -> None:
 
 @pytest.mark.parametrize(("rate", "said"), [(0.5, True), (200.0, False)])
 def test_a_trial_that_may_not_hold_the_start_of_its_engine_is_said(rate: float, said: bool) -> None:
-    installation = Installation(startup=StartupLimit(megabytes_per_s=rate))
+    installation = Installation(policy=OPEN, startup=StartupLimit(megabytes_per_s=rate))
     node = gpu_node("a", L40S, **{"nvidia.com/gpu": "4"})
     cluster = operated(node, installation=installation, budget={"maxTrials": 5, "trialTimeout": "5m"})
     assert ("budget.trialTimeout 5m may end before an engine has started" in searching(cluster)) is said

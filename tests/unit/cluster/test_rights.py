@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 from tests.fakes.faulty_api import Call
 from tests.fakes.kinds import SERVICE
@@ -52,7 +53,9 @@ def needed(call: Call) -> Iterator[Right]:
         yield group, f"{call.kind.kind.lower()}s{below}", verb
 
 
-def test_the_operator_may_do_whatever_it_does() -> None:
+@pytest.fixture(scope="module")
+def done() -> set[Right]:
+    """What a tuning with an agent and a failed trial takes, and what trouble takes."""
     operated = Operated()
     operated.cluster.endings["full", "W8A8-INT8"] = [reporting(FailureReason.METRICS_MISSING)]
     agent = {"model": "openai/x", "secretRef": {"name": "llm"}}
@@ -63,9 +66,22 @@ def test_the_operator_may_do_whatever_it_does() -> None:
     operated.run()
     calls = {(call.verb, call.kind) for call in operated.api.calls}
     assert {("delete", JOB), ("create", TRIAL), ("apply_status", TUNING), ("get", SECRET), ("get", SERVICE)} <= calls
-    in_trouble = (Call("log", POD), Call("latest_warning", EVENT))
-    missing = {right for call in (*operated.api.calls, *in_trouble) for right in needed(call)} - granted()
-    assert not missing
+    logs, names_taken = (Call("log", POD), Call("latest_warning", EVENT)), (Call("get", TRIAL), Call("get", JOB))
+    return {right for call in (*operated.api.calls, *logs, *names_taken) for right in needed(call)}
+
+
+def test_the_operator_may_do_whatever_it_does(done: set[Right]) -> None:
+    assert not done - granted()
+
+
+def test_the_operator_may_do_nothing_else(done: set[Right]) -> None:
+    watched = {(group, resource, verb) for group, _, resource in (TUNINGS, *CHILDREN) for verb in ("list", "watch")}
+    by_kopf = {
+        (group, resource, verb)
+        for group, resource in (("apiextensions.k8s.io", "customresourcedefinitions"), ("", "namespaces"))
+        for verb in ("list", "watch")
+    }
+    assert not granted() - done - watched - by_kopf
 
 
 def test_the_operator_may_watch_what_it_watches() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from tests.fakes.faulty_api import FaultyApi
 from tests.fakes.kinds import CONTROLLER_REVISION, DEPLOYMENT, SERVICE
 from tests.fakes.simulated_cluster import NAMESPACE, SimulatedCluster
+from tests.policies import OPEN
 
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.act.dependencies import Dependencies
@@ -60,7 +61,7 @@ class Operated:
     """
 
     cluster: SimulatedCluster = field(default_factory=SimulatedCluster)
-    installation: Installation = field(default_factory=Installation)
+    installation: Installation = field(default_factory=lambda: Installation(policy=OPEN))
     errors: list[Exception] = field(default_factory=list)
 
     def __post_init__(self) -> None:

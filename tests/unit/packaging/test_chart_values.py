@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "haqa"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-WHOLE = ("resources", "metrics.service.annotations")
+WHOLE = ("resources", "metrics.service.annotations", "policy.images", "policy.env")
 """Values that the table shows as one."""
 
 
@@ -36,12 +36,7 @@ def shown(value: Any) -> str:
 def test_the_table_in_the_document_is_the_values() -> None:
     document = (ROOT / "docs" / "installing.md").read_text()
     rows = re.findall(r"^\| `([\w.]+)` \|.*\| (.+) \|$", document.partition("## Values")[2], re.MULTILINE)
-    expected = {
-        path: "see `values.yaml`"
-        if path in WHOLE
-        else f"`{value if value and value is not True else json.dumps(value)}`"
-        for path, value in leaves(VALUES)
-    }
+    expected = {path: "see `values.yaml`" if path in WHOLE else f"`{shown(value)}`" for path, value in leaves(VALUES)}
     assert dict(rows) == expected
     assert [path for path, _ in rows] == list(expected), "in the order of values.yaml"
 

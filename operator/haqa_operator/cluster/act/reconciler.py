@@ -42,6 +42,7 @@ from haqa_operator.cluster.edges.log_context import about
 from haqa_operator.cluster.observe.approvals import Approval, approved
 from haqa_operator.cluster.observe.pods import unix
 from haqa_operator.cluster.observe.revisions import read_histories
+from haqa_operator.cluster.edges.secret_labels import secret_problems
 from haqa_operator.cluster.observe.snapshot import (
     TuningSnapshot,
     owned_by,
@@ -50,6 +51,7 @@ from haqa_operator.cluster.observe.snapshot import (
     tuning_selector,
     work_selector,
 )
+from haqa_operator.cluster.policy import policy_problems
 from haqa_operator.hardware.accelerators import Accelerator, HardwareError
 from haqa_operator.hardware.node_labels import pool_accelerator
 from haqa_operator.serving.images import EngineVersion, OldEngineError, pool_engine
@@ -118,9 +120,11 @@ class Reconciler:
             return None
         before = parse_status(manifest)
         keeper = self._keeper(manifest)
+        policy = self._dependencies.installation.policy
         try:
             tuning = parse_tuning(manifest)
-            problems = spec_problems(tuning)
+            problems = [*spec_problems(tuning), *policy_problems(tuning, policy)]
+            problems = problems or secret_problems(self._api, tuning, policy, key.namespace)
         except SpecError as error:
             problems = error.problems
         if problems:

@@ -1,0 +1,84 @@
+"""What the operator says of a tuning that asks for more than the policy allows: a sentence for each field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from haqa_operator.api.tuning import QuantizationTuning
+from haqa_operator.cluster.policy.model import Policy
+from haqa_operator.cluster.policy.paths import Found, found
+from haqa_operator.cluster.policy.rules import RULES, AtMost, Condition, Listed, Rule, Switched
+
+NOTHING: Final = r"[^\s\S]"
+"""The regular expression of an empty list."""
+DOTS: Final = r"(^|/)[.][.](/|$)"
+"""`..` between slashes leads out of what an entry names."""
+
+
+def policy_problems(tuning: QuantizationTuning, policy: Policy) -> list[str]:
+    """What the tuning may not ask for, each with its value, what may be and the chart's value that opens it."""
+    return manifest_problems(tuning.model_dump(mode="json", by_alias=True, exclude_unset=True), policy)
+
+
+def manifest_problems(manifest: Mapping[str, Any], policy: Policy) -> list[str]:
+    """The same of a tuning as somebody has written it."""
+    values = policy.values
+    return [sentence for rule in RULES if _counts(rule, manifest) for sentence in _broken(rule, manifest, values)]
+
+
+def alternatives(entries: Sequence[str | int]) -> str:
+    """Entries of a policy's list as one regular expression, without anchors."""
+    return "|".join(_expression(str(entry)) for entry in entries) or NOTHING
+
+
+def shown(entries: Sequence[str | int]) -> str:
+    return ", ".join(map(str, entries)) or "none"
+
+
+def _expression(glob: str) -> str:
+    literal = glob.replace(".", "[.]").replace("+", "[+]")
+    return literal.replace("**", "\0").replace("*", "[^/]*").replace("\0", ".*")
+
+
+def _counts(rule: Rule, manifest: Mapping[str, Any]) -> bool:
+    condition: Condition | None = getattr(rule, "when", None)
+    return condition is None or any(one.value not in (None, False) for one in found(manifest, condition.path))
+
+
+def _broken(rule: Rule, manifest: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
+    for one in found(manifest, rule.path):
+        match rule:
+            case Listed():
+                yield from _unlisted(rule, one, values)
+            case Switched(value):
+                if one.value is True and not values[value]:
+                    yield f"{one.where}: true is not allowed; policy.{value} of the chart opens it"
+            case AtMost():
+                yield from _too_many(rule, one, values[rule.value])
+
+
+def _unlisted(rule: Listed, one: Found, values: Mapping[str, Any]) -> Iterator[str]:
+    value = "" if one.value is None else f"{rule.prefix}{one.value}"
+    if one.value is None and rule.absent is None:
+        return
+    if rule.only is not None and not re.fullmatch(rule.only, value):
+        return
+    if rule.unless is not None and values[rule.unless]:
+        return
+    entries = values[rule.value]
+    if re.fullmatch(f"({alternatives(entries)}){rule.ending}", value) and not re.search(
+        DOTS.replace("$", r"\Z"), value
+    ):
+        return
+    given, allowed = rule.absent if one.value is None else value, shown(entries)
+    yield f"{one.where}: {given} is not allowed; allowed: {allowed}; policy.{rule.value} of the chart opens more"
+
+
+def _too_many(rule: AtMost, one: Found, most: float) -> Iterator[str]:
+    value = rule.default if one.value is None else one.value
+    if not most or (value is not None and value <= most):
+        return
+    given = "nothing" if value is None else f"{value:g}"
+    yield f"{one.where}: {given} is not allowed; at most {most:g}; policy.{rule.value} of the chart raises it"
