@@ -21,7 +21,7 @@ PAGES = {
     "CODE_OF_CONDUCT.md": "code_of_conduct.md",
     "CONTRIBUTING.md": "contributing.md",
     "LICENSE": "license.txt",
-    "SECURITY.md": "security.md",
+    "SECURITY.md": "vulnerabilities.md",
 }
 _LINK = re.compile(r"(?<=\]\()(?P<target>[^)#:\s]+)(?=(?:#[^)\s]*)?\))")
 _FENCED = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)

@@ -64,7 +64,7 @@ def may(api: Kubectl, user: str, resource: str, *verbs: str) -> Manifest:
 
 def policies(api: Kubectl, helm: Helm, values: Values | None = None) -> list[Manifest]:
     """Those of a release that serves the test's namespace alone."""
-    given = {"watchNamespace": api.namespace, **(values or {})}
+    given = {"watchNamespaces": [api.namespace], **(values or {})}
     rendered = helm.rendered(given, namespace=api.namespace)
     return [manifest for manifest in rendered if manifest["kind"].startswith("ValidatingAdmissionPolicy")]
 
