@@ -36,7 +36,7 @@ class Ruled:
         return None
 
 
-@pytest.fixture(scope="module", params=POLICIES.items(), ids=POLICIES)
+@pytest.fixture(scope="module", params=list(POLICIES.items()), ids=list(POLICIES))
 def ruled(request: pytest.FixtureRequest, cluster: Kubectl, definitions: None, helm: Helm) -> Iterator[Ruled]:
     _, policy = request.param
     name = f"test-{secrets.token_hex(4)}"
