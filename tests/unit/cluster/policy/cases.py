@@ -152,6 +152,10 @@ OTHERS: tuple[tuple[Edit, ...], ...] = (
     (("budget", {"maxGpuHours": 20.5}),),
     (("budget", {"maxTrials": 6}), ("output", {"deployment": {"replicas": 5}})),
     (("budget", {"maxAgentTokens": 100}), ("search", {"agent": {"model": "openai/x"}})),
+    (("budget", {"maxTrials": 5, "maxGpuHours": 20}),),
+    (("budget", {"maxTrials": 5, "maxGpuHours": 2.5}), ("parallelTrials", 2)),
+    (("budget", {"maxTrials": 5, "maxGpuHours": 1, "maxAgentTokens": 9}), ("search", {"agent": {"model": "openai/x"}})),
+    (("budget", {"maxTrials": 5, "maxGpuHours": 1}), ("search", {"agent": {"model": "openai/x"}})),
 )
 """For policies other than the default."""
 
@@ -166,6 +170,8 @@ POLICIES: dict[str, Policy] = {
         agent_models=(),
         tolerations=(),
         device_resources=(),
+    ),
+    "limited": Policy(
         max_trials=5,
         max_gpu_hours=20,
         max_agent_tokens=100,
@@ -179,7 +185,7 @@ POLICIES: dict[str, Policy] = {
         remote_code=("hf://trusted/*",),
         datasets=("**",),
         task_paths=("/models/**",),
-        artifacts=("s3://bucket/team", "s3://bucket/team/**"),
+        artifacts=("pvc://artifacts", "s3://bucket/team", "s3://bucket/team/**"),
         agent_models=("openai/*",),
         agent_endpoints=("https://llm.example/**",),
         secrets=("llm", "a.b"),
@@ -190,7 +196,6 @@ POLICIES: dict[str, Policy] = {
         pod_labels=("team", "app"),
         adopt=True,
         max_trials=0,
-        max_gpu_hours=20.5,
         max_replicas=4,
     ),
     "labelled": Policy(secret_label="haqa.dev/use-by=tunings"),
