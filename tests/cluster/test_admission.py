@@ -90,7 +90,7 @@ def test_the_rules_have_no_type_errors(ruled: Ruled) -> None:
     assert [one["warning"] for one in warnings if "undefined field" not in one["warning"]] == []
 
 
-def test_a_tuning_of_an_earlier_policy_can_still_be_labelled_and_deleted(ruled: Ruled, cluster: Kubectl) -> None:
+def test_a_tuning_of_an_earlier_policy_can_still_be_labelled_and_deleted(ruled: Ruled) -> None:
     if ruled.policy != Policy():
         return
     outside = {**tuning(("nodePools.0.image", "evil/x")), "metadata": {"name": "old"}}
