@@ -15,6 +15,7 @@ OPEN = Policy(
     task_paths=_ANY,
     artifacts=_ANY,
     agent_endpoints=_ANY,
+    git_servers=_ANY,
     secrets=("llm", "hub", "no-such-secret", "bucket"),
     tolerations=_ANY,
     device_resources=_ANY,

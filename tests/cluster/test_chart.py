@@ -14,6 +14,7 @@ from tests.cluster.helm import CHART, Helm, HelmRefused, Values
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
 
 from haqa_operator.cluster.installation import DEFAULT_RUNNER_IMAGE, Installation
+from haqa_operator.cluster.names import VERIFY
 from haqa_operator.cluster.observe.failures import Limits
 from haqa_operator.cluster.policy import Policy
 from haqa_operator.hardware.accelerators import Vendor
@@ -290,7 +291,7 @@ def test_network_policies_are_there_by_choice_for_the_operator_and_each_namespac
     labels = pod_of(helm.rendered(EVERYTHING))["metadata"]["labels"]
     assert operator["podSelector"]["matchLabels"].items() <= labels.items()
     (expression,) = trials["podSelector"]["matchExpressions"]
-    assert {"trial", "artifact", "model"} == set(expression["values"])
+    assert {"trial", "artifact", "model", VERIFY} == set(expression["values"])
     assert winners["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "inference"
     for spec in (operator, trials, winners):
         assert spec["policyTypes"] == ["Ingress", "Egress"]

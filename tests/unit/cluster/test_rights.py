@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.fakes.faulty_api import Call
-from tests.fakes.kinds import SERVICE
+from tests.fakes.kinds import DEPLOYMENT, SERVICE
 from tests.fakes.simulated_cluster import reporting
 from tests.unit.cluster.tunings import Operated
 
 from haqa_contract import FailureReason
-from haqa_operator.cluster.edges.api_server import EVENT, JOB, POD, SECRET, TRIAL, TUNING
+from haqa_operator.cluster.edges.api_server import CONTROLLER_REVISION, EVENT, JOB, POD, SECRET, TRIAL, TUNING
 from haqa_operator.handlers.main import APPROVALS, CHILDREN, TUNINGS
 
 RBAC = Path(__file__).parents[3] / "charts" / "haqa" / "templates" / "rbac.yaml"
@@ -66,8 +66,10 @@ def done() -> set[Right]:
     operated.run()
     calls = {(call.verb, call.kind) for call in operated.api.calls}
     assert {("delete", JOB), ("create", TRIAL), ("apply_status", TUNING), ("get", SECRET), ("get", SERVICE)} <= calls
-    logs, names_taken = (Call("log", POD), Call("latest_warning", EVENT)), (Call("get", TRIAL), Call("get", JOB))
-    return {right for call in (*operated.api.calls, *logs, *names_taken) for right in needed(call)}
+    logs = (Call("log", POD), Call("latest_warning", EVENT))
+    names_taken = tuple(Call("get", kind) for kind in (TRIAL, JOB, CONTROLLER_REVISION))
+    rolled_back = (Call("delete", DEPLOYMENT), Call("delete", CONTROLLER_REVISION))
+    return {right for call in (*operated.api.calls, *logs, *names_taken, *rolled_back) for right in needed(call)}
 
 
 def test_the_operator_may_do_whatever_it_does(done: set[Right]) -> None:
@@ -75,7 +77,7 @@ def test_the_operator_may_do_whatever_it_does(done: set[Right]) -> None:
 
 
 def test_the_operator_may_do_nothing_else(done: set[Right]) -> None:
-    watched = {(group, resource, verb) for group, _, resource in (TUNINGS, *CHILDREN) for verb in ("list", "watch")}
+    watched = {(group, resource, verb) for group, _, resource in (TUNINGS, APPROVALS, *CHILDREN) for verb in ("list", "watch")}
     by_kopf = {
         (group, resource, verb)
         for group, resource in (("apiextensions.k8s.io", "customresourcedefinitions"), ("", "namespaces"))

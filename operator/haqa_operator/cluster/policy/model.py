@@ -95,6 +95,8 @@ class Policy(ResourceModel):
     """LLMs of agents; without apiBase they are asked at their providers' public addresses"""
     agent_endpoints: Globs = ()
     """Addresses of LLMs that tunings may name (search.agent.apiBase)"""
+    git_servers: Globs = ()
+    """Repositories that winners are written to (output.git.url), and addresses of APIs for pull requests"""
     secrets: tuple[Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)], ...] = ()
     """Names of Secrets that tunings may use"""
     secret_label: Annotated[str, Field(pattern=r"^$|^[A-Za-z0-9._/-]+=[A-Za-z0-9._-]*$")] = ""

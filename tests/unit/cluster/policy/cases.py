@@ -128,7 +128,13 @@ ALLOWED: tuple[tuple[Edit, ...], ...] = (
     (("suspend", True),),
 )
 
+_GIT = {"url": "https://git.example/o/r.git", "path": ".", "secretRef": {"name": "llm"}}
+_PULL_REQUEST = {"provider": "Gitea", "apiBase": "https://internal.example/api"}
+
 OTHERS: tuple[tuple[Edit, ...], ...] = (
+    (("output", {"mode": "Git", "git": _GIT}),),
+    (("output", {"mode": "Git", "git": {**_GIT, "url": "git@git.example:o/r.git"}}),),
+    (("output", {"mode": "Git", "git": {**_GIT, "pullRequest": _PULL_REQUEST}}),),
     (("model.uri", "hf://trusted/name"), ("model.trustRemoteCode", True)),
     (("model.uri", "hf://trusted/a.b/c"), ("model.trustRemoteCode", True)),
     (("model.uri", "s3://bucket/team/model"), ("artifacts", {"s3": "s3://bucket/team"})),
@@ -188,6 +194,7 @@ POLICIES: dict[str, Policy] = {
         artifacts=("pvc://artifacts", "s3://bucket/team", "s3://bucket/team/**"),
         agent_models=("openai/*",),
         agent_endpoints=("https://llm.example/**",),
+        git_servers=("https://git.example/o/*",),
         secrets=("llm", "a.b"),
         tolerations=("*",),
         runtime_classes=("nvidia",),
