@@ -187,6 +187,7 @@ OPEN: Final = (
     "spec.queueName",
     "spec.artifacts.path",
     "spec.output.mode",
+    "spec.output.target",
     "spec.output.approval",
     "spec.output.verify",
     "spec.output.onChange",
