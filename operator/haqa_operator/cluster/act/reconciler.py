@@ -39,10 +39,10 @@ from haqa_operator.cluster.edges.api_server import (
 )
 from haqa_operator.cluster.edges.events import events_of
 from haqa_operator.cluster.edges.log_context import about
+from haqa_operator.cluster.edges.secret_labels import secret_problems
 from haqa_operator.cluster.observe.approvals import Approval, approved
 from haqa_operator.cluster.observe.pods import unix
 from haqa_operator.cluster.observe.revisions import read_histories
-from haqa_operator.cluster.edges.secret_labels import secret_problems
 from haqa_operator.cluster.observe.snapshot import (
     TuningSnapshot,
     owned_by,
@@ -418,7 +418,10 @@ def _refused(manifest: Manifest, before: TuningStatus, problems: list[str], keep
 
 def _kept_as_before(pool: str, before: TuningStatus, keeper: AnswerKeeper) -> PoolView:
     view = PoolView.as_before(pool, before)
-    if view.phase in (PoolPhase.DEPLOYING, PoolPhase.VERIFYING, PoolPhase.SUCCEEDED):
-        return keeper.keep(view, None)
-    keeper.go_on_serving(pool)
+    try:
+        if view.phase in (PoolPhase.DEPLOYING, PoolPhase.VERIFYING, PoolPhase.SUCCEEDED):
+            return keeper.keep(view, None)
+        keeper.go_on_serving(pool)
+    except ApiError as error:
+        log.warning("pool %s: what serves could not be looked at: %s", pool, error)
     return view
