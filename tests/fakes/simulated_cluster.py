@@ -123,7 +123,8 @@ class SimulatedCluster:
         seconds = self.now - T0
         request = TrialRequest.model_validate_json(template["metadata"]["annotations"][REQUEST_ANNOTATION])
         began = PodBuilder(template["spec"], name=name, created=seconds - _TRIAL_S).scheduled(seconds - _TRIAL_S)
-        began = replace(began, spec={**began.spec, "nodeName": f"{template['spec']['nodeSelector']['pool']}-1"})
+        node = f"{template['spec'].get('nodeSelector', {}).get('pool', 'any')}-1"
+        began = replace(began, spec={**began.spec, "nodeName": node})
         ended = self._ended(began, request, seconds)
         pod = ended.obj()
         pod["metadata"] |= {"namespace": NAMESPACE, "labels": template["metadata"]["labels"]}

@@ -29,6 +29,7 @@ TRIAL = Trial(
         expected_high_percent=260,
         feasible_chance=0.7,
         exchanges=(Exchange(prompt_hash="0" * 64, model="m", prompt_tokens=900, reply='{"candidate": 0}'),),
+        confirms="demo-a-002",
         note="asked twice",
     ),
 )

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.fakes.simulated_cluster import NAMESPACE
-from tests.unit.cluster.test_rollouts import BETTER, FIRST, answer, settle
+from tests.unit.cluster.answered import BETTER, FIRST, answer, settle
 from tests.unit.cluster.tunings import Operated
 
 from haqa_operator.api.git_output import GitOutput
@@ -153,4 +152,3 @@ def test_a_restarted_operator_asks_for_the_same(operated: Operated, repository: 
     operated.reconciler._dependencies = operated.dependencies
     settle(operated)
     assert repository.keys == before
-    assert NAMESPACE

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from tests.fakes.kinds import CONTROLLER_REVISION, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
 from tests.fakes.simulated_cluster import NAMESPACE
-from tests.unit.cluster.tunings import ONE_POOL, Operated
+from tests.unit.cluster.answered import BETTER, FIRST, answer, settle
+from tests.unit.cluster.tunings import Operated
 
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.edges.api_server import EVENT, INFERENCE_SERVICE, JOB, NODE, POD, TRIAL, TUNING
 from haqa_operator.cluster.installation import Installation
-
-
-def searching(*schemes: str) -> dict[str, Any]:
-    return {"strategy": "grid", "schemes": list(schemes), "algorithms": ["rtn"], "engineDefaults": False}
-
-
-FIRST = {**ONE_POOL, "search": searching("BF16", "W4A16")}
-BETTER = {**ONE_POOL, "search": searching("BF16", "W4A16", "W8A8-INT8")}
 
 
 @pytest.fixture
@@ -36,11 +28,6 @@ def served(operated: Operated) -> Operated:
     operated.submit(**FIRST)
     operated.run()
     return operated
-
-
-def answer(operated: Operated) -> Manifest:
-    found: Manifest = operated.pool("full")["answer"]
-    return found
 
 
 def endpoints(operated: Operated) -> list[str]:
@@ -71,13 +58,6 @@ def annotated(operated: Operated, **annotations: str) -> None:
     given = {f"haqa.dev/{name}": value for name, value in annotations.items()}
     metadata = {"name": "demo", "namespace": NAMESPACE, "annotations": given}
     operated.cluster.api.stand_in({**found, "metadata": metadata})
-
-
-def settle(operated: Operated, moments: int = 6) -> None:
-    for _ in range(moments):
-        operated.reconcile()
-        operated.cluster.step()
-    operated.reconcile()
 
 
 def test_there_is_no_service_before_the_first_answer_is_verified(operated: Operated) -> None:

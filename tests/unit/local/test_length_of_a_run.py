@@ -68,7 +68,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def tuning(**serving: int) -> QuantizationTuning:
     made = make_tuning().search(
-        strategy="grid", schemes=["W8A8-INT8", "W4A16"], algorithms=["rtn"], engineDefaults=False
+        strategy="grid", schemes=["W8A8-INT8"], algorithms=["rtn", "gptq"], engineDefaults=False
     )
     return made.budget(maxTrials=2).having(serving=serving, confirmation={"rounds": 0}).obj()
 
