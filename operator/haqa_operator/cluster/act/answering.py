@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from haqa_operator.api import NodePool, Trial, TuningSpec
+from haqa_operator.api import NodePool, Trial
 from haqa_operator.api.answer import Answer, Surroundings
 from haqa_operator.api.labels import RETUNE_ANNOTATION, TRIAL_LABEL
 from haqa_operator.api.manifests import Manifest
@@ -23,6 +24,7 @@ from haqa_operator.cluster.observe.snapshot import TuningSnapshot
 from haqa_operator.cluster.observe.surroundings import changes, digest, image_id_of, surroundings
 from haqa_operator.decision.results import Decision, Verdict
 from haqa_operator.hardware.accelerators import Accelerator
+from haqa_operator.hardware.nodes import Node
 from haqa_operator.serving.images import EngineVersion, pool_image
 from haqa_operator.tuning.fingerprint import asked
 
@@ -30,50 +32,70 @@ _KEY_DIGITS = 16
 
 
 @dataclass(frozen=True)
-class Staleness:
-    """What has changed since an answer was measured.
+class Question:
+    """What is asked of a pool now, beside the latest answer on record.
 
     Attributes:
-        sentence: None where nothing has.
-        digest: Of how things are now.
+        hardware: Of its nodes, or why it is not known.
+        engine: Which vLLM its engines would be now, or why that is refused.
+        latest: None where there is no answer yet, or none that can be read.
     """
 
-    sentence: str | None
-    digest: str
+    snapshot: TuningSnapshot
+    pool: NodePool
+    hardware: Accelerator | str | Exception
+    engine: EngineVersion | str
+    installation: Installation
+    latest: Revision | None
 
+    @property
+    def answered(self) -> bool:
+        """Whether the answer is one to this question, would be deployed under the same name, and is still wanted."""
+        spec = self.snapshot.tuning.spec
+        if self.latest is None:
+            return False
+        answer = self.latest.answer
+        same_place = (answer.output.deployment.name, answer.output.target) == (
+            spec.output.deployment.name,
+            spec.output.target,
+        )
+        same_question = answer.asked == asked(spec, self.pool, retune_text(self.snapshot.manifest))
+        return same_place and same_question and not self._asked_again_by_itself
 
-def answers(revision: Revision, spec: TuningSpec, pool: NodePool, again: str) -> bool:
-    """Whether this answer is one to what is asked now, and would be deployed under the same name."""
-    answer = revision.answer
-    same_place = answer.output.deployment.name == spec.output.deployment.name
-    return same_place and answer.asked == asked(spec, pool, again)
+    @cached_property
+    def stale(self) -> str | None:
+        """What has changed since the answer was measured; None where nothing has."""
+        if self.latest is None:
+            return None
+        return "; ".join(changes(self.latest.answer.surroundings, self._surroundings)) or None
+
+    @property
+    def again(self) -> str:
+        """Text that tells this search's trials from those of an earlier one; empty for the first."""
+        asked_for = retune_text(self.snapshot.manifest)
+        if asked_for or self.latest is None:
+            return asked_for
+        return digest(self._surroundings) if self._asked_again_by_itself else self.latest.answer.again
+
+    @property
+    def _asked_again_by_itself(self) -> bool:
+        return self.stale is not None and self.snapshot.tuning.spec.output.on_change == "Retune"
+
+    @cached_property
+    def _surroundings(self) -> Surroundings:
+        """As far as it is known without asking anybody: without nodes, neither image nor labels are."""
+        image = ""
+        nodes: tuple[Node, ...] = ()
+        if isinstance(self.hardware, Accelerator) and isinstance(self.engine, EngineVersion):
+            image = pool_image(self.pool, self.hardware, self.engine.text, self.installation.engine_image)
+            nodes = self.snapshot.nodes[self.pool.name]
+        model = self.snapshot.model.digest if self.snapshot.model else ""
+        return surroundings(self.pool, nodes, image, None, model)
 
 
 def retune_text(tuning: Manifest) -> str:
     """By which somebody has everything measured once more; empty where nobody has."""
     return str((tuning["metadata"].get("annotations") or {}).get(RETUNE_ANNOTATION, ""))
-
-
-def surroundings_now(
-    snapshot: TuningSnapshot,
-    pool: NodePool,
-    hardware: Accelerator | str | Exception,
-    engine: EngineVersion | str,
-    installation: Installation,
-) -> Surroundings:
-    """As far as it is known without asking anybody: without nodes, neither image nor labels are."""
-    known = isinstance(hardware, Accelerator) and isinstance(engine, EngineVersion)
-    image = ""
-    if isinstance(hardware, Accelerator) and isinstance(engine, EngineVersion):
-        image = pool_image(pool, hardware, engine.text, installation.engine_image)
-    nodes = snapshot.nodes[pool.name] if known else ()
-    model = snapshot.model.digest if snapshot.model else ""
-    return surroundings(pool, nodes, image, None, model)
-
-
-def staleness(revision: Revision, now: Surroundings) -> Staleness:
-    found = changes(revision.answer.surroundings, now)
-    return Staleness("; ".join(found) or None, digest(now))
 
 
 def conclude(
@@ -128,7 +150,7 @@ def _answer(
         tuning=keeper.tuning,
         pool=view.name,
         key=key,
-        asked=context.asked,
+        asked=asked(context.snapshot.tuning.spec, context.pool, retune_text(context.snapshot.manifest)),
         again=context.again,
         trial=winner.name,
         configuration=winner.configuration.describe(),

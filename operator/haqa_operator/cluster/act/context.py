@@ -11,7 +11,7 @@ from haqa_operator.cluster.observe.snapshot import TuningSnapshot, profile_of
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.search.model_profile import ModelProfile
 from haqa_operator.serving.images import EngineVersion
-from haqa_operator.tuning.fingerprint import asked, fingerprint
+from haqa_operator.tuning.fingerprint import fingerprint
 from haqa_operator.tuning.pool_defaults import pool_spec
 
 
@@ -54,11 +54,6 @@ class PoolContext:
             recorded=(before.measured_with,) if before and before.measured_with else (),
             has_trials=lambda spec: bool(self.snapshot.trials_of(self.pool, self._fingerprint(spec))),
         )
-
-    @property
-    def asked(self) -> str:
-        """Of the question that the pool's answer will be one to."""
-        return asked(self.snapshot.tuning.spec, self.pool, self.again)
 
     @cached_property
     def fingerprint(self) -> str:

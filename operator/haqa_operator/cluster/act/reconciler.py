@@ -17,7 +17,7 @@ from haqa_operator.api.labels import ROLLBACK_ANNOTATION
 from haqa_operator.api.loading import parse_status, parse_tuning
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import PoolPhase, TuningStatus
-from haqa_operator.cluster.act.answering import Staleness, answers, retune_text, staleness, surroundings_now
+from haqa_operator.cluster.act.answering import Question
 from haqa_operator.cluster.act.answers import AnswerKeeper
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.act.dependencies import Dependencies
@@ -195,21 +195,24 @@ class Reconciler:
         hardware = {pool.name: _hardware_or_bug(snapshot, pool) for pool in spec.node_pools}
         engines = {pool.name: self._engine(pool) for pool in spec.node_pools}
         served = {name: one for name, one in hardware.items() if isinstance(engines[name], EngineVersion)}
-        answered = {
-            pool.name: self._answered(snapshot, pool, hardware[pool.name], engines[pool.name], keeper)
-            for pool in spec.node_pools
-        }
-        open_ = {name: one for name, one in served.items() if answered[name] is None}
-        inspection = (
-            self._inspect(snapshot, served, trouble) if open_ or snapshot.model is not None else ModelInspection(None)
-        )
-        views = tuple(
-            self._keep(pool.name, snapshot, keeper, stale, trouble)
-            if (stale := answered[pool.name]) is not None
-            else self._reconcile_pool(
-                key, snapshot, pool, hardware[pool.name], engines[pool.name], inspection, keeper, trouble
+        questions = [
+            Question(
+                snapshot,
+                pool,
+                hardware[pool.name],
+                engines[pool.name],
+                self._dependencies.installation,
+                keeper.history(pool.name).readable,
             )
             for pool in spec.node_pools
+        ]
+        asked = snapshot.model is not None or not all(question.answered for question in questions)
+        inspection = self._inspect(snapshot, served, trouble) if asked else ModelInspection(None)
+        views = tuple(
+            self._keep(question, keeper, trouble)
+            if question.answered
+            else self._reconcile_pool(key, question, inspection, keeper, trouble)
+            for question in questions
         )
         return TuningView(
             snapshot.generation,
@@ -221,30 +224,9 @@ class Reconciler:
             builtin_text=builtin_text_warning(spec),
         )
 
-    def _answered(
-        self,
-        snapshot: TuningSnapshot,
-        pool: NodePool,
-        hardware: Accelerator | str | Exception,
-        engine: EngineVersion | str,
-        keeper: AnswerKeeper,
-    ) -> Staleness | None:
-        """What has changed since the pool's answer was measured; None where it has none, or is to be searched again."""
-        spec, latest = snapshot.tuning.spec, keeper.history(pool.name).latest
-        if latest is None or keeper.history(pool.name).unreadable:
-            return None
-        again = retune_text(snapshot.manifest)
-        if not answers(latest, spec, pool, again):
-            return None
-        now = surroundings_now(snapshot, pool, hardware, engine, self._dependencies.installation)
-        stale = staleness(latest, now)
-        return None if stale.sentence and spec.output.on_change == "Retune" else stale
-
-    def _keep(
-        self, pool: str, snapshot: TuningSnapshot, keeper: AnswerKeeper, stale: Staleness, trouble: _Trouble
-    ) -> PoolView:
+    def _keep(self, question: Question, keeper: AnswerKeeper, trouble: _Trouble) -> PoolView:
         """A pool whose answer is on record: it is applied, and nothing is searched."""
-        latest = keeper.history(pool).latest
+        snapshot, pool, latest = question.snapshot, question.pool.name, question.latest
         assert latest is not None
         view = PoolView(pool, PoolPhase.SUCCEEDED, unchanged=latest.answer.status)
         try:
@@ -252,12 +234,12 @@ class Reconciler:
         except ApiUnavailable as error:
             trouble.api_errors.append(error)
             return PoolView.as_before(pool, snapshot.status, message=f"waiting for the API server: {error}")
-        except Exception as error:
+        except Exception as error:  # whatever it is, the other pools go on; it is raised once they have
             return _failed_by(error, pool, snapshot, trouble)
         trouble.refusals += view.refused
         if view.answer is None:
             return view
-        return replace(view, answer=view.answer.model_copy(update={"stale": stale.sentence}))
+        return replace(view, answer=view.answer.model_copy(update={"stale": question.stale}))
 
     def _inspect(
         self, snapshot: TuningSnapshot, hardware: Mapping[str, Accelerator | str | Exception], trouble: _Trouble
@@ -281,14 +263,12 @@ class Reconciler:
     def _reconcile_pool(
         self,
         key: Key,
-        snapshot: TuningSnapshot,
-        pool: NodePool,
-        hardware: Accelerator | str | Exception,
-        engine: EngineVersion | str,
+        question: Question,
         inspection: ModelInspection,
         keeper: AnswerKeeper,
         trouble: _Trouble,
     ) -> PoolView:
+        snapshot, pool, hardware, engine = question.snapshot, question.pool, question.hardware, question.engine
         if (unread := keeper.history(pool.name).unreadable) is not None:
             return PoolView.as_before(pool.name, snapshot.status, problem=unread)
         if isinstance(hardware, Exception):
@@ -299,6 +279,10 @@ class Reconciler:
         if (unread := snapshot.unreadable_trials.get(pool.name)) is not None:
             return PoolView.as_before(pool.name, snapshot.status, problem=unread)
         if isinstance(hardware, str):
+            try:
+                keeper.go_on_serving(pool.name)
+            except ApiError as error:
+                trouble.api_errors.append(error)
             return PoolView(pool.name, PoolPhase.PENDING, f"waiting: {hardware}")
         if inspection.facts is None:
             problem = inspection.message if inspection.refused else None
@@ -310,8 +294,7 @@ class Reconciler:
                 problem=problem,
                 refused=inspection.refused,
             )
-        again = self._again(snapshot, pool, hardware, engine, keeper)
-        context = PoolContext(snapshot, pool, hardware, inspection.facts, engine, self._clock(), again)
+        context = PoolContext(snapshot, pool, hardware, inspection.facts, engine, self._clock(), question.again)
         reconciler = PoolReconciler(self._dependencies, context, keeper, lambda: self._requeue(key))
         try:
             view = reconciler.reconcile()
@@ -322,24 +305,6 @@ class Reconciler:
             return _failed_by(error, pool.name, snapshot, trouble)
         trouble.refusals += view.refused
         return view
-
-    def _again(
-        self,
-        snapshot: TuningSnapshot,
-        pool: NodePool,
-        hardware: Accelerator,
-        engine: EngineVersion,
-        keeper: AnswerKeeper,
-    ) -> str:
-        """Text that tells this search's trials from those of an earlier one; empty for the first."""
-        asked_for = retune_text(snapshot.manifest)
-        latest = keeper.history(pool.name).latest
-        if asked_for or latest is None:
-            return asked_for
-        stale = staleness(latest, surroundings_now(snapshot, pool, hardware, engine, self._dependencies.installation))
-        if stale.sentence and snapshot.tuning.spec.output.on_change == "Retune":
-            return stale.digest
-        return latest.answer.again
 
     def _write(self, manifest: Manifest, before: TuningStatus, view: TuningView) -> None:
         status = tuning_status(view, before, self._clock())

@@ -100,6 +100,11 @@ class History:
         return self.revisions[-1] if self.revisions else None
 
     @property
+    def readable(self) -> Revision | None:
+        """The latest, unless a newer operator has written one that is not understood."""
+        return None if self.unreadable else self.latest
+
+    @property
     def wanted(self) -> Revision | None:
         """The one that shall serve: the latest that was neither rolled back nor rejected."""
         fit = (one for one in reversed(self.revisions) if one.phase not in _OUT and one.name not in self.rejected)
