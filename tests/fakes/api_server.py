@@ -65,6 +65,7 @@ class InMemoryApiServer:
         self._clock = clock
         self._stored: dict[Address, _Stored] = {}
         self._versions = count(1)
+        self._spelled_by_others: set[str] = set()
 
     def get(self, kind: Kind, name: str, namespace: str | None = None) -> Manifest | None:
         found = self._stored.get((kind, namespace, name))
@@ -92,7 +93,11 @@ class InMemoryApiServer:
         if (kind, metadata.get("namespace"), metadata["name"]) in self._stored:
             return None
         body = _without_status(manifest) if kind in _WITH_STATUS else _copied(manifest)
-        return self._merged(kind, body, FIRST_WRITER)
+        created = self._merged(kind, body, FIRST_WRITER)
+        if kind == CONTROLLER_REVISION:
+            # Keeps the bytes that were sent, and takes its own spelling of them for a change.
+            self._spelled_by_others.add(str(created["metadata"]["uid"]))
+        return created
 
     def apply_status(self, manifest: Manifest) -> Manifest | None:
         kind, metadata = Kind.of(manifest), manifest["metadata"]
@@ -164,7 +169,8 @@ class InMemoryApiServer:
         _merge(after, body)
         owned[manager] = mine
         _check(kind, after)
-        if kind == CONTROLLER_REVISION and stored and after.get("data") != before.get("data"):
+        changed_data = after.get("data") != before.get("data") or before["metadata"]["uid"] in self._spelled_by_others
+        if kind == CONTROLLER_REVISION and stored and changed_data:
             raise ApiRefused(f'ControllerRevision "{metadata["name"]}" is invalid: data: field is immutable', 422)
         if after != before:
             after["metadata"]["resourceVersion"] = str(next(self._versions))

@@ -277,6 +277,24 @@ class ApiServerContract:
         assert eventually(lambda: api.get(TRIAL, "demo-full-000", somebody.namespace) is None)
         assert api.get(TRIAL, "of-nobody", somebody.namespace) is not None
 
+    def test_a_record_that_was_applied_is_marked_and_never_changed(self, api: ApiServer, somebody: Somebody) -> None:
+        data = {"b": 1.5, "a": {"z": "x < y", "c": 2}, "n": 1795981317.7970545}
+        own = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1}
+        metadata = {"name": "answer", "namespace": somebody.namespace}
+        api.apply({**own, "metadata": metadata, "data": data}, FIRST_WRITER, force=False)
+        marked = api.apply({**own, "metadata": {**metadata, "annotations": {"haqa.dev/phase": "Serving"}}})
+        assert marked["data"] == data
+        assert marked["metadata"]["annotations"]["haqa.dev/phase"] == "Serving"
+        with pytest.raises(ApiRefused, match="immutable"):
+            api.apply({**own, "metadata": metadata, "data": {**data, "b": 2}}, FIRST_WRITER)
+
+    def test_a_record_that_was_created_cannot_be_marked(self, api: ApiServer, somebody: Somebody) -> None:
+        own = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1}
+        metadata = {"name": "created", "namespace": somebody.namespace}
+        api.create({**own, "metadata": metadata, "data": {"b": 1, "a": "x < y"}})
+        with pytest.raises(ApiRefused, match="immutable"):
+            api.apply({**own, "metadata": {**metadata, "annotations": {"haqa.dev/phase": "Serving"}}})
+
     def test_deleting_what_is_gone_is_harmless(self, api: ApiServer, somebody: Somebody) -> None:
         api.delete(CONFIG_MAP, "settings", somebody.namespace)
 

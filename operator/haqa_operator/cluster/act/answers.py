@@ -26,7 +26,7 @@ from haqa_operator.api.tuning import Output
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.act.dependencies import Dependencies
 from haqa_operator.cluster.act.live_objects import Foreign, LiveObjects
-from haqa_operator.cluster.act.ownership import create_owned
+from haqa_operator.cluster.act.ownership import apply_record, create_owned
 from haqa_operator.cluster.act.publishing import GitPublisher, follow
 from haqa_operator.cluster.build.records import (
     build_mark,
@@ -44,7 +44,6 @@ from haqa_operator.cluster.edges.api_server import (
     JOB,
     POD,
     ApiRefused,
-    ApiUnavailable,
 )
 from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.approvals import Approval
@@ -117,9 +116,7 @@ class AnswerKeeper:
         answer = answer.model_copy(update={"manifests": with_revision(self._live.adapted(answer), name)})
         number = history.next_number
         record = build_record(answer, name, number, self.namespace, owner, self.now)
-        created = create_owned(self.dependencies.api, record)
-        if created is None:
-            raise ApiUnavailable(f"ControllerRevision {name} was written a moment ago; it is read again")
+        created = apply_record(self.dependencies.api, record)
         revision = Revision(name, number, answer, since=self.now, uid=str(created["metadata"]["uid"]))
         self.histories[answer.pool] = replace(history, revisions=(*history.revisions, revision))
         self._forget_oldest(answer.pool)

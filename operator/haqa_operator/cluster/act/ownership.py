@@ -7,7 +7,7 @@ with the pool `a` meet in one.
 from __future__ import annotations
 
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.cluster.edges.api_server import ApiServer, ApiUnavailable, Kind
+from haqa_operator.cluster.edges.api_server import FIRST_WRITER, ApiServer, ApiUnavailable, Kind
 
 
 class NameTaken(Exception):
@@ -28,10 +28,35 @@ def create_owned(api: ApiServer, manifest: Manifest) -> Manifest | None:
     found = api.get(kind, metadata["name"], metadata["namespace"])
     if found is None:
         raise ApiUnavailable(f"{kind.kind} {metadata['name']} was there a moment ago and is gone; it is created again")
+    _check_owner(manifest, found)
+    return None
+
+
+def apply_record(api: ApiServer, record: Manifest) -> Manifest:
+    """The record as it was written, by applying and not by creating it.
+
+    The API server compares the bytes of a record's data: created, it keeps those that were sent, and takes its own
+    spelling of them for a change at the first annotation.
+
+    Raises:
+        ApiUnavailable: it has been written a moment ago.
+        NameTaken: it is somebody else's.
+    """
+    metadata = record["metadata"]
+    found = api.get(Kind.of(record), metadata["name"], metadata["namespace"])
+    if found is not None:
+        _check_owner(record, found)
+        raise ApiUnavailable(f"{record['kind']} {metadata['name']} was written a moment ago; it is read again")
+    return api.apply(record, FIRST_WRITER, force=False)
+
+
+def _check_owner(manifest: Manifest, found: Manifest) -> None:
+    """Raises ApiUnavailable, NameTaken."""
+    kind, metadata = Kind.of(manifest), manifest["metadata"]
     (owner,) = metadata["ownerReferences"]
     owners = found["metadata"].get("ownerReferences", ())
     if any(other["uid"] == owner["uid"] for other in owners):
-        return None
+        return
     if any((other["kind"], other["name"]) == (owner["kind"], owner["name"]) for other in owners):
         deleted = f"{owner['kind']} {owner['name']}"
         raise ApiUnavailable(f"{kind.kind} {metadata['name']} of a deleted {deleted} is still there")
