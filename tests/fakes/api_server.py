@@ -58,10 +58,12 @@ class InMemoryApiServer:
 
     Attributes:
         logs: (pod, container) -> text, or the error with which its node answers.
+        username: Of whoever asks.
     """
 
     def __init__(self, clock: Callable[[], float] = lambda: 0.0) -> None:
         self.logs: dict[tuple[str, str], str | ApiError] = {}
+        self.username = "jane"
         self._clock = clock
         self._stored: dict[Address, _Stored] = {}
         self._versions = count(1)
@@ -108,6 +110,30 @@ class InMemoryApiServer:
         body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": names, **status}
         return self._merged(kind, body, f"{FIELD_MANAGER}/status")
 
+    def patch(self, manifest: Manifest, manager: str) -> Manifest | None:
+        kind, metadata = Kind.of(manifest), manifest["metadata"]
+        stored = self._stored.get((kind, metadata.get("namespace"), metadata["name"]))
+        if stored is None:
+            return None
+        before, version = stored.manifest, metadata.get("resourceVersion")
+        if version not in (None, before["metadata"]["resourceVersion"]):
+            raise ApiUnavailable(f"409: {kind.kind} {metadata['name']} was written since {version}")
+        body = _without_status(manifest) if kind in _WITH_STATUS else _copied(manifest)
+        after = _copied(before)
+        _merge_patch(after, body)
+        _check(kind, after)
+        touched = set(_leaves(body))
+        for name in stored.owned:
+            stored.owned[name] -= touched
+        stored.owned.setdefault(manager, set()).update(path for path in touched if _value(after, path) is not None)
+        if after != before:
+            after["metadata"]["resourceVersion"] = str(next(self._versions))
+            if after.get("spec") != before.get("spec"):
+                after["metadata"]["generation"] = before["metadata"]["generation"] + 1
+        stored.manifest = after
+        answer: Manifest = _copied(after)
+        return answer
+
     def delete(self, kind: Kind, name: str, namespace: str) -> None:
         gone = self._stored.pop((kind, namespace, name), None)
         if gone is not None:
@@ -127,6 +153,9 @@ class InMemoryApiServer:
         ]
         latest = max(about, key=lambda event: int(event["metadata"]["resourceVersion"]), default=None)
         return f"{latest['reason']}: {latest['message']}" if latest else None
+
+    def user(self) -> str:
+        return self.username
 
     def stand_in(self, manifest: Manifest, by: str = "somebody") -> Manifest:
         """Written by another than the operator: a person, a controller, a kubelet. Status included."""
@@ -271,6 +300,19 @@ def _merge(into: Manifest, body: Manifest) -> None:
                 else:
                     present.append(_copied(item))
         else:
+            into[name] = _copied(value)
+
+
+def _merge_patch(into: Manifest, body: Manifest) -> None:
+    """RFC 7396: lists are replaced, null removes."""
+    for name, value in body.items():
+        if value is None:
+            into.pop(name, None)
+        elif isinstance(value, dict):
+            if not isinstance(into.get(name), dict):
+                into[name] = {}
+            _merge_patch(into[name], value)
+        elif name not in _SERVER_OWNED:
             into[name] = _copied(value)
 
 

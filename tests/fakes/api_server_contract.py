@@ -14,6 +14,7 @@ import pytest
 
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.edges.api_server import (
+    CONFIG_MAP,
     EVENT,
     FIELD_MANAGER,
     FIRST_WRITER,
@@ -25,7 +26,6 @@ from haqa_operator.cluster.edges.api_server import (
     Kind,
 )
 
-CONFIG_MAP = Kind("v1", "ConfigMap")
 _GARBAGE_LIMIT_S = 60.0
 
 
@@ -91,6 +91,13 @@ def status_of(manifest: Manifest, **status: Any) -> Manifest:
         "metadata": metadata,
         "status": status,
     }
+
+
+def named(manifest: Manifest, annotations: dict[str, str | None] | None = None, **parts: Any) -> Manifest:
+    """Of a manifest its name alone, with these parts."""
+    metadata = {name: manifest["metadata"][name] for name in ("name", "namespace")}
+    more = {"annotations": annotations} if annotations else {}
+    return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": {**metadata, **more}, **parts}
 
 
 def event(about: Manifest, name: str, message: str, kind: str = "Warning") -> Manifest:
@@ -310,3 +317,39 @@ class ApiServerContract:
             api.create(event(made, name, message, kind))
         assert api.latest_warning(somebody.namespace, uid) == "Tested: second"
         assert api.latest_warning(somebody.namespace, "another") is None
+
+    def test_a_patch_changes_what_it_names_and_nothing_else(self, api: ApiServer, somebody: Somebody) -> None:
+        somebody.write(tuning(somebody.namespace))
+        api.patch(named(tuning(somebody.namespace), spec={"suspend": True}), "person")
+        found = api.patch(named(tuning(somebody.namespace), annotations={"theirs/a": "1"}), "person")
+        assert found is not None
+        assert found["spec"]["suspend"] is True
+        assert found["spec"]["model"] == {"uri": "pvc://models/model"}
+        assert found["metadata"]["annotations"]["theirs/a"] == "1"
+        again = api.patch(named(tuning(somebody.namespace), annotations={"theirs/a": None}), "person")
+        assert again is not None
+        assert "theirs/a" not in again["metadata"].get("annotations", {})
+        assert again["spec"]["suspend"] is True
+
+    def test_a_patch_of_what_is_gone_makes_nothing(self, api: ApiServer, somebody: Somebody) -> None:
+        assert api.patch(named(tuning(somebody.namespace), spec={"suspend": True}), "person") is None
+        assert api.get(TUNING, "demo", somebody.namespace) is None
+
+    def test_a_patch_of_what_was_written_since_is_not_carried_out(self, api: ApiServer, somebody: Somebody) -> None:
+        first = api.apply(config_map(somebody.namespace, a="1"))
+        somebody.write(config_map(somebody.namespace, a="theirs"))
+        late = config_map(somebody.namespace, a="2")
+        late["metadata"]["resourceVersion"] = first["metadata"]["resourceVersion"]
+        with pytest.raises(ApiUnavailable):
+            api.patch(late, "person")
+        found = api.get(CONFIG_MAP, "settings", somebody.namespace)
+        assert found is not None
+        assert found["data"] == {"a": "theirs"}
+
+    def test_a_patch_against_the_schema_is_refused(self, api: ApiServer, somebody: Somebody) -> None:
+        somebody.write(tuning(somebody.namespace))
+        with pytest.raises(ApiRefused, match=r"spec\.parallelTrials"):
+            api.patch(named(tuning(somebody.namespace), spec={"parallelTrials": 0}), "person")
+
+    def test_whoever_asks_is_told_who_they_are(self, api: ApiServer, somebody: Somebody) -> None:
+        assert api.user()

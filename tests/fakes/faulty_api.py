@@ -10,6 +10,7 @@ from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.edges.api_server import EVENT, FIELD_MANAGER, POD, ApiServer, Kind
 
 Answer = TypeVar("Answer")
+_REVIEW = Kind("authentication.k8s.io/v1", "SelfSubjectReview")
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Call:
     """One call of the API server.
 
     Attributes:
-        verb: get, list, apply, create, apply_status, delete, log or latest_warning.
+        verb: get, list, apply, create, apply_status, patch, delete, log, latest_warning or user.
         manifest: What is to be written; empty for a call that writes nothing.
     """
 
@@ -28,7 +29,7 @@ class Call:
 
     @property
     def writes(self) -> bool:
-        return self.verb in ("apply", "create", "apply_status", "delete")
+        return self.verb in ("apply", "create", "apply_status", "patch", "delete")
 
 
 Fault = Callable[[Call], BaseException | None]
@@ -65,6 +66,9 @@ class FaultyApi:
     def apply_status(self, manifest: Manifest) -> Manifest | None:
         return self._through(_writing("apply_status", manifest), lambda: self._server.apply_status(manifest))
 
+    def patch(self, manifest: Manifest, manager: str) -> Manifest | None:
+        return self._through(_writing("patch", manifest), lambda: self._server.patch(manifest, manager))
+
     def delete(self, kind: Kind, name: str, namespace: str) -> None:
         self._through(Call("delete", kind, name), lambda: self._server.delete(kind, name, namespace))
 
@@ -73,6 +77,9 @@ class FaultyApi:
 
     def latest_warning(self, namespace: str, uid: str) -> str | None:
         return self._through(Call("latest_warning", EVENT, uid), lambda: self._server.latest_warning(namespace, uid))
+
+    def user(self) -> str:
+        return self._through(Call("user", _REVIEW), self._server.user)
 
     def _through(self, call: Call, carry_out: Callable[[], Answer]) -> Answer:
         self.calls.append(call)

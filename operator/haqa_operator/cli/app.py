@@ -14,7 +14,8 @@ from rich.table import Table
 
 from haqa_operator.api import QuantizationTuning, SpecError, load_tuning
 from haqa_operator.api.builtin_text import builtin_text_warning
-from haqa_operator.cli import benching, replaying
+from haqa_operator.cli import benching, cluster, replaying
+from haqa_operator.cli.cluster.connection import Context, Kubeconfig, Namespace
 from haqa_operator.cli.doctor import Level, examine
 from haqa_operator.cli.tuning import show_trial, tune_file, write_reports
 from haqa_operator.tuning.pool_defaults import left_to_haqa
@@ -61,16 +62,40 @@ def tune(
 
 
 @app.command()
-def resume(file: TuningFile, out: Out = Path("results"), as_json: AsJson = False, no_prefork: Plain = False) -> None:
-    """The same as `tune`, which always goes on from what was measured before."""
-    tune(file, out, as_json, None, no_prefork)
+def resume(
+    what: Annotated[str, typer.Argument(metavar="FILE|TUNING", help="A file, or a tuning of a cluster by its name")],
+    out: Out = Path("results"),
+    as_json: AsJson = False,
+    no_prefork: Plain = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """With a FILE the same as `tune`, which always goes on; with a TUNING of a cluster, `suspend` taken back."""
+    if cluster.is_file(what):
+        tune(Path(what), out, as_json, None, no_prefork)
+    cluster.resume_tuning(what, namespace, context, kubeconfig)
 
 
 @app.command()
-def report(file: TuningFile, out: Out = Path("results"), as_json: AsJson = False) -> None:
+def report(
+    what: Annotated[str, typer.Argument(metavar="FILE|TUNING", help="A file, or a tuning of a cluster by its name")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results (default: results); of a TUNING, the page to write")
+    ] = None,
+    as_json: AsJson = False,
+    revision: Annotated[int | None, typer.Option(help="Of a TUNING: the report kept with this answer")] = None,
+    pool: Annotated[str | None, typer.Option(help="With --revision: the answer's node pool")] = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+) -> None:
     """Print the answer of a tuning, or what it has so far, and write report.html again; measures nothing."""
+    if not cluster.is_file(what):
+        cluster.write_report(what, out, revision, pool, as_json, namespace, context, kubeconfig)
+        return
     try:
-        write_reports(file, out, as_json=as_json)
+        write_reports(Path(what), out or Path("results"), as_json=as_json)
     except SpecError as error:
         raise fail(error.problems) from None
 
@@ -149,4 +174,5 @@ def model_demo(
 
 
 app.command("replay")(replaying.replay)
+cluster.add_commands(app)
 app.add_typer(benching.app, name="bench")

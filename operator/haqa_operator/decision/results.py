@@ -68,7 +68,7 @@ class Exclusion(ResourceModel):
     """What the excluded configurations have in common, for example {scheme: FP8-DYNAMIC}"""
     reason: str
     configurations: int = 1
-    """How many this rules out"""
+    """How many this rules out; 0 where that is not recorded"""
     trial: int | None = None
     """Number of the trial that has shown it; none where it was known before any of them"""
 

@@ -17,7 +17,6 @@ from importlib import resources
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from haqa_operator.decision.results import PoolResult
 from haqa_operator.report import glossary, limits, phases, wording
@@ -44,11 +43,11 @@ class PoolPage:
     manifest: str
 
 
-def render_html(report: TuningReport) -> str:
-    """The whole page, about 5 MB, of which nearly all is the plotting library."""
-    pages = tuple(_pool_page(report, result) for result in report.pools)
-    plots = {f"{page.anchor}-{chart.key}": _figure(chart) for page in pages for chart in page.charts}
-    scripts = [get_plotlyjs(), _file("report.js")] if plots else [_file("report.js")]
+def render_html(report: TuningReport, *, plots: bool = True) -> str:
+    """The whole page, about 5 MB, of which nearly all is the plotting library; without plots some 100 KB."""
+    pages = tuple(_pool_page(report, result, plots=plots) for result in report.pools)
+    figures = {f"{page.anchor}-{chart.key}": _figure(chart) for page in pages for chart in page.charts}
+    scripts = [_plotting_library(), _file("report.js")] if figures else [_file("report.js")]
     return (
         _environment()
         .get_template("report.html.j2")
@@ -59,12 +58,19 @@ def render_html(report: TuningReport) -> str:
             style=Markup(_file("report.css")),  # noqa: S704, our own file
             scripts=[Markup(script) for script in scripts],  # noqa: S704, our own file and plotly's
             policy=_policy(scripts),
-            plots=_json(plots),
+            plots=_json(figures),
         )
     )
 
 
-def _pool_page(report: TuningReport, result: PoolResult) -> PoolPage:
+def _plotting_library() -> str:
+    # Here, since it takes a second and the operator makes pages without it.
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _pool_page(report: TuningReport, result: PoolResult, *, plots: bool) -> PoolPage:
     spec = report.spec_of(result)
     evidence = report.evidence(result)
     columns = build_columns(spec, result.trials)
@@ -73,7 +79,7 @@ def _pool_page(report: TuningReport, result: PoolResult) -> PoolPage:
         result=result,
         anchor=anchor(result),
         answer=build_answer(report, result),
-        charts=build_charts(spec, evidence, rows),
+        charts=build_charts(spec, evidence, rows) if plots else (),
         columns=columns,
         rows=rows,
         limits=build_limits(spec.constraints, result, evidence),

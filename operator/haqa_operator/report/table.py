@@ -53,29 +53,38 @@ def answer_view(report: TuningReport, result: PoolResult) -> RenderableType:
     figures = Table.grid(padding=(0, 2))
     for tile in answer.tiles:
         figures.add_row(
-            _text(tile.label, "dim"),
-            _text(tile.value, f"bold {_TONE_STYLES[tile.tone]}"),
+            safe_text(tile.label, "dim"),
+            safe_text(tile.value, f"bold {_TONE_STYLES[tile.tone]}"),
             Text("; ".join(tile.details)),
         )
     badge = answer.badge + (" so far; the search has not ended" if answer.preliminary else "")
-    lines: list[RenderableType] = [_text(answer.headline, "bold"), *map(_text, answer.sentences), Text(), figures]
-    title = _text(f"{report.name}, pool {result.pool}: {badge}")
-    return Panel(Group(*lines), title=title, title_align="left", subtitle=_text(result.hardware), border_style=style)
+    lines: list[RenderableType] = [
+        safe_text(answer.headline, "bold"),
+        *map(safe_text, answer.sentences),
+        Text(),
+        figures,
+    ]
+    title = safe_text(f"{report.name}, pool {result.pool}: {badge}")
+    return Panel(
+        Group(*lines), title=title, title_align="left", subtitle=safe_text(result.hardware), border_style=style
+    )
 
 
 def trials_table(report: TuningReport, result: PoolResult) -> Table:
     """All trials of a pool, one a line, with their changes against the baseline."""
     columns = build_columns(report.spec_of(result), result.trials)[:_MOST_FIGURES]
-    table = Table(title=_text(f"Trials of pool {result.pool}"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table = Table(
+        title=safe_text(f"Trials of pool {result.pool}"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1)
+    )
     table.add_column("#", justify="right")
     table.add_column("configuration", overflow="fold", min_width=20)
     for column in columns:
-        table.add_column(_text(f"{column.title}\n{column.unit}".strip()), justify="right")
+        table.add_column(safe_text(f"{column.title}\n{column.unit}".strip()), justify="right")
     table.add_column("outcome", min_width=16)
     for row in build_rows(report.spec_of(result), result, report.evidence(result), columns):
         table.add_row(
             str(row.number),
-            _text(row.trial.configuration.describe()),
+            safe_text(row.trial.configuration.describe()),
             *(_figure(cell) for cell in row.cells),
             _outcome(row),
         )
@@ -87,40 +96,45 @@ def _ruled_out(result: PoolResult) -> Iterator[Table]:
     lessons = [exclusion for exclusion in result.exclusions if exclusion.trial is not None]
     if not lessons:
         return
-    table = Table(title=_text("Ruled out on the way"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table = Table(title=safe_text("Ruled out on the way"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("#", justify="right")
     table.add_column("configurations with", overflow="fold", min_width=16)
     table.add_column("why", overflow="fold", min_width=24)
     table.add_column("how many", justify="right")
     for lesson in lessons[:_MOST_LESSONS]:
         common = ", ".join(f"{name}={value}" for name, value in lesson.parameters.items())
-        table.add_row(str(lesson.trial), _text(common), _text(lesson.reason), str(lesson.configurations))
+        table.add_row(str(lesson.trial), safe_text(common), safe_text(lesson.reason), str(lesson.configurations))
     if len(lessons) > _MOST_LESSONS:
         rest = lessons[_MOST_LESSONS:]
-        table.add_row("", _text(f"{len(rest)} more"), "", str(sum(lesson.configurations for lesson in rest)))
+        table.add_row("", safe_text(f"{len(rest)} more"), "", str(sum(lesson.configurations for lesson in rest)))
     yield table
 
 
-def trial_details(report: TuningReport, trial: Trial, folder: str | None = None) -> RenderableType:
-    """Everything about one trial, for `haqa show`.
+def trial_details(
+    report: TuningReport, trial: Trial, folder: str | None = None, *, headlines: bool = False
+) -> RenderableType:
+    """Everything about one trial.
 
     Args:
         trial: One of the report's.
         folder: Where its logs and step reports are.
+        headlines: Of what was measured only what the table of all trials shows.
     """
     result = next(pool for pool in report.pools if any(known.name == trial.name for known in pool.trials))
+    columns = build_columns(report.spec_of(result), result.trials)
+    shown = {str(column.key) for column in columns} if headlines else trial.status.metrics.keys()
     rows = build_rows(report.spec_of(result), result, report.evidence(result), columns=())
     row = next(row for row in rows if row.trial.name == trial.name)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     for label, value in _facts(row):
-        facts.add_row(label, _text(value))
+        facts.add_row(label, safe_text(value))
     if folder:
-        facts.add_row("folder", _text(folder))
+        facts.add_row("folder", safe_text(folder))
     figures = Table(title=Text("Measured"), title_justify="left")
     for heading in ("metric", "value", "95 % interval", "repeats"):
         figures.add_column(heading, justify="left" if heading == "metric" else "right")
-    for name, estimate in sorted(row.trial.status.metrics.items()):
+    for name, estimate in sorted((name, one) for name, one in row.trial.status.metrics.items() if name in shown):
         bounds = f"{estimate.low:.4g} to {estimate.high:.4g}" if estimate.low != estimate.high else ""
         figures.add_row(name, f"{estimate.value:.4g}", bounds, str(estimate.n))
     return Group(facts, figures) if row.trial.status.metrics else facts
@@ -136,8 +150,7 @@ def _facts(row: TrialRow) -> Iterator[tuple[str, str]]:
     yield "proposed by", row.proposer + (f" ({trial.proposal.note})" if trial.proposal.note else "")
     if trial.proposal.reasoning:
         yield "reasoning", trial.proposal.reasoning
-    if row.expected:
-        yield "expected", row.expected
+    yield from (fact for fact in (("expected", row.expected), ("reached", row.reached)) if fact[1])
     for exchange in row.exchanges:
         tokens = f"{exchange.prompt_tokens} + {exchange.completion_tokens} tokens"
         problem = f": {exchange.error}" if exchange.error else ""
@@ -155,11 +168,11 @@ def _facts(row: TrialRow) -> Iterator[tuple[str, str]]:
 
 
 def _figure(cell: Cell) -> Text:
-    text = _text(cell.text)
+    text = safe_text(cell.text)
     return text.append(f"\n{cell.note}", _TONE_STYLES[cell.tone]) if cell.note else text
 
 
-def _text(value: str, style: str = "") -> Text:
+def safe_text(value: str, style: str = "") -> Text:
     """Text that cannot steer the terminal: an agent's reply or a log may hold escape sequences."""
     return Text("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in value), style)
 
@@ -167,4 +180,4 @@ def _text(value: str, style: str = "") -> Text:
 def _outcome(row: TrialRow) -> Text:
     failure = row.trial.status.failure
     text = failure.reason.value if failure else row.outcome.value
-    return _text(text, _OUTCOME_STYLES.get(row.outcome, "default")).append(f"\n{row.proposer}", "dim")
+    return safe_text(text, _OUTCOME_STYLES.get(row.outcome, "default")).append(f"\n{row.proposer}", "dim")

@@ -61,6 +61,7 @@ class TrialRow:
         cells: In the order of the columns.
         findings: One for each constraint that can say something about it.
         on_front: No other feasible trial beats it in everything; the winner need not be on the front, nor the baseline.
+        reached_percent: Its objective, in percent of the baseline's.
     """
 
     trial: Trial
@@ -70,6 +71,7 @@ class TrialRow:
     findings: tuple[Finding, ...]
     phases: tuple[PhaseTime, ...]
     on_front: bool
+    reached_percent: float | None = None
 
     @property
     def number(self) -> int:
@@ -93,9 +95,26 @@ class TrialRow:
 
     @property
     def expected(self) -> str:
-        """What the agent said the trial would reach; empty where nobody said anything."""
-        percent = self.trial.proposal.expected_percent
-        return "" if percent is None else f"{percent:.4g} % of the baseline's objective"
+        """What the proposer said the trial would reach; empty where nobody said anything."""
+        proposal = self.trial.proposal
+        if proposal.expected_percent is None:
+            return ""
+        low, high, chance = proposal.expected_low_percent, proposal.expected_high_percent, proposal.feasible_chance
+        spread = f", 95 % interval {low:.4g} to {high:.4g} %" if low is not None and high is not None else ""
+        kept = f", kept limits with a chance of {wording.share_text(chance)}" if chance is not None else ""
+        return f"{proposal.expected_percent:.4g} % of the baseline's objective{spread}{kept}"
+
+    @property
+    def reached(self) -> str:
+        """What came of that, where both are known."""
+        proposal, percent = self.trial.proposal, self.reached_percent
+        if proposal.expected_percent is None or percent is None:
+            return ""
+        low, high = proposal.expected_low_percent, proposal.expected_high_percent
+        text = f"{percent:.4g} % of the baseline's objective"
+        if low is None or high is None:
+            return text
+        return f"{text}, {'as' if low <= percent <= high else 'more than' if percent > high else 'less than'} expected"
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
@@ -142,9 +161,17 @@ def build_rows(
                 findings=item.findings if item else (),
                 phases=phase_times(trial),
                 on_front=trial.name in result.decision.pareto,
+                reached_percent=_reached_percent(spec, trial, evidence),
             )
         )
     return tuple(rows)
+
+
+def _reached_percent(spec: TuningSpec, trial: Trial, evidence: Evidence) -> float | None:
+    key = spec.objectives[0].key
+    other = evidence.against(key)
+    own, reference = measured(trial, key), measured(other, key) if other is not None else None
+    return own / reference * 100 if own is not None and reference else None
 
 
 def _outcome(trial: Trial, item: Judged | None, result: PoolResult) -> Outcome:

@@ -15,6 +15,7 @@ from haqa_operator.api.status import PoolPhase
 from haqa_operator.cluster.act.answers import AnswerKeeper
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
+from haqa_operator.cluster.build.report import build_report, build_result
 from haqa_operator.cluster.build.statuses import PoolView, pool_status
 from haqa_operator.cluster.edges.api_server import POD, ApiServer
 from haqa_operator.cluster.installation import Installation
@@ -122,7 +123,9 @@ def conclude(
         answer = _answer(keeper, context, manifests, view, decision, winner, notes)
     except CannotDeploy as error:
         return replace(view, phase=PoolPhase.FAILED, problem=str(error))
-    keeper.write_down(answer, context.snapshot.owner())
+    tuning = context.snapshot.tuning
+    result = build_result(tuning, context.pool, answer.status, view.state.trials, decision)
+    keeper.write_down(answer, context.snapshot.owner(), build_report(tuning, (result,), {}, context.now))
     return keeper.keep(view, context.spec.output)
 
 

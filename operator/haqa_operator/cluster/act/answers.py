@@ -6,6 +6,7 @@ what serves to go on serving.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -36,6 +37,7 @@ from haqa_operator.cluster.build.records import (
     verification_name,
     with_revision,
 )
+from haqa_operator.cluster.build.report import build_report_map
 from haqa_operator.cluster.build.statuses import PoolView
 from haqa_operator.cluster.edges.api_server import (
     CONTROLLER_REVISION,
@@ -63,6 +65,10 @@ from haqa_operator.cluster.rollout import (
     rolled_back_first,
     verifying,
 )
+from haqa_operator.report.model import TuningReport
+from haqa_operator.serving.deployment import render_yaml
+
+log = logging.getLogger(__name__)
 
 HISTORY_LIMIT = 10
 """Answers of a pool that are kept, as many as a Deployment keeps by default."""
@@ -106,8 +112,12 @@ class AnswerKeeper:
     def history(self, pool: str) -> History:
         return self.histories.get(pool, History())
 
-    def write_down(self, answer: Answer, owner: Manifest) -> Revision:
-        """The answer's record: the latest one, where that is the same answer already."""
+    def write_down(self, answer: Answer, owner: Manifest, report: TuningReport | None = None) -> Revision:
+        """The answer's record: the latest one, where that is the same answer already.
+
+        Args:
+            report: How it was found; kept with the record.
+        """
         history = self.history(answer.pool)
         latest = history.latest
         if latest is not None and latest.answer.key == answer.key:
@@ -117,10 +127,27 @@ class AnswerKeeper:
         number = history.next_number
         record = build_record(answer, name, number, self.namespace, owner, self.now)
         created = apply_record(self.dependencies.api, record)
+        created = create_owned(self.dependencies.api, record)
+        if created is None:
+            raise ApiUnavailable(f"ControllerRevision {name} was written a moment ago; it is read again")
+        if report is not None:
+            self._keep_report(report, answer, created)
         revision = Revision(name, number, answer, since=self.now, uid=str(created["metadata"]["uid"]))
         self.histories[answer.pool] = replace(history, revisions=(*history.revisions, revision))
         self._forget_oldest(answer.pool)
         return revision
+
+    def _keep_report(self, report: TuningReport, answer: Answer, record: Manifest) -> None:
+        """The answer holds without it, and as long as its trials are there `haqa report` makes it again."""
+        whole = report.model_copy(update={"manifests": {answer.pool: render_yaml(answer.manifests)}})
+        try:
+            kept = build_report_map(whole, record)
+            if kept is None:
+                log.warning("the report of %s is too large to be kept", record["metadata"]["name"])
+            else:
+                self.dependencies.api.create(kept)
+        except Exception:
+            log.exception("the report of %s is not kept", record["metadata"]["name"])
 
     def keep(self, view: PoolView, output: Output | None) -> PoolView:
         """Brings the pool's answer a step further, and says how it is.

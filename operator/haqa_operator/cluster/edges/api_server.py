@@ -35,6 +35,7 @@ DEPLOYMENT = Kind("apps/v1", "Deployment")
 INFERENCE_SERVICE = Kind("serving.kserve.io/v1beta1", "InferenceService")
 CONTROLLER_REVISION = Kind("apps/v1", "ControllerRevision")
 SECRET = Kind("v1", "Secret")
+CONFIG_MAP = Kind("v1", "ConfigMap")
 EVENT = Kind("v1", "Event")
 """The older of the two kinds: `kubectl describe` sorts by its times."""
 
@@ -45,6 +46,10 @@ class ApiError(Exception):
 
 class ApiUnavailable(ApiError):
     """Nobody answered, or the answer was to come back later: the same call may succeed in a moment."""
+
+
+class UnknownKind(ApiUnavailable):
+    """The API server does not know this kind of object, or not yet."""
 
 
 class ApiRefused(ApiError):
@@ -83,6 +88,13 @@ class ApiServer(Protocol):
     def apply_status(self, manifest: Manifest) -> Manifest | None:
         """Status alone; None where the object is gone."""
 
+    def patch(self, manifest: Manifest, manager: str) -> Manifest | None:
+        """Changes the fields that are given and leaves the others, None removes one; None where the object is gone.
+
+        A JSON merge patch, so that what the manager has changed before stays. With `metadata.resourceVersion`,
+        ApiUnavailable where somebody has written the object since.
+        """
+
     def delete(self, kind: Kind, name: str, namespace: str) -> None:
         """With everything that it owns; harmless where it is gone."""
 
@@ -91,3 +103,6 @@ class ApiServer(Protocol):
 
     def latest_warning(self, namespace: str, uid: str) -> str | None:
         """What the last warning about an object says; None where there is none."""
+
+    def user(self) -> str:
+        """Who the caller is, as the API server calls them."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 from urllib3.exceptions import HTTPError
@@ -27,14 +28,18 @@ from haqa_operator.cluster.edges.api_server import (
     ApiRefused,
     ApiUnavailable,
     Kind,
+    UnknownKind,
 )
 
 CALL_LIMIT_S = 20.0
+CONNECT_LIMIT_S = 10.0
 LOG_BYTES = 256 * 1024
 LOG_LINES = 2000
 
+_MERGE_PATCH = "application/merge-patch+json"
+_UNAUTHORIZED = 401
 _CONFLICT, _NOT_FOUND, _GONE = 409, 404, 410
-_LATER = frozenset({401, 408, _CONFLICT, _GONE, 429})
+_LATER = frozenset({_UNAUTHORIZED, 408, _CONFLICT, _GONE, 429})
 """4xx that another try may not get: a token that is being renewed, a time limit, a write that came between, a limit."""
 
 
@@ -47,7 +52,8 @@ class KubernetesApi:
 
     def __init__(self, api: client.ApiClient) -> None:
         self._core = client.CoreV1Api(api)
-        self._dynamic = DynamicClient(api)
+        self._who = client.AuthenticationV1Api(api)
+        self._dynamic = _LimitedClient(api)
 
     @classmethod
     def connect(cls, kubeconfig: str | None = None) -> KubernetesApi:
@@ -57,6 +63,37 @@ class KubernetesApi:
         configuration = client.Configuration()
         config.load_incluster_config(configuration)
         return cls(client.ApiClient(configuration))
+
+    @classmethod
+    def connect_as_person(cls, kubeconfig: str | None = None, context: str | None = None) -> KubernetesApi:
+        """As kubectl does: by a kubeconfig, that of $KUBECONFIG, or the one in the home directory.
+
+        Raises:
+            ApiUnavailable: there is none, or nobody answers.
+        """
+        configuration = client.Configuration()
+        # A person would rather be told than wait for three more tries.
+        configuration.retries = False
+        try:
+            config.load_kube_config(kubeconfig, context, client_configuration=configuration)
+        except ConfigException as error:
+            raise ApiUnavailable(f"no cluster: {error}; name a kubeconfig or a context of it") from None
+        api = client.ApiClient(configuration)
+        try:
+            client.VersionApi(api).get_code(_request_timeout=CONNECT_LIMIT_S)
+        except HTTPError as error:
+            raise ApiUnavailable(
+                f"no cluster answers at {configuration.host}: {error}; is this the right one?"
+            ) from None
+        except ApiException as error:
+            if error.status == _UNAUTHORIZED:
+                raise ApiUnavailable(f"{configuration.host} does not know you (401): log in again") from None
+            if error.status in (0, None) or error.status >= 500:
+                raise ApiUnavailable(
+                    f"the cluster at {configuration.host} does not answer: {_sentence(error)}"
+                ) from None
+        with _mapped("asking what kinds there are"):
+            return cls(api)
 
     def get(self, kind: Kind, name: str, namespace: str | None = None) -> Manifest | None:
         try:
@@ -89,6 +126,23 @@ class KubernetesApi:
     def apply_status(self, manifest: Manifest) -> Manifest | None:
         try:
             return self._applied(manifest, FIELD_MANAGER, subresource="status")
+        except ApiError as error:
+            if _status(error) == _NOT_FOUND:
+                return None
+            raise
+
+    def patch(self, manifest: Manifest, manager: str) -> Manifest | None:
+        metadata = manifest["metadata"]
+        try:
+            return self._call(
+                Kind.of(manifest),
+                "patch",
+                body=manifest,
+                name=metadata["name"],
+                namespace=metadata.get("namespace"),
+                content_type=_MERGE_PATCH,
+                field_manager=manager,
+            )
         except ApiError as error:
             if _status(error) == _NOT_FOUND:
                 return None
@@ -127,6 +181,11 @@ class KubernetesApi:
         latest = max(found.items, key=lambda event: event.metadata.resource_version.zfill(20), default=None)
         return f"{latest.reason}: {latest.message}" if latest is not None else None
 
+    def user(self) -> str:
+        with _mapped("asking who you are"):
+            review = self._who.create_self_subject_review({}, _request_timeout=CALL_LIMIT_S)
+        return str(review.status.user_info.username)
+
     def _applied(
         self, manifest: Manifest, manager: str, *, force: bool = True, subresource: str | None = None
     ) -> Manifest:
@@ -154,6 +213,24 @@ class KubernetesApi:
             return found
 
 
+class _LimitedClient(DynamicClient):  # type: ignore[misc]
+    """Asking which kinds there are has a time limit too."""
+
+    def request(self, method: str, path: str, body: Any = None, **arguments: Any) -> Any:
+        arguments.setdefault("_request_timeout", CALL_LIMIT_S)
+        return super().request(method, path, body, **arguments)
+
+
+def context_namespace(kubeconfig: str | None = None, context: str | None = None) -> str:
+    """The namespace of a kubeconfig's context, of the current one where none is named."""
+    try:
+        contexts, current = config.list_kube_config_contexts(kubeconfig)
+    except ConfigException:
+        return "default"
+    found = next((one for one in contexts if one["name"] == context), None) if context else current
+    return str(((found or {}).get("context") or {}).get("namespace") or "default")
+
+
 @contextmanager
 def _mapped(what: str) -> Iterator[None]:
     """The client's and the transport's errors as `ApiError`."""
@@ -167,7 +244,7 @@ def _mapped(what: str) -> Iterator[None]:
             raise ApiUnavailable(message) from error
         raise ApiRefused(message, status) from error
     except ResourceNotFoundError as error:
-        raise ApiUnavailable(f"{what}: the API server does not know this kind (yet): {error}") from error
+        raise UnknownKind(f"{what}: the API server does not know this kind (yet): {error}") from error
     except HTTPError as error:
         raise ApiUnavailable(f"{what}: {error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
