@@ -1,4 +1,7 @@
-"""`haqa`: the command line. Each command parses, delegates and prints; what it does lives in the layers below."""
+"""`haqa`: the command line. Each command parses, delegates and prints; what it does lives in the layers below.
+
+What searches takes seconds to import, which a look at a cluster need not pay: it is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,15 @@ from rich.table import Table
 
 from haqa_operator.api import QuantizationTuning, SpecError, load_tuning
 from haqa_operator.api.builtin_text import builtin_text_warning
-from haqa_operator.cli import benching, cluster, replaying
+from haqa_operator.cli import cluster
 from haqa_operator.cli.cluster.connection import Context, Kubeconfig, Namespace
 from haqa_operator.cli.doctor import Level, examine
-from haqa_operator.cli.tuning import show_trial, tune_file, write_reports
+from haqa_operator.cli.loading import LazyGroup
 from haqa_operator.tuning.pool_defaults import left_to_haqa
 from haqa_operator.tuning.preflight import metric_problems, setting_problems
 
 app = typer.Typer(
+    cls=LazyGroup,
     help="Find the quantization scheme and vLLM settings that serve a model best on your hardware, by measuring.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -54,6 +58,8 @@ def tune(
     no_prefork: Plain = False,
 ) -> None:
     """Tune the model in FILE on this machine, one pool after another; goes on from what was measured before."""
+    from haqa_operator.cli.tuning import tune_file
+
     try:
         succeeded = tune_file(file, out, as_json=as_json, only_pool=pool, prefork=not no_prefork)
     except SpecError as error:
@@ -90,10 +96,12 @@ def report(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Print the answer of a tuning, or what it has so far, and write report.html again; measures nothing."""
+    """Print the answer of a tuning, or what it has so far, and write its page again; of one in a cluster, the page."""
     if not cluster.is_file(what):
         cluster.write_report(what, out, revision, pool, as_json, namespace, context, kubeconfig)
         return
+    from haqa_operator.cli.tuning import write_reports
+
     try:
         write_reports(Path(what), out or Path("results"), as_json=as_json)
     except SpecError as error:
@@ -108,6 +116,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Everything known about one trial: configuration, who proposed it and why, numbers, failure, logs."""
+    from haqa_operator.cli.tuning import show_trial
+
     try:
         show_trial(file, trial, out, as_json=as_json)
     except SpecError as error:
@@ -173,6 +183,4 @@ def model_demo(
         raise fail(problems) from None
 
 
-app.command("replay")(replaying.replay)
 cluster.add_commands(app)
-app.add_typer(benching.app, name="bench")

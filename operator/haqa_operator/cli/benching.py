@@ -23,7 +23,7 @@ from haqa_operator.replay.bench.reading import problems_of
 from haqa_operator.replay.bench.searching import Plan, search
 from haqa_operator.replay.tables.cells import TableError
 
-app = typer.Typer(help="How well HAQA decides.", no_args_is_help=True)
+app = typer.Typer(help="How well HAQA decides.", no_args_is_help=True, add_completion=False)
 
 _RUNS, _MARKDOWN, _JSON, _PLOTS = "runs.jsonl", "search.md", "search.json", "search.html"
 

@@ -29,7 +29,10 @@ from haqa_operator.tuning.loop import PoolRun
 
 Many = list[str]
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 def replay(
     table: Annotated[Path, typer.Argument(help="CSV of measured configurations")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A QuantizationTuning: objective, constraints, search")],

@@ -153,18 +153,28 @@ def _answer_facts(found: FoundTuning, pool: PoolStatus, answer: AnswerStatus) ->
     since = f" since {answer.since}" if answer.since else ""
     message = f": {answer.message}" if answer.message and answer.message not in pool.message else ""
     yield "answer", safe_text(f"{answer.revision} {answer.phase}{since}{message}", style)
-    serving = found_revision(found, pool.name, answer.serving)
-    if answer.serving is None:
-        yield "serves", safe_text("nothing yet" if answer.phase is not AnswerPhase.ROLLED_BACK else "nothing", _WAITING)
-    else:
-        what = f" ({serving.answer.configuration})" if serving is not None else ""
-        where = f", Deployment {pool.deployment}" if pool.deployment else ""
-        yield "serves", safe_text(f"answer {answer.serving}{what}{where}")
+    mode = (found.manifest["spec"].get("output") or {}).get("mode", "Apply")
+    if answer.serving is not None:
+        yield "serves", safe_text(_serving(found, pool, answer.serving))
+    elif mode == "Manifest":
+        yield "serves", safe_text(f"nothing is applied (output.mode Manifest); `haqa manifest {found.name}` shows it")
+    elif mode == "Apply":
+        yield "serves", Text("nothing" if answer.phase is AnswerPhase.ROLLED_BACK else "nothing yet", _WAITING)
     if answer.stale:
         yield "stale", safe_text(f"{answer.stale}; `haqa retune {found.name}` measures again", _WAITING)
     if answer.left_behind:
         left = ", ".join(answer.left_behind)
         yield "left behind", safe_text(f"Deployment {left}; `haqa prune {found.name}` removes it", _WAITING)
+
+
+def _serving(found: FoundTuning, pool: PoolStatus, number: int) -> str:
+    revision = found_revision(found, pool.name, number)
+    if revision is None:
+        return f"answer {number}"
+    # What makes pods: a Deployment, or what another controller makes one of.
+    made = next((one for one in revision.answer.manifests if one["metadata"]["name"] == pool.deployment), None)
+    where = f", {made['kind']} {pool.deployment}" if made else ""
+    return f"answer {number} ({revision.answer.configuration}){where}"
 
 
 def found_revision(found: FoundTuning, pool: str, number: int | None) -> Revision | None:
