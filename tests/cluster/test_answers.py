@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cluster.building import BUSYBOX_IMAGE
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
+from tests.cluster.plugin import Plugin
 from tests.cluster.tunings import pool_of, tuning
 from tests.cluster.workplace import Workplace, workplace
 
@@ -51,15 +53,15 @@ def give_way(place: Workplace, deployment: str) -> None:
     place.api.run("scale", "deployment", deployment, "--replicas=0")
 
 
-def test_a_winner_waits_for_approval_and_then_serves(place: Workplace) -> None:
+def test_a_winner_waits_for_approval_and_then_serves(place: Workplace, tmp_path: Path) -> None:
     place.api.apply(small("careful", output={"approval": "Manual"}))
     place.until(lambda: "AwaitingApproval" in place.described("careful"), "the winner waits")
     assert deployments(place) == []
     (pool,) = place.tuning("careful")["status"]["pools"]
     command = pool["message"].partition("To deploy it: ")[2]
-    assert command.startswith("kubectl annotate --overwrite quantizationtuning careful haqa.dev/approve=")
+    assert command.startswith("kubectl haqa approve careful --trial ")
     assert ("careful", "AwaitingApproval") in events(place, "careful")
-    place.api.run(*command.split()[1:])
+    Plugin(place.api, tmp_path).says(*command.split()[2:])
     place.in_phase("Succeeded", name="careful")
     assert deployments(place) == ["careful-full"]
 

@@ -1,12 +1,14 @@
-"""A tuning's answers, one a line: who approved them, how far they came, and why one was taken back. Pure."""
+"""A tuning's answers: who approved them, how far they came, and why one was taken back. Pure."""
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
+from collections.abc import Iterator
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from haqa_operator.api.answer import Answer
 from haqa_operator.api.labels import APPROVED_AT_ANNOTATION, APPROVED_BY_ANNOTATION
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import AnswerPhase
@@ -24,26 +26,28 @@ _STYLES = {
 
 def history_view(pool: str, history: History) -> RenderableType:
     """A pool's answers, newest first."""
-    table = Table(title=safe_text(f"Answers for pool {pool}"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("#", justify="right")
-    for heading in ("decided", "what serves", "speed-up", "phase", "approved by", "why"):
-        table.add_column(heading, overflow="fold")
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="right", style="bold")
+    grid.add_column(overflow="fold")
     for revision in reversed(history.revisions):
-        rejected = revision.name in history.rejected
-        phase = Text(revision.phase.value, _STYLES.get(revision.phase, "cyan"))
-        if rejected:
-            phase.append("\nrejected", "red")
-        table.add_row(
-            str(revision.number),
-            stamp(revision.answer.decided),
-            safe_text(f"{revision.answer.configuration}\n{revision.answer.trial}"),
-            safe_text(_speedup(revision)),
-            phase.append(f"\n{stamp(revision.since)}", "dim"),
-            safe_text(revision.kept.get(APPROVED_BY_ANNOTATION, "")),
-            safe_text(revision.message),
-        )
+        grid.add_row(str(revision.number), Group(*_lines(revision, revision.name in history.rejected)))
     problem = [safe_text(history.unreadable, "red")] if history.unreadable else []
-    return Group(table, *problem)
+    return Group(safe_text(f"Answers for pool {pool}", "italic"), grid, *problem)
+
+
+def _lines(revision: Revision, rejected: bool) -> Iterator[Text]:
+    answer, kept = revision.answer, revision.kept
+    head = Text(revision.phase.value, _STYLES.get(revision.phase, "cyan"))
+    head.append(f" since {stamp(revision.since)}", "dim")
+    if rejected:
+        head.append("  rejected", "red")
+    yield head
+    yield safe_text(f"{answer.configuration}{_speedup(answer)}")
+    yield safe_text(f"{answer.trial}, decided {stamp(answer.decided)}", "dim")
+    if (who := kept.get(APPROVED_BY_ANNOTATION)) is not None:
+        yield safe_text(f"approved by {who}, {kept.get(APPROVED_AT_ANNOTATION, '')}".rstrip(", "))
+    if revision.message:
+        yield safe_text(revision.message)
 
 
 def history_document(history: History) -> list[Manifest]:
@@ -72,11 +76,9 @@ def _document(revision: Revision, history: History) -> Manifest:
     }
 
 
-def _speedup(revision: Revision) -> str:
-    answer = revision.answer
+def _speedup(answer: Answer) -> str:
     if answer.speedup is None:
         return ""
-    interval = wording.ratio_interval_text(answer.speedup).removeprefix("95 % interval ")
-    return "\n".join(
-        filter(None, (wording.ratio_text(answer.speedup), interval, "confirmed" if answer.confirmed else ""))
-    )
+    interval = wording.ratio_interval_text(answer.speedup)
+    details = ", ".join(filter(None, (interval, "confirmed" if answer.confirmed else "not confirmed")))
+    return f"  {wording.ratio_text(answer.speedup)} ({details})"
