@@ -378,6 +378,29 @@ def test_what_is_left_behind_is_removed_once_somebody_agrees(served: Operated, r
     assert there() == {"chat"}
 
 
+def test_what_another_controller_has_made_is_not_left_behind(served: Operated, run: Run) -> None:
+    found = served.cluster.api.get(DEPLOYMENT, "demo-full", NAMESPACE)
+    assert found is not None
+    owner = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "name": "demo-full"}
+    metadata = {"name": "demo-full-predictor", "namespace": NAMESPACE, "labels": found["metadata"]["labels"]}
+    owned = {**metadata, "ownerReferences": [{**owner, "uid": found["metadata"]["uid"]}]}
+    served.cluster.api.stand_in({**found, "metadata": owned})
+    served.reconcile()
+    assert "leftBehind" not in served.pool("full")["answer"] or not served.pool("full")["answer"]["leftBehind"]
+    assert run("prune", "demo", "--yes") == (0, "demo has left nothing behind\n")
+
+
+def test_approving_takes_no_right_to_read_answers(operated: Operated, run: Run) -> None:
+    operated.submit(**ONE_POOL, output={"approval": "Manual"})
+    operated.run(until=lambda status: status["pools"][0]["phase"] == "AwaitingApproval")
+
+    def refused(call: Call) -> ApiError | None:
+        return ApiRefused("controllerrevisions is forbidden", 403) if call.kind == CONTROLLER_REVISION else None
+
+    operated.api.faults.append(refused)
+    assert run("approve", "demo")[0] == 0
+
+
 def test_logs_of_each_container_are_told_apart(operated: Operated, run: Run) -> None:
     operated.submit(**ONE_POOL)
     operated.run()

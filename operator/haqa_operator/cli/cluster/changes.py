@@ -99,10 +99,9 @@ def left_behind(at: Connection, found: FoundTuning) -> tuple[Manifest, ...]:
     named = {name for pool in found.status.pools if pool.answer for name in pool.answer.left_behind}
     pools = {label(pool) for pool in found.pool_names}
     chosen = label_selector({**MANAGED_BY, TUNING_LABEL: label(found.name)})
+    made = [one for one in at.api.list(DEPLOYMENT, found.namespace, chosen) if _is_ours(one)]
     deployments = [
-        one
-        for one in at.api.list(DEPLOYMENT, found.namespace, chosen)
-        if one["metadata"]["name"] in named or (one["metadata"].get("labels") or {}).get(POOL_LABEL) not in pools
+        one for one in made if one["metadata"]["name"] in named or one["metadata"]["labels"][POOL_LABEL] not in pools
     ]
     names = {str(one["metadata"]["name"]) for one in deployments}
     return tuple(
@@ -115,6 +114,12 @@ def left_behind(at: Connection, found: FoundTuning) -> tuple[Manifest, ...]:
 
 def remove(at: Connection, found: FoundTuning, manifest: Manifest) -> None:
     at.api.delete(Kind.of(manifest), str(manifest["metadata"]["name"]), found.namespace)
+
+
+def _is_ours(deployment: Manifest) -> bool:
+    """Not one that another controller has made, of an InferenceService for one."""
+    metadata = deployment["metadata"]
+    return POOL_LABEL in metadata["labels"] and not metadata.get("ownerReferences")
 
 
 def _retry_trial(at: Connection, found: FoundTuning, pool: str, name: str) -> str:

@@ -183,7 +183,10 @@ def history(
     """The answers on record: how fast, who approved them, how far they came, why one was taken back."""
     with told():
         found = find_tuning(connect(namespace, context, kubeconfig), tuning)
-        chosen = {name: found.histories.get(name, History()) for name in found.chosen(pool)}
+        # Also those of pools that the tuning has no longer.
+        names = (pool,) if pool is not None and pool in found.histories else found.chosen(pool)
+        gone = found.histories.keys() - set(names) if pool is None else ()
+        chosen = {name: found.histories.get(name, History()) for name in (*names, *sorted(gone))}
     if output is not None:
         write_all([document for one in chosen.values() for document in history_document(one)], output)
         return
@@ -206,7 +209,7 @@ def approve(
     with told():
         after = _expiry(expires)
         at = connect(namespace, context, kubeconfig)
-        made = changes.approve(at, find_tuning(at, tuning), trial, after, time.time())
+        made = changes.approve(at, find_tuning(at, tuning, answers=False), trial, after, time.time())
     spec = made["spec"]
     until = f", until {spec['expires']}" if "expires" in spec else ""
     typer.echo(f"approved  {spec['trial']} of {tuning} by {spec['approvedBy']}{until}")
@@ -255,7 +258,7 @@ def retune(
     """Measure everything anew; what serves goes on until there is another answer."""
     with told():
         at = connect(namespace, context, kubeconfig)
-        changes.retune(at, find_tuning(at, tuning), time.time())
+        changes.retune(at, find_tuning(at, tuning, answers=False), time.time())
     typer.echo(f"{tuning} is measured anew; what serves goes on")
 
 
@@ -337,7 +340,7 @@ def _list(at: Connection, output: Format | None, *, everywhere: bool) -> None:
 def _suspend(tuning: str, namespace: str | None, context: str | None, kubeconfig: Path | None, *, wanted: bool) -> None:
     with told():
         at = connect(namespace, context, kubeconfig)
-        changed = changes.suspend(at, find_tuning(at, tuning), wanted)
+        changed = changes.suspend(at, find_tuning(at, tuning, answers=False), wanted)
     state = "is suspended" if wanted else "goes on"
     typer.echo(f"{tuning} {state}" + ("" if changed else " already"))
 

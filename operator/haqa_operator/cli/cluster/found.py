@@ -78,14 +78,21 @@ class FoundTuning:
         return names[0]
 
 
-def find_tuning(at: Connection, name: str) -> FoundTuning:
-    """Raises CommandError: there is none; the message has the nearest names."""
+def find_tuning(at: Connection, name: str, *, answers: bool = True) -> FoundTuning:
+    """Args:
+        answers: Those on record too, which takes the right to read them.
+
+    Raises:
+        CommandError: there is none; the message has the nearest names.
+    """
     manifest = at.api.get(TUNING, name, at.namespace)
     if manifest is None:
         there = [str(one["metadata"]["name"]) for one in at.api.list(TUNING, at.namespace)]
         raise CommandError(_missing("tuning", name, there, at.namespace))
-    records = at.api.list(CONTROLLER_REVISION, at.namespace, tuning_selector(name))
     found = FoundTuning(manifest)
+    if not answers:
+        return found
+    records = at.api.list(CONTROLLER_REVISION, at.namespace, tuning_selector(name))
     own = [record for record in records if owned_by(record, manifest)]
     return FoundTuning(manifest, read_histories(own, found.rejected))
 

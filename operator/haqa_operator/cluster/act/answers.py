@@ -466,6 +466,8 @@ class AnswerKeeper:
             name
             for name, deployment in self._live.known_deployments().items()
             if (deployment["metadata"].get("labels") or {}).get(POOL_LABEL) == label(pool)
+            # KServe's have the labels of their InferenceService.
+            and not deployment["metadata"].get("ownerReferences")
         )
         return tuple(sorted(name for name in made if name not in named))
 
