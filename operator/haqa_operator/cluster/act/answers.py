@@ -127,9 +127,6 @@ class AnswerKeeper:
         number = history.next_number
         record = build_record(answer, name, number, self.namespace, owner, self.now)
         created = apply_record(self.dependencies.api, record)
-        created = create_owned(self.dependencies.api, record)
-        if created is None:
-            raise ApiUnavailable(f"ControllerRevision {name} was written a moment ago; it is read again")
         if report is not None:
             self._keep_report(report, answer, created)
         revision = Revision(name, number, answer, since=self.now, uid=str(created["metadata"]["uid"]))
