@@ -20,7 +20,7 @@ from haqa_operator.gitops import GitCredentials, PublishError, PublishState
 from haqa_operator.gitops.apart import publish_apart
 from haqa_operator.gitops.publishing import branch_of, publish
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
