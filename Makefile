@@ -75,7 +75,7 @@ INTEGRATION := tests/integration/test_settings_of_installed_vllm.py tests/integr
 	tests/integration/test_report_in_chromium.py \
 	tests/integration/test_prometheus.py
 
-integration: envs .cache/chromium.ready .cache/prometheus.ready  ## the installed vLLM, a real browser, a real Prometheus, a real Gitea
+integration: envs .cache/chromium.ready .cache/prometheus.ready  ## the installed vLLM, a real browser, a real Prometheus
 	$(AS_CPU) $(VENV)/python -m pytest $(INTEGRATION)
 
 upstream: envs  ## VLLM=0.33.0 (default: the newest known): HAQA's tables against a GPU wheel, unpacked; 3 minutes on 2 cores

@@ -62,11 +62,15 @@ def may(api: Kubectl, user: str, resource: str, *verbs: str) -> Manifest:
     }
 
 
+_ABOUT_APPROVALS = ("approvals.", "tunings.")
+
+
 def policies(api: Kubectl, helm: Helm, values: Values | None = None) -> list[Manifest]:
-    """Those of a release that serves the test's namespace alone."""
+    """Those about approvals, of a release that serves the test's namespace alone."""
     given = {"watchNamespaces": [api.namespace], **(values or {})}
     rendered = helm.rendered(given, namespace=api.namespace)
-    return [manifest for manifest in rendered if manifest["kind"].startswith("ValidatingAdmissionPolicy")]
+    admission = (manifest for manifest in rendered if manifest["kind"].startswith("ValidatingAdmissionPolicy"))
+    return [manifest for manifest in admission if manifest["metadata"]["name"].startswith(_ABOUT_APPROVALS)]
 
 
 @pytest.fixture
