@@ -122,7 +122,8 @@ class Confirmation(ResourceModel):
     """After the search, winner and baseline are measured again alternately, so that the machine's drift cancels out."""
 
     rounds: Annotated[int, Field(ge=0, le=50)] = 5
-    """Pairs of windows a concurrency level; 0 = no confirmation"""
+    """Pairs of windows a concurrency level; 0 = no confirmation. In a cluster the most: it ends with the first pair that
+    decides, two at the least"""
 
 
 class TuningSpec(ResourceModel):
@@ -153,8 +154,8 @@ class TuningSpec(ResourceModel):
     budget: Budget = Budget()
     """What the search may cost. The first limit that is reached ends it"""
     confirmation: Confirmation = Confirmation()
-    """Measuring winner and baseline again, alternately, so that drift of the machine cancels out. `haqa tune` on CPU
-    alone: a GPU holds one engine at a time, and in a cluster the intervals of the trials decide"""
+    """Measuring winner and baseline again, alternately, so that drift of the machine cancels out. In a cluster each
+    window is a trial of its own, on the winner's node; `haqa tune` confirms on CPUs alone, engines side by side"""
     parallel_trials: Annotated[int, Field(ge=1, le=64)] = 1
     """Trials at once inside a pool; `haqa tune` runs one at a time"""
     suspend: bool = False
