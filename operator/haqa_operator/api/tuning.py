@@ -122,8 +122,8 @@ class Confirmation(ResourceModel):
     """After the search, winner and baseline are measured again alternately, so that the machine's drift cancels out."""
 
     rounds: Annotated[int, Field(ge=0, le=50)] = 5
-    """Pairs of windows a concurrency level; 0 = no confirmation. In a cluster the most: it ends with the first pair that
-    decides, two at the least"""
+    """Pairs of windows a concurrency level; 0 = no confirmation. In a cluster that is the most: it ends with the first
+    pair that decides, two at the least"""
 
 
 class TuningSpec(ResourceModel):

@@ -222,7 +222,7 @@ def _rolling(seen: Seen) -> Layout:
     wanted = seen.wanted
     if seen.first:
         # What gets no requests yet need not be held.
-        return Layout(wanted, service=None if seen.verify.enabled else {})
+        return Layout(wanted, service=None)
     narrow = seen.selector_of_serving if seen.verify.enabled else {}
     return Layout(wanted, hold=seen.verify.enabled, in_place=wanted.in_place, service=narrow)
 

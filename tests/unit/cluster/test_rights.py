@@ -14,7 +14,16 @@ from tests.fakes.simulated_cluster import reporting
 from tests.unit.cluster.tunings import Operated
 
 from haqa_contract import FailureReason
-from haqa_operator.cluster.edges.api_server import CONTROLLER_REVISION, EVENT, JOB, POD, SECRET, TRIAL, TUNING
+from haqa_operator.cluster.edges.api_server import (
+    CONTROLLER_REVISION,
+    EVENT,
+    INFERENCE_SERVICE,
+    JOB,
+    POD,
+    SECRET,
+    TRIAL,
+    TUNING,
+)
 from haqa_operator.handlers.main import APPROVALS, CHILDREN, TUNINGS
 
 RBAC = Path(__file__).parents[3] / "charts" / "haqa" / "templates" / "rbac.yaml"
@@ -69,7 +78,9 @@ def done() -> set[Right]:
     logs = (Call("log", POD), Call("latest_warning", EVENT))
     names_taken = tuple(Call("get", kind) for kind in (TRIAL, JOB, CONTROLLER_REVISION))
     rolled_back = (Call("delete", DEPLOYMENT), Call("delete", CONTROLLER_REVISION))
-    return {right for call in (*operated.api.calls, *logs, *names_taken, *rolled_back) for right in needed(call)}
+    kserve = tuple(Call(verb, INFERENCE_SERVICE) for verb in ("get", "apply", "delete"))
+    calls_of_all = (*operated.api.calls, *logs, *names_taken, *rolled_back, *kserve)
+    return {right for call in calls_of_all for right in needed(call)}
 
 
 def test_the_operator_may_do_whatever_it_does(done: set[Right]) -> None:

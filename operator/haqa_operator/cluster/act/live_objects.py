@@ -65,9 +65,10 @@ class LiveObjects:
                 self._remember(self.api.apply(lasting))
 
     def remove(self, answer: Answer) -> None:
-        """What did not do, and had nothing before it."""
+        """What did not do, and had nothing before it; what is somebody else's stays."""
         for manifest in answer.manifests:
-            if self._existing(manifest) is not None:
+            found = self._existing(manifest)
+            if found is not None and self._ours(found, answer.pool):
                 self.api.delete(Kind.of(manifest), manifest["metadata"]["name"], self.namespace)
                 self._objects[Kind.of(manifest), manifest["metadata"]["name"]] = None
 

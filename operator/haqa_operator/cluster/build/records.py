@@ -112,10 +112,11 @@ def laid_out(layout: Layout) -> tuple[Manifest, ...]:
         match manifest["kind"]:
             case "Deployment":
                 manifest["spec"] |= _strategy(layout, int(manifest["spec"]["progressDeadlineSeconds"]))
-            case "Service":
-                if layout.service is None:
-                    continue
+            case "Service" if layout.service is not None:
                 manifest["spec"]["selector"] |= dict(layout.service)
+            case _ if layout.service is None:
+                # Nothing is to be left of what does not come up.
+                continue
         made.append(manifest)
     return tuple(made)
 
