@@ -76,3 +76,9 @@ class Answer(StatusModel):
     def manifest(self, kind: str) -> Manifest | None:
         """The one of a kind; None where the answer has none."""
         return next((one for one in self.manifests if one["kind"] == kind), None)
+
+    @property
+    def served_by(self) -> str | None:
+        """Name of the Deployment, or of the InferenceService, that serves it."""
+        made = self.manifest("Deployment") or self.manifest("InferenceService")
+        return str(made["metadata"]["name"]) if made else None

@@ -382,3 +382,12 @@ def test_kserve_rolls_out_what_is_verified_and_taken_back_here(operated: Operate
     (service,) = operated.cluster.api.list(INFERENCE_SERVICE, NAMESPACE)
     assert service["spec"]["predictor"]["labels"]["haqa.dev/revision"] == operated.records()[0]["metadata"]["name"]
     assert operated.condition("Degraded")["reason"] == "RolledBack"
+
+
+def test_a_first_answer_that_kserve_serves_too_slowly_is_removed(operated: Operated) -> None:
+    operated.cluster.deployed["full"] = 0.5
+    operated.submit(**FIRST, output={"target": "KServe"})
+    with_kserve(operated, lambda: operated.pool("full")["phase"] == "Failed")
+    assert operated.cluster.api.list(INFERENCE_SERVICE, NAMESPACE) == []
+    assert "nothing was before it" in operated.pool("full")["message"]
+    assert not operated.errors

@@ -12,12 +12,10 @@ from dataclasses import dataclass, replace
 
 from haqa_contract import Estimate
 from haqa_operator.api.answer import Answer
-from haqa_operator.api.git_output import GitOutput
 from haqa_operator.api.labels import (
     APPROVED_AT_ANNOTATION,
     APPROVED_BY_ANNOTATION,
     POOL_LABEL,
-    PUBLISHED_ANNOTATION,
     REVISION_LABEL,
     TUNING_LABEL,
 )
@@ -26,9 +24,10 @@ from haqa_operator.api.status import AnswerPhase, AnswerStatus, PoolPhase
 from haqa_operator.api.tuning import Output
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.act.dependencies import Dependencies
+from haqa_operator.cluster.act.kserving import keep_by_kserve
 from haqa_operator.cluster.act.live_objects import Foreign, LiveObjects
 from haqa_operator.cluster.act.ownership import apply_record, create_owned
-from haqa_operator.cluster.act.publishing import GitPublisher, follow
+from haqa_operator.cluster.act.publishing import keep_in_git
 from haqa_operator.cluster.build.records import (
     build_mark,
     build_record,
@@ -49,7 +48,6 @@ from haqa_operator.cluster.edges.api_server import (
 )
 from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.approvals import Approval
-from haqa_operator.cluster.observe.deployments import complete
 from haqa_operator.cluster.observe.revisions import History, Revision, stamp
 from haqa_operator.cluster.observe.snapshot import Work, label_selector
 from haqa_operator.cluster.observe.verification import verified_metrics
@@ -60,10 +58,8 @@ from haqa_operator.cluster.rollout import (
     Seen,
     Step,
     Verification,
-    is_of,
     next_step,
     rolled_back_first,
-    verifying,
 )
 from haqa_operator.report.model import TuningReport
 from haqa_operator.serving.deployment import render_yaml
@@ -99,7 +95,7 @@ class AnswerKeeper:
     requeue: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self._live = LiveObjects(self.dependencies.api, self.namespace, self.tuning)
+        self.live = LiveObjects(self.dependencies.api, self.namespace, self.tuning)
 
     @property
     def namespace(self) -> str:
@@ -123,7 +119,7 @@ class AnswerKeeper:
         if latest is not None and latest.answer.key == answer.key:
             return latest
         name = record_name(self.tuning, answer.pool, answer.key, latest.name if latest else "")
-        answer = answer.model_copy(update={"manifests": with_revision(self._live.adapted(answer), name)})
+        answer = answer.model_copy(update={"manifests": with_revision(self.live.adapted(answer), name)})
         number = history.next_number
         record = build_record(answer, name, number, self.namespace, owner, self.now)
         created = apply_record(self.dependencies.api, record)
@@ -160,35 +156,35 @@ class AnswerKeeper:
         output = output or latest.answer.output
         reason = "; ".join((latest.answer.reason, *latest.answer.notes))
         if output.mode == "Git" and output.git is not None:
-            return self._kept_in_git(view, output, output.git, reason)
+            return keep_in_git(self, view, output, output.git, reason)
         if output.mode != "Apply":
-            return replace(view, phase=PoolPhase.SUCCEEDED, message=reason, answer=self._status(view.name))
+            return replace(view, phase=PoolPhase.SUCCEEDED, message=reason, answer=self.status(view.name))
         try:
             if latest.answer.manifest(INFERENCE_SERVICE.kind) is not None:
-                return self._kept_by_kserve(view, output, reason)
+                return keep_by_kserve(self, view, output, reason)
             return self._kept(view, output, reason)
         except Foreign as error:
-            return replace(view, phase=PoolPhase.FAILED, problem=str(error), answer=self._status(view.name))
+            return replace(view, phase=PoolPhase.FAILED, problem=str(error), answer=self.status(view.name))
         except ApiRefused as error:
             refused = replace(view, message=reason, problem=f"the API server refuses: {error}", refused=True)
             serving = self.history(view.name).serving
             phase = (
                 PoolPhase.SUCCEEDED
-                if serving is not None and self._live.all_there(serving.answer)
+                if serving is not None and self.live.all_there(serving.answer)
                 else PoolPhase.DEPLOYING
             )
-            return replace(refused, phase=phase, deployment=_name_of(serving), answer=self._status(view.name))
+            return replace(refused, phase=phase, deployment=_name_of(serving), answer=self.status(view.name))
 
     def go_on_serving(self, pool: str) -> str | None:
         """Keeps applied what serves while another answer is searched for; the name of its Deployment."""
         serving = self.history(pool).serving
         if serving is None or serving.answer.output.mode != "Apply":
             return None
-        seen = self._seen(serving, serving, serving.answer.output)
         if serving.phase is AnswerPhase.SERVING:
-            layout = next_step(seen).layout
-            if layout is not None:
-                self._live.lay_out(layout, serving.answer.output)
+            if serving.answer.manifest(INFERENCE_SERVICE.kind) is not None:
+                self.live.write(serving.answer, serving.answer.output)
+            elif (layout := next_step(self.seen(serving, serving, serving.answer.output)).layout) is not None:
+                self.live.lay_out(layout, serving.answer.output)
         return _name_of(serving)
 
     def _kept(self, view: PoolView, output: Output, reason: str) -> PoolView:
@@ -198,111 +194,29 @@ class AnswerKeeper:
             wanted = history.wanted
             if wanted is None:
                 return self._taken_back(view, output)
-            approval = None
-            if wanted.phase is AnswerPhase.DECIDED and output.approval == "Manual":
-                approval = self.approved(wanted.answer.trial)
-                if approval is None:
-                    return self._awaiting(view, wanted)
-            self._live.check_ours(wanted.answer, output)
-            step = next_step(self._seen(wanted, history.serving, output))
+            approval = self.approval_of(wanted, output)
+            if approval is None and self.waits(wanted, output):
+                return self.awaiting(view, wanted)
+            self.live.check_ours(wanted.answer, output)
+            step = next_step(self.seen(wanted, history.serving, output))
             if step.layout is not None:
-                self._live.lay_out(step.layout, output)
+                self.live.lay_out(step.layout, output)
             if step.measure is not None:
-                self._measure(wanted, step.measure)
+                self.measure(wanted, step.measure)
             if step.mark is None:
                 break
-            self._mark(wanted, step.mark, approval)
-        return self._viewed(view, step, reason)
+            self.mark(wanted, step.mark, approval)
+        return self.viewed(view, step, reason)
 
-    def _kept_in_git(self, view: PoolView, output: Output, git: GitOutput, reason: str) -> PoolView:
-        known = self.dependencies
-        publisher = GitPublisher(known.api, known.publications, self.manifest, git, self.requeue, known.publish)
-        history = self.history(view.name)
-        wanted, latest = history.wanted, history.latest
-        if wanted is None or latest is None:
-            return replace(view, phase=PoolPhase.FAILED, problem="no answer is left", answer=self._status(view.name))
-        approval = None
-        if wanted.phase is AnswerPhase.DECIDED and output.approval == "Manual":
-            approval = self.approved(wanted.answer.trial)
-            if approval is None:
-                return self._awaiting(view, wanted)
-        gone_wrong = latest if latest.phase is AnswerPhase.ROLLED_BACK and latest.number > wanted.number else None
-        outcome = publisher.outcome(wanted, gone_wrong)
-        name = _name_of(wanted)
-        deployment = self._live.found(DEPLOYMENT, name) if name else None
-        verified = self._verified_in_git(wanted, deployment, output)
-        followed = follow(outcome, wanted, deployment, verified)
-        if verified is not None and verified.measure is not None and followed.phase is PoolPhase.VERIFYING:
-            self._measure(wanted, verified.measure)
-        published = followed.published
-        more = {PUBLISHED_ANNOTATION: published.model_dump_json(exclude_none=True)} if published else {}
-        if followed.mark is not None:
-            self._mark(wanted, followed.mark, approval, more)
-        elif (
-            gone_wrong is None
-            and published is not None
-            and wanted.kept.get(PUBLISHED_ANNOTATION) != more.get(PUBLISHED_ANNOTATION)
-        ):
-            self._write(wanted, Mark(wanted.phase, wanted.message, wanted.in_place), None, more)
-        problem = followed.problem
-        if gone_wrong is not None:
-            problem = f"answer {gone_wrong.number} was rolled back: {gone_wrong.message}"
-        message = f"{reason} {followed.message}".strip()
-        return replace(
-            view,
-            phase=followed.phase,
-            message=message,
-            problem=problem,
-            deployment=name if deployment is not None else None,
-            answer=self._status(view.name),
-        )
+    def waits(self, wanted: Revision, output: Output) -> bool:
+        """Whether it is not deployed before a person has said so."""
+        return wanted.phase is AnswerPhase.DECIDED and output.approval == "Manual"
 
-    def _kept_by_kserve(self, view: PoolView, output: Output, reason: str) -> PoolView:
-        """KServe rolls out, and requests come when its pods are ready; here they are verified, and taken back."""
-        history = self.history(view.name)
-        wanted, latest = history.wanted, history.latest
-        assert latest is not None
-        if wanted is None:
-            self._live.remove(latest.answer)
-            problem = f"answer {latest.number} was rolled back, and nothing was before it: {latest.message}"
-            return replace(view, phase=PoolPhase.FAILED, problem=problem, answer=self._status(view.name))
-        approval = None
-        if wanted.phase is AnswerPhase.DECIDED and output.approval == "Manual":
-            approval = self.approved(wanted.answer.trial)
-            if approval is None:
-                return self._awaiting(view, wanted)
-        self._live.write(wanted.answer, output)
-        name = f"{_name_of(wanted)}-predictor"
-        deployment = self._live.found(DEPLOYMENT, name)
-        rolled_out = deployment is not None and complete(deployment) and is_of(deployment, wanted)
-        step = Step(message="KServe rolls it out")
-        if wanted.phase in (AnswerPhase.DECIDED, AnswerPhase.RETIRED):
-            phase = AnswerPhase.DEPLOYING if wanted.phase is AnswerPhase.DECIDED else AnswerPhase.SERVING
-            self._mark(wanted, Mark(phase), approval)
-        elif wanted.phase is not AnswerPhase.SERVING and deployment is not None:
-            seen = self._seen(wanted, history.serving, output, deployment)
-            step = (
-                verifying(seen)
-                if output.verify.enabled
-                else Step(mark=Mark(AnswerPhase.SERVING))
-                if rolled_out
-                else step
-            )
-            if step.measure is not None and rolled_out:
-                self._measure(wanted, step.measure)
-            if step.mark is not None and step.mark.phase in (AnswerPhase.SERVING, AnswerPhase.ROLLED_BACK):
-                self._mark(wanted, step.mark)
-        wanted = self.history(view.name).wanted or wanted
-        return self._viewed(replace(view, deployment=name), replace(step, serves=rolled_out), reason)
+    def approval_of(self, wanted: Revision, output: Output) -> Approval | None:
+        """Who said so; None where nobody has, or nobody needs to."""
+        return self.approved(wanted.answer.trial) if self.waits(wanted, output) else None
 
-    def _verified_in_git(self, wanted: Revision, deployment: Manifest | None, output: Output) -> Step | None:
-        """What verifying the pods that somebody else has rolled out says; None where it is not to be, or cannot be."""
-        if deployment is None or not output.verify.enabled:
-            return None
-        # Requests come as soon as it is rolled out: nothing is held back here.
-        return verifying(self._seen(wanted, None, output))
-
-    def _viewed(self, view: PoolView, step: Step, reason: str) -> PoolView:
+    def viewed(self, view: PoolView, step: Step, reason: str) -> PoolView:
         history = self.history(view.name)
         wanted, latest = history.wanted, history.latest
         assert wanted is not None
@@ -311,14 +225,14 @@ class AnswerKeeper:
         problem = view.problem
         if latest.phase is AnswerPhase.ROLLED_BACK:
             problem = f"answer {latest.number} was rolled back, and {wanted.number} serves: {latest.message}"
-        view = replace(view, deployment=name, problem=problem, answer=self._status(view.name))
+        view = replace(view, deployment=name, problem=problem, answer=self.status(view.name))
         if wanted.phase is AnswerPhase.SERVING and step.serves:
             return replace(view, phase=PoolPhase.SUCCEEDED, message=reason)
         phase = PoolPhase.VERIFYING if wanted.phase is AnswerPhase.VERIFYING else PoolPhase.DEPLOYING
         waiting = f"{reason} Deployment {name}: {step.message}" if step.message else reason
         return replace(view, phase=phase, message=waiting)
 
-    def _awaiting(self, view: PoolView, wanted: Revision) -> PoolView:
+    def awaiting(self, view: PoolView, wanted: Revision) -> PoolView:
         deployment = self.go_on_serving(view.name)
         # A command to copy ends the sentence.
         said = "; ".join((*wanted.answer.notes, wanted.answer.reason))
@@ -328,7 +242,7 @@ class AnswerKeeper:
             phase=PoolPhase.AWAITING_APPROVAL,
             message=message,
             deployment=deployment,
-            answer=self._status(view.name),
+            answer=self.status(view.name),
         )
 
     def _taken_back(self, view: PoolView, output: Output) -> PoolView:
@@ -336,18 +250,18 @@ class AnswerKeeper:
         history = self.history(view.name)
         latest = history.latest
         assert latest is not None
-        step = rolled_back_first(self._seen(latest, None, output))
+        step = rolled_back_first(self.seen(latest, None, output))
         if step.remove and (name := _name_of(latest)) is not None:
             self.dependencies.api.delete(DEPLOYMENT, name, self.namespace)
         why = latest.message or "a person has rejected it"
         problem = f"answer {latest.number} was rolled back, and nothing was before it: {why}"
-        return replace(view, phase=PoolPhase.FAILED, problem=problem, deployment=None, answer=self._status(view.name))
+        return replace(view, phase=PoolPhase.FAILED, problem=problem, deployment=None, answer=self.status(view.name))
 
-    def _seen(
+    def seen(
         self, wanted: Revision, serving: Revision | None, output: Output, deployment: Manifest | None = None
     ) -> Seen:
-        deployment = deployment or self._live.deployment(_name_of(wanted))
-        pods = self._live.pods_of(deployment) if deployment is not None else ()
+        deployment = deployment or self.live.deployment(_name_of(wanted))
+        pods = self.live.pods_of(deployment) if deployment is not None else ()
         history = self.history(wanted.answer.pool)
         gone = frozenset(
             one.label
@@ -384,11 +298,11 @@ class AnswerKeeper:
             return Verification(attempt, seen)
         return None
 
-    def _measure(self, wanted: Revision, measure: Measure) -> None:
+    def measure(self, wanted: Revision, measure: Measure) -> None:
         job = verification_job(wanted, measure.attempt, measure.address)
         create_owned(self.dependencies.api, job)
 
-    def _mark(
+    def mark(
         self,
         revision: Revision,
         mark: Mark,
@@ -409,12 +323,12 @@ class AnswerKeeper:
                 if other.name == revision.name:
                     continue
                 if other.phase is AnswerPhase.SERVING:
-                    self._write(other, Mark(AnswerPhase.RETIRED, other.message, other.in_place))
+                    self.note(other, Mark(AnswerPhase.RETIRED, other.message, other.in_place))
                 elif other.on_its_way and other.number < revision.number:
-                    self._write(other, Mark(AnswerPhase.DROPPED, f"answer {revision.number} came", other.in_place))
-        self._write(revision, mark, verified, who)
+                    self.note(other, Mark(AnswerPhase.DROPPED, f"answer {revision.number} came", other.in_place))
+        self.note(revision, mark, verified, who)
 
-    def _write(
+    def note(
         self,
         revision: Revision,
         mark: Mark,
@@ -438,7 +352,7 @@ class AnswerKeeper:
         left = tuple(one for one in history.revisions if one.name not in names)
         self.histories[pool] = replace(history, revisions=left)
 
-    def _status(self, pool: str) -> AnswerStatus | None:
+    def status(self, pool: str) -> AnswerStatus | None:
         history = self.history(pool)
         latest, serving = history.latest, history.serving
         if latest is None:
@@ -461,7 +375,7 @@ class AnswerKeeper:
         named = {_name_of(one) for one in (history.latest, history.wanted, history.serving) if one is not None}
         made = (
             name
-            for name, deployment in self._live.known_deployments().items()
+            for name, deployment in self.live.known_deployments().items()
             if (deployment["metadata"].get("labels") or {}).get(POOL_LABEL) == label(pool)
             # KServe's have the labels of their InferenceService.
             and not deployment["metadata"].get("ownerReferences")
@@ -470,7 +384,4 @@ class AnswerKeeper:
 
 
 def _name_of(revision: Revision | None) -> str | None:
-    if revision is None:
-        return None
-    made = revision.answer.manifest("Deployment") or revision.answer.manifest(INFERENCE_SERVICE.kind)
-    return str(made["metadata"]["name"]) if made else None
+    return revision.answer.served_by if revision is not None else None

@@ -10,8 +10,9 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -19,14 +20,19 @@ from haqa_operator.api.git_output import GitOutput
 from haqa_operator.api.labels import PUBLISHED_ANNOTATION
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import AnswerPhase, PoolPhase
+from haqa_operator.api.tuning import Output
 from haqa_operator.cluster.build.evidence import evidence, summary
-from haqa_operator.cluster.edges.api_server import SECRET, ApiServer
+from haqa_operator.cluster.build.statuses import PoolView
+from haqa_operator.cluster.edges.api_server import DEPLOYMENT, SECRET, ApiServer
 from haqa_operator.cluster.edges.publications import BackgroundPublications, Outcome, PublicationRequest, Publish
 from haqa_operator.cluster.observe.deployments import complete
 from haqa_operator.cluster.observe.revisions import Revision
-from haqa_operator.cluster.rollout import Mark, Step, is_of
+from haqa_operator.cluster.rollout import Mark, Step, is_of, verifying
 from haqa_operator.gitops import GitCredentials, Publication, Published, PublishState
 from haqa_operator.serving.names import dns_label
+
+if TYPE_CHECKING:
+    from haqa_operator.cluster.act.answers import AnswerKeeper
 
 
 @dataclass(frozen=True)
@@ -147,3 +153,55 @@ def _known(revision: Revision) -> Published | None:
         return Published.model_validate_json(revision.kept.get(PUBLISHED_ANNOTATION, ""))
     except ValidationError:
         return None
+
+
+def keep_in_git(keeper: AnswerKeeper, view: PoolView, output: Output, git: GitOutput, reason: str) -> PoolView:
+    """Proposes the pool's answer, and follows it; as `AnswerKeeper.keep`."""
+    known = keeper.dependencies
+    publisher = GitPublisher(known.api, known.publications, keeper.manifest, git, keeper.requeue, known.publish)
+    history = keeper.history(view.name)
+    wanted, latest = history.wanted, history.latest
+    if wanted is None or latest is None:
+        return replace(view, phase=PoolPhase.FAILED, problem="no answer is left", answer=keeper.status(view.name))
+    approval = keeper.approval_of(wanted, output)
+    if approval is None and keeper.waits(wanted, output):
+        return keeper.awaiting(view, wanted)
+    taken_back = latest.phase is AnswerPhase.ROLLED_BACK or latest.name in history.rejected
+    gone_wrong = latest if taken_back and latest.number > wanted.number else None
+    outcome = publisher.outcome(wanted, gone_wrong)
+    name = wanted.answer.served_by
+    deployment = keeper.live.found(DEPLOYMENT, name) if name else None
+    verified = _verified(keeper, wanted, deployment, output)
+    followed = follow(outcome, wanted, deployment, verified)
+    if verified is not None and verified.measure is not None and followed.phase is PoolPhase.VERIFYING:
+        keeper.measure(wanted, verified.measure)
+    published = followed.published
+    more = {PUBLISHED_ANNOTATION: published.model_dump_json(exclude_none=True)} if published else {}
+    if followed.mark is not None:
+        keeper.mark(wanted, followed.mark, approval, more)
+    elif (
+        gone_wrong is None
+        and published is not None
+        and wanted.kept.get(PUBLISHED_ANNOTATION) != more.get(PUBLISHED_ANNOTATION)
+    ):
+        keeper.note(wanted, Mark(wanted.phase, wanted.message, wanted.in_place), None, more)
+    problem = followed.problem
+    if gone_wrong is not None:
+        problem = f"answer {gone_wrong.number} was rolled back: {gone_wrong.message or 'a person has rejected it'}"
+    message = f"{reason} {followed.message}".strip()
+    return replace(
+        view,
+        phase=followed.phase,
+        message=message,
+        problem=problem,
+        deployment=name if deployment is not None else None,
+        answer=keeper.status(view.name),
+    )
+
+
+def _verified(keeper: AnswerKeeper, wanted: Revision, deployment: Manifest | None, output: Output) -> Step | None:
+    """What verifying the pods that somebody else has rolled out says; None where it is not to be, or cannot be."""
+    if deployment is None or not output.verify.enabled:
+        return None
+    # Requests come as soon as it is rolled out: nothing is held back here.
+    return verifying(keeper.seen(wanted, None, output))
