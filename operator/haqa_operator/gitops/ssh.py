@@ -63,6 +63,13 @@ class KnownHosts:
         self, host: str, command: bytes, username: str | None = None, port: int | None = None, **_: object
     ) -> Connection:
         """Raises PublishError: the host is not known, does not answer, or does not let us in."""
+        try:
+            return self._connected(host, command, username, port)
+        except EOFError:
+            # Hung up in the middle: a server that has too many at its door does (OpenSSH's MaxStartups).
+            return self._connected(host, command, username, port)
+
+    def _connected(self, host: str, command: bytes, username: str | None, port: int | None) -> Connection:
         client = paramiko.SSHClient()
         for entry in self._hosts:
             for name in entry.hostnames or ():
