@@ -173,6 +173,8 @@ def _rocm(device: Mapping[str, Any]) -> Any:
     for name in ("AmdSmiMemoryType", "amdsmi_topo_get_link_type", "amdsmi_topo_get_numa_node_number"):
         asked[name] = types.SimpleNamespace(VRAM=0)
     _stand_in("amdsmi", **asked)
+    # A CPU build's would be loaded, whose instructions not every CPU has.
+    _stand_in("vllm._C")
     return importlib.import_module("vllm.platforms.rocm").RocmPlatform()
 
 
