@@ -163,7 +163,8 @@ def _serving(seen: Seen) -> Step:
     wanted = seen.wanted
     # While pods of one that was rolled back are still there, they get no request.
     narrow = {REVISION_LABEL: wanted.label} if seen.left_of_rolled_back else {}
-    layout = Layout(wanted, in_place=wanted.in_place, service=narrow)
+    # Nor are they waited for: where there is no room they hold the place of the one that shall serve.
+    layout = Layout(wanted, in_place=wanted.in_place or seen.left_of_rolled_back, service=narrow)
     if seen.deployment is not None and is_of(seen.deployment, wanted) and complete(seen.deployment):
         return Step(layout, serves=True)
     waiting = waits_for(seen.deployment, seen.new) if seen.deployment else "its Deployment is made"

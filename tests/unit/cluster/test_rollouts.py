@@ -176,6 +176,18 @@ def test_where_there_is_no_room_beside_the_first_pod_is_replaced(served: Operate
     assert found["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
+def test_where_there_is_no_room_going_back_frees_the_place_first(served: Operated) -> None:
+    (before,) = endpoints(served)
+    served.cluster.deployments.room = False
+    served.cluster.deployed["full"] = 0.5
+    served.submit(**BETTER)
+    served.run(until=reaches("RolledBack"))
+    settle(served)
+    assert endpoints(served) == [before]
+    assert [revision_of(pod) for pod in winners_pods(served)] == [before]
+    assert served.pool("full")["phase"] == "Succeeded"
+
+
 def test_one_that_never_starts_is_rolled_back_after_its_deadline(served: Operated) -> None:
     (before,) = endpoints(served)
     served.cluster.deployments.starting = False
