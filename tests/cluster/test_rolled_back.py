@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.cluster.kubectl import Kubectl, Manifest
-from tests.cluster.tunings import pool_of, tuning
+from tests.cluster.tunings import tuning
 from tests.cluster.workplace import Workplace, workplace
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
@@ -36,7 +36,8 @@ def searching(name: str, *schemes: str, **more: Any) -> Manifest:
 
 
 def answer(place: Workplace, name: str) -> Manifest:
-    found: Manifest = pool_of(place.tuning(name), "full").get("answer", {})
+    pools = place.tuning(name).get("status", {}).get("pools", ())
+    found: Manifest = pools[0].get("answer", {}) if pools else {}
     return found
 
 
