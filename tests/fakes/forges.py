@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.fakes.background_server import BackgroundServer, SelfSigned
+from tests.fakes.background_server import AnsweringHandler, BackgroundServer, SelfSigned
 from tests.fakes.git_server import BareRepository, git
 
 from haqa_operator.api.git_output import GitProvider
@@ -302,19 +301,8 @@ class FakeGitea(FakeForge):
         }
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(AnsweringHandler):
     served: FakeForge
-    protocol_version = "HTTP/1.1"
-    timeout = 60
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keeps test output quiet."""
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
 
     def _answer(self) -> None:
         forge = self.served

@@ -14,14 +14,14 @@ import subprocess
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 import paramiko
 from paramiko import common
-from tests.fakes.background_server import SelfSigned
+from tests.fakes.background_server import AnsweringHandler, SelfSigned
 
 _ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
@@ -160,19 +160,8 @@ class GitServer:
         return BareRepository.make(self.root / f"{name}.git", files)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(AnsweringHandler):
     git_server: GitServer
-    protocol_version = "HTTP/1.1"
-    timeout = 60
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keeps test output quiet."""
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
 
     def _answer(self) -> None:
         server = self.git_server

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 from pydantic import Field, field_validator, model_validator
 
 from haqa_operator.api.base import ResourceModel
-from haqa_operator.api.search_spec import ENDPOINT
+from haqa_operator.api.search_spec import checked_endpoint
 
 _HOST: Final = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
 _USER: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]*@"
@@ -131,13 +131,7 @@ class GitPullRequest(ResourceModel):
     @field_validator("api_base")
     @classmethod
     def _endpoint(cls, value: str | None) -> str | None:
-        if value is None or re.fullmatch(ENDPOINT, value):
-            return value
-        if "@" in value.partition("://")[2].partition("/")[0]:  # not repeated: it may have a password
-            raise ValueError("has a user's name before the host; give the token in secretRef")
-        raise ValueError(
-            f"{value!r} is not an endpoint; give http:// or https://, a host and at most a path, without ? and #"
-        )
+        return checked_endpoint(value, "the token")
 
     @field_validator("branch_prefix")
     @classmethod

@@ -32,6 +32,24 @@ ENDPOINT = r"^https?://[^/?#@\s\\]+(/[^?#\s\\]*)?$"
 """An address that paths are appended to: a query would take them up, and a user's name and password are no address."""
 
 
+def checked_endpoint(value: str | None, secret: str) -> str | None:
+    """The address of an API as it is.
+
+    Args:
+        secret: What belongs into secretRef and not into an address, for a sentence.
+
+    Raises:
+        ValueError
+    """
+    if value is None or re.fullmatch(ENDPOINT, value):
+        return value
+    if "@" in value.partition("://")[2].partition("/")[0]:  # not repeated: it may have a password
+        raise ValueError(f"has a user's name before the host; give {secret} in secretRef")
+    raise ValueError(
+        f"{value!r} is not an endpoint; give http:// or https://, a host and at most a path, without ? and #"
+    )
+
+
 class Patience(StrEnum):
     """How little another trial may promise before the search ends."""
 
@@ -64,13 +82,7 @@ class AgentSpec(ResourceModel):
     @field_validator("api_base")
     @classmethod
     def _endpoint(cls, value: str | None) -> str | None:
-        if value is None or re.fullmatch(ENDPOINT, value):
-            return value
-        if "@" in value.partition("://")[2].partition("/")[0]:  # not repeated: it may have a password
-            raise ValueError("has a user's name before the host; give the key in secretRef")
-        raise ValueError(
-            f"{value!r} is not an endpoint; give http:// or https://, a host and at most a path, without ? and #"
-        )
+        return checked_endpoint(value, "the key")
 
 
 def _made(name: Scheme | Algorithm) -> Scheme | Algorithm:

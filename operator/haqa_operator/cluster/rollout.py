@@ -10,9 +10,10 @@ An answer that does not start, or falls short of its trial, is rolled back once;
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from haqa_contract import Estimate
 from haqa_operator.api.labels import REVISION_LABEL
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import AnswerPhase
@@ -22,7 +23,7 @@ from haqa_operator.cluster.observe.deployments import complete, serves, waits_fo
 from haqa_operator.cluster.observe.failures import Limits
 from haqa_operator.cluster.observe.pods import Pod
 from haqa_operator.cluster.observe.revisions import Revision
-from haqa_operator.cluster.observe.verification import shortfall
+from haqa_operator.cluster.observe.verification import shortfall, verified_metrics
 
 VERIFY_ATTEMPTS = 3
 """Jobs that measure one answer's pod: what keeps one from it may not keep the next."""
@@ -108,11 +109,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Mark:
-    """Write on the wanted answer's record how far it is."""
+    """Write on the wanted answer's record how far it is.
+
+    Attributes:
+        verified: What was measured of its pod, by metric key.
+    """
 
     phase: AnswerPhase
     message: str = ""
     in_place: bool = False
+    verified: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,6 @@ class Step:
 
     Attributes:
         layout: None leaves everything as it is.
-        remove: The Deployment goes: nothing was before it, and it did not do.
         message: What is waited for, for a person.
         serves: Whether the wanted answer serves.
     """
@@ -137,7 +142,6 @@ class Step:
     layout: Layout | None = None
     mark: Mark | None = None
     measure: Measure | None = None
-    remove: bool = False
     message: str = ""
     serves: bool = False
 
@@ -200,10 +204,11 @@ def verifying(seen: Seen) -> Step:
     if observed is not None and (not observed.phase.finished or observed.logs_wanted):
         return Step(layout, message=f"it is measured: {observed.message}")
     if observed is not None and observed.failure is None and observed.report is not None:
-        short = shortfall(observed.report, wanted.answer, seen.verify.tolerance_percent)
+        measured = verified_metrics(observed.report, wanted.answer)
+        short = shortfall(measured, wanted.answer, seen.verify.tolerance_percent)
         if short is None:
-            return Step(mark=Mark(AnswerPhase.SERVING, "as fast as its trial", wanted.in_place))
-        return Step(mark=Mark(AnswerPhase.ROLLED_BACK, short, wanted.in_place))
+            return Step(mark=Mark(AnswerPhase.SERVING, "as fast as its trial", wanted.in_place, measured))
+        return Step(mark=Mark(AnswerPhase.ROLLED_BACK, short, wanted.in_place, measured))
     attempt = latest.attempt + 1 if latest is not None else 1
     if observed is not None and attempt > VERIFY_ATTEMPTS:
         why = f"it could not be measured in {VERIFY_ATTEMPTS} attempts: {observed.message}"
@@ -213,9 +218,9 @@ def verifying(seen: Seen) -> Step:
     return Step(layout, measure=Measure(attempt, ready[0]["status"]["podIP"]), message="it is measured")
 
 
-def rolled_back_first(seen: Seen) -> Step:
-    """Of an answer that was rolled back where nothing was before it."""
-    return Step(remove=seen.deployment is not None and is_of(seen.deployment, seen.wanted))
+def is_left(seen: Seen) -> bool:
+    """Whether the Deployment is still that of the wanted answer: of one that did not do it has to go."""
+    return seen.deployment is not None and is_of(seen.deployment, seen.wanted)
 
 
 def _rolling(seen: Seen) -> Layout:
@@ -266,12 +271,10 @@ def _labels(pod: Manifest) -> Mapping[str, str]:
 
 
 def _leaving(pod: Manifest) -> bool:
-    return pod["metadata"].get("deletionTimestamp") is not None or pod.get("status", {}).get("phase") in (
-        "Failed",
-        "Succeeded",
-    )
+    read = Pod.read(pod)
+    return read.gone_by is not None or read.over
 
 
 def _ready(pod: Manifest) -> bool:
-    conditions: Iterator[Manifest] = iter(pod.get("status", {}).get("conditions") or ())
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    condition = Pod.read(pod).conditions.get("Ready")
+    return condition is not None and condition.status

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from haqa_contract import Estimate
 from haqa_operator.api.answer import Answer
 from haqa_operator.api.labels import (
     APPROVED_AT_ANNOTATION,
@@ -50,7 +49,6 @@ from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.approvals import Approval
 from haqa_operator.cluster.observe.revisions import History, Revision, stamp
 from haqa_operator.cluster.observe.snapshot import Work, label_selector
-from haqa_operator.cluster.observe.verification import verified_metrics
 from haqa_operator.cluster.rollout import (
     VERIFY_ATTEMPTS,
     Mark,
@@ -58,8 +56,8 @@ from haqa_operator.cluster.rollout import (
     Seen,
     Step,
     Verification,
+    is_left,
     next_step,
-    rolled_back_first,
 )
 from haqa_operator.report.model import TuningReport
 from haqa_operator.serving.deployment import render_yaml
@@ -247,12 +245,16 @@ class AnswerKeeper:
 
     def _taken_back(self, view: PoolView, output: Output) -> PoolView:
         """Nothing is left that could serve: the only answer there was did not do, or is not wanted."""
-        history = self.history(view.name)
-        latest = history.latest
+        latest = self.history(view.name).latest
         assert latest is not None
-        step = rolled_back_first(self.seen(latest, None, output))
-        if step.remove and (name := _name_of(latest)) is not None:
+        if is_left(self.seen(latest, None, output)) and (name := _name_of(latest)) is not None:
             self.dependencies.api.delete(DEPLOYMENT, name, self.namespace)
+        return self.nothing_left(view)
+
+    def nothing_left(self, view: PoolView) -> PoolView:
+        """A pool of which no answer serves any more."""
+        latest = self.history(view.name).latest
+        assert latest is not None
         why = latest.message or "a person has rejected it"
         problem = f"answer {latest.number} was rolled back, and nothing was before it: {why}"
         return replace(view, phase=PoolPhase.FAILED, problem=problem, deployment=None, answer=self.status(view.name))
@@ -310,11 +312,6 @@ class AnswerKeeper:
         more: Mapping[str, str] | None = None,
     ) -> None:
         """How far the answer is; what that makes of the others follows."""
-        report = None
-        if mark.phase in (AnswerPhase.SERVING, AnswerPhase.ROLLED_BACK) and revision.on_its_way:
-            found = self._verification(revision)
-            report = found.seen.report if found else None
-        verified = verified_metrics(report, revision.answer) if report and report.load else None
         who = {APPROVED_BY_ANNOTATION: approval.by, APPROVED_AT_ANNOTATION: stamp(approval.at)} if approval else {}
         who |= more or {}
         if mark.phase is AnswerPhase.SERVING:
@@ -326,16 +323,10 @@ class AnswerKeeper:
                     self.note(other, Mark(AnswerPhase.RETIRED, other.message, other.in_place))
                 elif other.on_its_way and other.number < revision.number:
                     self.note(other, Mark(AnswerPhase.DROPPED, f"answer {revision.number} came", other.in_place))
-        self.note(revision, mark, verified, who)
+        self.note(revision, mark, who)
 
-    def note(
-        self,
-        revision: Revision,
-        mark: Mark,
-        verified: Mapping[str, Estimate] | None = None,
-        more: Mapping[str, str] | None = None,
-    ) -> None:
-        body = build_mark(revision, self.namespace, mark, self.now, verified, more)
+    def note(self, revision: Revision, mark: Mark, more: Mapping[str, str] | None = None) -> None:
+        body = build_mark(revision, self.namespace, mark, self.now, more)
         self.dependencies.api.apply(body)
         written = revision.as_marked(body["metadata"]["annotations"])
         history = self.history(revision.answer.pool)

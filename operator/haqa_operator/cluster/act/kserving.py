@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.api.status import AnswerPhase, PoolPhase
+from haqa_operator.api.status import AnswerPhase
 from haqa_operator.api.tuning import Output
 from haqa_operator.cluster.build.statuses import PoolView
 from haqa_operator.cluster.edges.api_server import DEPLOYMENT
@@ -28,8 +28,7 @@ def keep_by_kserve(keeper: AnswerKeeper, view: PoolView, output: Output, reason:
     assert latest is not None
     if wanted is None:
         keeper.live.remove(latest.answer)
-        problem = f"answer {latest.number} was rolled back, and nothing was before it: {latest.message}"
-        return replace(view, phase=PoolPhase.FAILED, problem=problem, answer=keeper.status(view.name))
+        return keeper.nothing_left(view)
     approval = keeper.approval_of(wanted, output)
     if approval is None and keeper.waits(wanted, output):
         return keeper.awaiting(view, wanted)

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from haqa_operator.api.answer import Answer
 from haqa_operator.api.labels import MANAGED_BY, POOL_LABEL, TUNING_LABEL
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.tuning import Output
 from haqa_operator.cluster.build.records import laid_out
-from haqa_operator.cluster.edges.api_server import DEPLOYMENT, FIELD_MANAGER, FIRST_WRITER, POD, ApiServer, Kind
+from haqa_operator.cluster.edges.api_server import (
+    DEPLOYMENT,
+    FIELD_MANAGER,
+    FIRST_WRITER,
+    INFERENCE_SERVICE,
+    POD,
+    ApiServer,
+    Kind,
+)
 from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.differences import differs
 from haqa_operator.cluster.observe.snapshot import label_selector
 from haqa_operator.cluster.rollout import Layout
+
+Place = tuple[str, ...]
+"""A field below `spec`."""
+
+_REPLICAS: dict[str, Place] = {"Deployment": ("replicas",), INFERENCE_SERVICE.kind: ("predictor", "minReplicas")}
+"""Kind -> where its number of replicas is."""
 
 
 class Foreign(Exception):
@@ -39,30 +54,17 @@ class LiveObjects:
         """
         self.check_ours(layout.revision.answer, output)
         for manifest in laid_out(layout):
-            found = self._existing(manifest)
-            if manifest["kind"] == "Deployment":
-                self._apply_deployment(manifest, found)
-            elif found is None or differs(manifest, found):
-                self._remember(self.api.apply(manifest, force=found is not None))
+            self._apply(manifest)
 
     def write(self, answer: Answer, output: Output) -> None:
-        """Writes what differs of an answer that somebody else rolls out; replicas only at creation.
+        """Writes what differs of an answer that somebody else rolls out.
 
         Raises:
             Foreign
         """
         self.check_ours(answer, output)
         for manifest in answer.manifests:
-            found = self._existing(manifest)
-            lasting = _without_replicas(manifest)
-            if found is None:
-                self.api.apply(manifest, force=False)
-                metadata = {name: manifest["metadata"][name] for name in ("name", "namespace")}
-                replicas = {"predictor": {"minReplicas": manifest["spec"]["predictor"]["minReplicas"]}}
-                self.api.apply({**manifest, "metadata": metadata, "spec": replicas}, FIRST_WRITER)
-                self._remember(self.api.apply(lasting))
-            elif differs(lasting, found):
-                self._remember(self.api.apply(lasting))
+            self._apply(manifest)
 
     def remove(self, answer: Answer) -> None:
         """What did not do, and had nothing before it; what is somebody else's stays."""
@@ -81,26 +83,31 @@ class LiveObjects:
             if found is not None and not self._ours(found, answer.pool):
                 raise Foreign(_foreign(manifest, answer.pool))
 
-    def _apply_deployment(self, deployment: Manifest, existing: Manifest | None) -> None:
-        """Sets `replicas` once; from then on the field belongs to whoever scales the Deployment.
+    def _apply(self, manifest: Manifest) -> None:
+        """Sets the number of replicas once; from then on the field belongs to whoever scales it.
 
         A field that its only owner does not apply any more falls back to the API server's default. So `replicas` gets
         an owner that applies nothing else before it is left out. Whatever else an earlier winner had goes.
         """
-        api, replicas = self.api, deployment["spec"]["replicas"]
-        lasting = {**deployment, "spec": {name: v for name, v in deployment["spec"].items() if name != "replicas"}}
+        existing, place = self._existing(manifest), _REPLICAS.get(manifest["kind"])
+        if place is None:
+            if existing is None or differs(manifest, existing):
+                self._remember(self.api.apply(manifest, force=existing is not None))
+            return
+        replicas = _at(manifest["spec"], place)
+        lasting = {**manifest, "spec": _without(manifest["spec"], place)}
         if existing is None:
             # Not forced: somebody may have made one of this name since we asked.
-            api.apply(deployment, force=False)
-        elif _owns_replicas(existing):
-            replicas = existing["spec"]["replicas"]
+            self.api.apply(manifest, force=False)
+        elif _owns(existing, place):
+            replicas = _at(existing["spec"], place)
         else:
             if differs(lasting, existing):
-                self._remember(api.apply(lasting))
+                self._remember(self.api.apply(lasting))
             return
-        metadata = {name: deployment["metadata"][name] for name in ("name", "namespace")}
-        api.apply({**deployment, "metadata": metadata, "spec": {"replicas": replicas}}, FIRST_WRITER)
-        self._remember(api.apply(lasting))
+        metadata = {name: manifest["metadata"][name] for name in ("name", "namespace")}
+        self.api.apply({**manifest, "metadata": metadata, "spec": _alone(replicas, place)}, FIRST_WRITER)
+        self._remember(self.api.apply(lasting))
 
     def adapted(self, answer: Answer) -> tuple[Manifest, ...]:
         """An adopted Deployment keeps its selector, which the API server lets nobody change."""
@@ -175,9 +182,23 @@ class LiveObjects:
         return all(self._objects.get(address) is not None for address in named)
 
 
-def _without_replicas(manifest: Manifest) -> Manifest:
-    predictor = {name: value for name, value in manifest["spec"]["predictor"].items() if name != "minReplicas"}
-    return {**manifest, "spec": {**manifest["spec"], "predictor": predictor}}
+def _at(spec: Manifest, place: Place) -> Any:
+    found: Any = spec
+    for name in place:
+        found = found[name]
+    return found
+
+
+def _without(spec: Manifest, place: Place) -> Manifest:
+    name, *inside = place
+    if not inside:
+        return {key: value for key, value in spec.items() if key != name}
+    return {**spec, name: _without(spec[name], tuple(inside))}
+
+
+def _alone(value: Any, place: Place) -> Manifest:
+    name, *inside = place
+    return {name: _alone(value, tuple(inside)) if inside else value}
 
 
 def _foreign(manifest: Manifest, pool: str) -> str:
@@ -187,11 +208,17 @@ def _foreign(manifest: Manifest, pool: str) -> str:
     )
 
 
-def _owns_replicas(deployment: Manifest) -> bool:
-    """Whether the operator ended between creating the Deployment and handing its `replicas` over."""
+def _owns(existing: Manifest, place: Place) -> bool:
+    """Whether the operator ended between creating the object and handing its number of replicas over."""
     ours = (
         entry["fieldsV1"]
-        for entry in deployment["metadata"].get("managedFields", ())
+        for entry in existing["metadata"].get("managedFields", ())
         if entry["manager"] == FIELD_MANAGER and entry["operation"] == "Apply"
     )
-    return any("f:replicas" in fields.get("f:spec", {}) for fields in ours)
+    return any(_has(fields.get("f:spec", {}), place) for fields in ours)
+
+
+def _has(fields: Manifest, place: Place) -> bool:
+    name, *inside = place
+    below = fields.get(f"f:{name}")
+    return below is not None and (not inside or _has(below, tuple(inside)))

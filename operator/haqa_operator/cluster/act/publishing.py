@@ -6,8 +6,6 @@ Who rolls them out is somebody else, Argo CD or Flux; here is only seen that a D
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,7 +21,8 @@ from haqa_operator.api.status import AnswerPhase, PoolPhase
 from haqa_operator.api.tuning import Output
 from haqa_operator.cluster.build.evidence import evidence, summary
 from haqa_operator.cluster.build.statuses import PoolView
-from haqa_operator.cluster.edges.api_server import DEPLOYMENT, SECRET, ApiServer
+from haqa_operator.cluster.edges.api_server import DEPLOYMENT, ApiServer
+from haqa_operator.cluster.edges.credentials import secret_values
 from haqa_operator.cluster.edges.publications import BackgroundPublications, Outcome, PublicationRequest, Publish
 from haqa_operator.cluster.observe.deployments import complete
 from haqa_operator.cluster.observe.revisions import Revision
@@ -86,14 +85,7 @@ class GitPublisher:
 
     def _credentials(self) -> GitCredentials:
         name = self.output.secret_ref.name
-        secret = self.api.get(SECRET, name, self.tuning["metadata"]["namespace"]) or {}
-        data = {}
-        for key, encoded in (secret.get("data") or {}).items():
-            try:
-                data[key] = base64.b64decode(encoded, validate=True).decode()
-            except (binascii.Error, UnicodeDecodeError):
-                continue
-        return GitCredentials.of_secret(name, data)
+        return GitCredentials.of_secret(name, secret_values(self.api, name, self.tuning["metadata"]["namespace"]))
 
 
 @dataclass(frozen=True)
@@ -162,7 +154,7 @@ def keep_in_git(keeper: AnswerKeeper, view: PoolView, output: Output, git: GitOu
     history = keeper.history(view.name)
     wanted, latest = history.wanted, history.latest
     if wanted is None or latest is None:
-        return replace(view, phase=PoolPhase.FAILED, problem="no answer is left", answer=keeper.status(view.name))
+        return keeper.nothing_left(view)
     approval = keeper.approval_of(wanted, output)
     if approval is None and keeper.waits(wanted, output):
         return keeper.awaiting(view, wanted)
@@ -184,7 +176,7 @@ def keep_in_git(keeper: AnswerKeeper, view: PoolView, output: Output, git: GitOu
         and published is not None
         and wanted.kept.get(PUBLISHED_ANNOTATION) != more.get(PUBLISHED_ANNOTATION)
     ):
-        keeper.note(wanted, Mark(wanted.phase, wanted.message, wanted.in_place), None, more)
+        keeper.note(wanted, Mark(wanted.phase, wanted.message, wanted.in_place), more)
     problem = followed.problem
     if gone_wrong is not None:
         problem = f"answer {gone_wrong.number} was rolled back: {gone_wrong.message or 'a person has rejected it'}"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 
-from haqa_contract import Estimate, TrialRequest, Workload
+from haqa_contract import TrialRequest, Workload
 from haqa_operator.api.answer import Answer
 from haqa_operator.api.labels import (
     ANSWER_MESSAGE_ANNOTATION,
@@ -24,10 +23,11 @@ from haqa_operator.api.labels import (
 )
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import AnswerPhase
-from haqa_operator.cluster.build.trial_job import TrialPod, build_runner_job
+from haqa_operator.cluster.build.trial_job import TrialPod, build_runner_job, request_text
 from haqa_operator.cluster.edges.api_server import CONTROLLER_REVISION
 from haqa_operator.cluster.names import MEASURE, VERIFY, label
 from haqa_operator.cluster.observe.revisions import REPLACE, Revision, canonical, pod_labels, stamp
+from haqa_operator.cluster.observe.snapshot import owner_reference
 from haqa_operator.cluster.rollout import Layout, Mark
 from haqa_operator.serving.names import dns_label
 
@@ -41,10 +41,6 @@ def record_name(tuning: str, pool: str, key: str, after: str) -> str:
     """Equal for equal answers that follow the same one: a record that is created twice is one record."""
     digest = hashlib.sha256(f"{key}\0{after}".encode()).hexdigest()[:_LABEL_DIGITS]
     return dns_label(tuning, pool, digest)
-
-
-def revision_label(record: str) -> str:
-    return label(record)
 
 
 def build_record(answer: Answer, name: str, number: int, namespace: str, owner: Manifest, now: float) -> Manifest:
@@ -69,22 +65,21 @@ def build_mark(
     namespace: str,
     mark: Mark,
     now: float,
-    verified: Mapping[str, Estimate] | None = None,
     more: Mapping[str, str] | None = None,
 ) -> Manifest:
     """The annotations that say how far an answer is, to be applied to its record.
 
     Args:
-        verified: What was measured of its pod.
         more: Who approved it, and when.
     """
+    verified = {key: value.model_dump() for key, value in mark.verified.items()}
     annotations = {
         **revision.kept,
         ANSWER_PHASE_ANNOTATION: mark.phase.value,
         ANSWER_SINCE_ANNOTATION: stamp(now),
         **({ANSWER_MESSAGE_ANNOTATION: mark.message[:_LONGEST_MESSAGE]} if mark.message else {}),
         **({ANSWER_ROLLOUT_ANNOTATION: REPLACE} if mark.in_place else {}),
-        **({VERIFIED_ANNOTATION: canonical({k: v.model_dump() for k, v in verified.items()})} if verified else {}),
+        **({VERIFIED_ANNOTATION: canonical(verified)} if verified else {}),
         **(more or {}),
     }
     return {
@@ -100,7 +95,7 @@ def with_revision(manifests: tuple[Manifest, ...], record: str) -> tuple[Manifes
     made = copy.deepcopy(manifests)
     for manifest in made:
         if (labels := pod_labels(manifest)) is not None:
-            labels[REVISION_LABEL] = revision_label(record)
+            labels[REVISION_LABEL] = label(record)
     return made
 
 
@@ -167,26 +162,19 @@ def verification_job(revision: Revision, attempt: int, address: str) -> Manifest
     job = copy.deepcopy(revision.answer.verification)
     metadata = job["metadata"]
     metadata["name"] = verification_name(revision.name, attempt)
+    record = {"name": revision.name, "uid": revision.uid}
+    kind = CONTROLLER_REVISION
     metadata["ownerReferences"] = [
-        {
-            "apiVersion": CONTROLLER_REVISION.api_version,
-            "kind": CONTROLLER_REVISION.kind,
-            "name": revision.name,
-            "uid": revision.uid,
-            "controller": True,
-            "blockOwnerDeletion": False,
-        }
+        owner_reference({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": record})
     ]
     template = job["spec"]["template"]["metadata"]
     for labels in (metadata["labels"], template["labels"]):
-        labels[REVISION_LABEL] = revision_label(revision.name)
+        labels[REVISION_LABEL] = label(revision.name)
     request = TrialRequest.model_validate_json(template["annotations"][REQUEST_ANNOTATION])
     aimed = request.model_copy(
         update={"trial": metadata["name"], "engine": request.engine.model_copy(update={"host": address})}
     )
-    template["annotations"][REQUEST_ANNOTATION] = json.dumps(
-        aimed.model_dump(mode="json", exclude_none=True), separators=(",", ":")
-    )
+    template["annotations"][REQUEST_ANNOTATION] = request_text(aimed)
     return job
 
 

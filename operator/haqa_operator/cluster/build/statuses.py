@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from haqa_operator.api import Trial
 from haqa_operator.api.status import (
@@ -23,6 +22,7 @@ from haqa_operator.api.status import (
     TuningPhase,
     TuningStatus,
 )
+from haqa_operator.cluster.observe.revisions import stamp
 from haqa_operator.decision.choose import decide
 from haqa_operator.decision.results import Decision, Exclusion, Verdict
 from haqa_operator.tuning.plan import PoolState, agent_tokens
@@ -195,13 +195,12 @@ def _condition(
     kind: str, holds: bool, reason: str, message: str, old: Condition | None, view: TuningView, now: float
 ) -> Condition:
     status = "True" if holds else "False"
-    since = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Condition(
         type=kind,
         status="True" if holds else "False",
         reason=reason,
         message=message[:32768],
-        last_transition_time=old.last_transition_time if old and old.status == status else since,
+        last_transition_time=old.last_transition_time if old and old.status == status else stamp(now),
         observed_generation=view.generation,
     )
 

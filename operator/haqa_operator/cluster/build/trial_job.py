@@ -238,6 +238,11 @@ def hub_secrets(model: ModelSpec) -> tuple[SecretVariable, ...]:
     return (SecretVariable(name, ref.name, ref.key),) if ref and name else ()
 
 
+def request_text(request: TrialRequest) -> str:
+    """As the pod shows it to its containers."""
+    return json.dumps(request.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
+
+
 def _job(trial: TrialPod, component: str, name: str, containers: Manifest, annotations: dict[str, str]) -> Manifest:
     request, template = trial.request, trial.engine.template
     labels = job_labels(request, component, trial.attempt)
@@ -246,7 +251,7 @@ def _job(trial: TrialPod, component: str, name: str, containers: Manifest, annot
     if trial.owner is not None:
         metadata["ownerReferences"] = [trial.owner]
     pod_annotations = {
-        REQUEST_ANNOTATION: json.dumps(request.model_dump(mode="json", exclude_none=True), separators=(",", ":")),
+        REQUEST_ANNOTATION: request_text(request),
         # A measurement does not survive that its node is given back for being little used.
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
         "karpenter.sh/do-not-disrupt": "true",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from haqa_contract import Estimate, TrialReport, Workload
 from haqa_operator.api.answer import Answer
 from haqa_operator.api.metrics import LATENCIES, MetricKey
@@ -21,9 +23,12 @@ def verified_metrics(report: TrialReport, answer: Answer) -> dict[str, Estimate]
     return {key: value for key, value in measured.items() if key in answer.metrics}
 
 
-def shortfall(report: TrialReport, answer: Answer, tolerance_percent: float) -> str | None:
-    """What is worse than the trial's interval by more than the tolerance; None where nothing is."""
-    measured = verified_metrics(report, answer)
+def shortfall(measured: Mapping[str, Estimate], answer: Answer, tolerance_percent: float) -> str | None:
+    """What is worse than the trial's interval by more than the tolerance; None where nothing is.
+
+    Args:
+        measured: `verified_metrics`.
+    """
     share = tolerance_percent / 100
     if not any(MetricKey.parse(key).metric in _RATES for key in measured):
         return "it was measured, and there are no figures that its trial has too"
