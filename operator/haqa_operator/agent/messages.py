@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from haqa_operator.api.search_spec import AgentSpec
+
 
 @dataclass(frozen=True)
 class Message:
@@ -81,6 +83,13 @@ class LanguageModel(Protocol):
         Raises:
             LLMError: when there is none.
         """
+
+
+class OpenModel(Protocol):
+    """How an agent's model is reached."""
+
+    def __call__(self, spec: AgentSpec, *, api_key: str | None, confined: bool, seed: int | None) -> LanguageModel:
+        """Raises LLMError: it cannot be asked in this way."""
 
 
 _CHARS_PER_TOKEN = 3.0

@@ -14,7 +14,7 @@ from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.context import AgentContext
 from haqa_operator.agent.credentials import Credentials
 from haqa_operator.agent.haqa import Haqa
-from haqa_operator.agent.messages import LanguageModel, LLMError
+from haqa_operator.agent.messages import LanguageModel, LLMError, OpenModel
 from haqa_operator.agent.quoting import plain
 from haqa_operator.api.search_spec import Search, SearchStrategy
 from haqa_operator.api.trial import Exchange, Proposal
@@ -92,6 +92,7 @@ def agent_or_fallback(
     fallback: Strategy,
     credentials: Credentials,
     save: SaveExchange,
+    open_model: OpenModel = LLMClient,
 ) -> tuple[Strategy, str | None]:
     """The agent that a tuning asks for, or the fallback and one line on why."""
     if search.strategy not in (SearchStrategy.AGENT, SearchStrategy.HAQA):
@@ -100,7 +101,7 @@ def agent_or_fallback(
         return fallback, "no agent configured (search.agent), so bayesian search proposes every trial"
     try:
         key = credentials.api_key(search.agent.secret_ref)
-        model = LLMClient(search.agent, api_key=key, confined=credentials.confined, seed=search.seed)
+        model = open_model(search.agent, api_key=key, confined=credentials.confined, seed=search.seed)
     except LLMError as error:
         note = f"{error}; until then bayesian search proposes every trial"
         return AnnotatedStrategy(fallback, note), note

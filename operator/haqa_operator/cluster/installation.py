@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -50,6 +51,7 @@ class Installation:
         user_id: Of all pods; None leaves it to the cluster, as OpenShift wants it.
         startup: How long an engine may take to answer /health.
         limits: How long a pod may be stuck before its trial is tried again, and in the end fails.
+        agent_socket: Where the process listens that talks to language models; None: the operator does it itself.
     """
 
     namespaces: tuple[str, ...] = ()
@@ -68,6 +70,7 @@ class Installation:
     user_id: int | None = 10001
     startup: StartupLimit = field(default_factory=StartupLimit)
     limits: Limits = field(default_factory=Limits)
+    agent_socket: Path | None = None
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Installation:
@@ -90,6 +93,7 @@ class Installation:
             user_id=int(_number(env, "HAQA_USER_ID", default.user_id or 0)) or None,
             startup=_startup(env, default.startup),
             limits=_limits(env, default.limits),
+            agent_socket=Path(env["HAQA_AGENT_SOCKET"]) if env.get("HAQA_AGENT_SOCKET") else None,
         )
 
     def runner_image_for(self, accelerator: Accelerator) -> str:

@@ -14,8 +14,10 @@ from cachetools import LRUCache, cached
 
 from haqa_contract import Configuration
 from haqa_operator.agent.advice import SaveExchange
+from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.context import AgentContext, context_for
 from haqa_operator.agent.credentials import Credentials
+from haqa_operator.agent.messages import OpenModel
 from haqa_operator.agent.strategy import agent_or_fallback
 from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.tuning import MAX_MODEL_LEN
@@ -122,17 +124,22 @@ class PoolSetup:
         )
 
     def strategy(
-        self, credentials: Credentials, save: SaveExchange, history: tuple[tuple[Trial, ...], ...] = ()
+        self,
+        credentials: Credentials,
+        save: SaveExchange,
+        history: tuple[tuple[Trial, ...], ...] = (),
+        open_model: OpenModel = LLMClient,
     ) -> tuple[Strategy, str | None]:
         """Who proposes, and one line where that is not who was asked for; as `agent_or_fallback`.
 
         Args:
             history: Trials of other pools and earlier runs, each with its baseline; the surrogate starts there.
+            open_model: How the agent's model is reached.
         """
         search = self.spec.search
         goals = Goals(self.spec.objectives[0], tuple(self.spec.constraints))
         fallback = make_strategy(search.strategy, search.seed, goals, history, search.patience)
-        return agent_or_fallback(search, self._context, fallback, credentials, save)
+        return agent_or_fallback(search, self._context, fallback, credentials, save, open_model)
 
     def _context(self) -> AgentContext:
         """Computed when the agent is asked: the operator asks for a strategy far more often than a strategy asks."""

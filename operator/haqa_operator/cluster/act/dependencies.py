@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
+from haqa_operator.agent.apart.remote import RemoteModel
+from haqa_operator.agent.client import LLMClient
+from haqa_operator.agent.messages import OpenModel
 from haqa_operator.cluster.edges.api_server import ApiServer
 from haqa_operator.cluster.edges.events import EventRecorder
 from haqa_operator.cluster.edges.prometheus_readings import PrometheusReadings
@@ -21,6 +25,7 @@ class Dependencies:
 
     Attributes:
         readings: None: the runner's own figures are the record.
+        open_model: How agents' models are reached.
     """
 
     api: ApiServer
@@ -31,10 +36,23 @@ class Dependencies:
     publications: BackgroundPublications = field(default_factory=BackgroundPublications)
     publish: Publish = publish_apart
     trials: TrialCache = field(default_factory=TrialCache)
+    open_model: OpenModel = LLMClient
 
     @classmethod
     def of(cls, api: ApiServer, installation: Installation) -> Dependencies:
-        return cls(api, installation, BackgroundProposals(), EventRecorder(api), _readings(installation))
+        return cls(
+            api,
+            installation,
+            BackgroundProposals(),
+            EventRecorder(api),
+            _readings(installation),
+            open_model=_open_model(installation),
+        )
+
+
+def _open_model(installation: Installation) -> OpenModel:
+    """By the agent's own process, where the installation has one."""
+    return LLMClient if installation.agent_socket is None else partial(RemoteModel, installation.agent_socket)
 
 
 def _readings(installation: Installation) -> PrometheusReadings | None:

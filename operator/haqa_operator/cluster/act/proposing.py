@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.credentials import SecretCredentials
+from haqa_operator.agent.messages import OpenModel
 from haqa_operator.api import Proposal
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.edges.api_server import ApiServer
@@ -28,6 +30,7 @@ class ProposalSource:
 
     Attributes:
         requeue: Called when a strategy that takes its time has answered.
+        open_model: How an agent's model is reached.
     """
 
     api: ApiServer
@@ -35,6 +38,7 @@ class ProposalSource:
     context: PoolContext
     fingerprint: str
     requeue: Callable[[], None]
+    open_model: OpenModel = LLMClient
 
     def pending(self, number: int) -> bool:
         """Whether a strategy is working on this trial number."""
@@ -70,7 +74,7 @@ class ProposalSource:
         agent = setup.spec.search.agent
         credentials = SecretCredentials(agent_key(self.api, agent, self.context.snapshot.namespace))
         history = histories(self.context.snapshot.trials, self.context.pool.name, self.fingerprint)
-        strategy, _ = setup.strategy(credentials, lambda *_: None, history)
+        strategy, _ = setup.strategy(credentials, lambda *_: None, history, self.open_model)
         space = state.taught_space.closing(dict.fromkeys(running, "is being measured"))
         seen = observations_of(state.finished_trials, setup.spec.objectives, setup.spec.constraints)
         self.background.ask(self._request(number), lambda: strategy.propose(space, seen), self.requeue)

@@ -75,3 +75,46 @@ def test_an_error_of_the_strategy_is_its_answer(proposals: BackgroundProposals) 
     answer = proposals.answer(QUESTION)
     assert answer is not None
     assert isinstance(answer.exception(), RuntimeError)
+
+
+def test_endpoints_that_hang_keep_no_other_tuning_waiting() -> None:
+    proposals = BackgroundProposals(at_once=8, of_one_tuning=2)
+    hung, served = threading.Event(), threading.Event()
+    under_way: list[int] = []
+
+    def hang(number: int) -> Proposal:
+        under_way.append(number)
+        hung.wait(10)
+        return PROPOSAL
+
+    questions = [ProposalRequest(f"tenant-{tenant}", "pool", "abc", n) for tenant in range(2) for n in range(5)]
+    try:
+        for number, question in enumerate(questions):
+            proposals.ask(question, partial(hang, number), lambda: None)
+        assert sorted(under_way) == [0, 1, 5, 6], "two of each, the others wait for these"
+        proposals.ask(QUESTION, lambda: PROPOSAL, served.set)
+        assert proposals.answer(QUESTION) is not None
+        hung.set()
+        deadline = time.monotonic() + 10
+        while any(proposals.waiting(question) for question in questions) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert sorted(under_way) == list(range(10)), "all of them have their turn"
+    finally:
+        hung.set()
+        proposals.close()
+
+
+def test_a_strategy_that_fails_makes_room_for_the_next() -> None:
+    proposals = BackgroundProposals(at_once=2, of_one_tuning=1)
+
+    def fail() -> Proposal:
+        raise RuntimeError("a bug")
+
+    try:
+        for number in range(3):
+            proposals.ask(ProposalRequest("uid", "here", "abc", number), fail, lambda: None)
+            answer = proposals.answer(ProposalRequest("uid", "here", "abc", number))
+            assert answer is not None
+            assert isinstance(answer.exception(), RuntimeError)
+    finally:
+        proposals.close()
