@@ -118,6 +118,14 @@ class ForgeContract:
         assert found is not None
         assert found.state is PullRequestState.CLOSED
 
+    def test_an_open_one_is_closed_and_its_branch_stays(self, under_test: ForgeUnderTest) -> None:
+        commit = under_test.commit({"a": "1"}, BRANCH)
+        forge = forge_of(under_test)
+        forge.close(forge.open(proposal()))
+        found = forge.find(BRANCH, "main")
+        assert found is not None
+        assert (found.state, found.head) == (PullRequestState.CLOSED, commit)
+
     def test_of_a_closed_and_an_open_one_the_open_counts(self, under_test: ForgeUnderTest) -> None:
         under_test.commit({"a": "1"}, BRANCH)
         forge = forge_of(under_test)

@@ -37,7 +37,7 @@ class SelfSigned:
 
 
 class AnsweringHandler(BaseHTTPRequestHandler):
-    """Answers both methods in one place, `_answer`, and keeps test output quiet."""
+    """Answers all methods in one place, `_answer`, and keeps test output quiet."""
 
     protocol_version = "HTTP/1.1"
     timeout = 60
@@ -49,6 +49,12 @@ class AnsweringHandler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
+        self._answer()
+
+    def do_PUT(self) -> None:
+        self._answer()
+
+    def do_PATCH(self) -> None:
         self._answer()
 
     def _answer(self) -> None:

@@ -161,6 +161,10 @@ class FakeGitHub(FakeForge):
             made = self.add(body["head"], body["base"], body["title"], body["body"], [], draft, existing=422)
             return self._pull(made)
         pull = self.pull(int(number or 0))
+        if what == "pulls":
+            if method == "PATCH":
+                pull.state = body["state"]
+            return self._pull(pull)
         if of == "labels":
             pull.labels += [label for label in _listed(body) if label not in pull.labels]
             return [{"name": label} for label in pull.labels]
@@ -205,6 +209,10 @@ class FakeGitLab(FakeForge):
 
     def answer(self, method: str, path: str, query: dict[str, str], body: dict[str, Any]) -> Any:
         project = f"/api/v4/projects/{self.slug.replace('/', '%2F')}"
+        if method == "PUT" and (one := re.fullmatch(rf"{re.escape(project)}/merge_requests/(\d+)", path)):
+            assert body == {"state_event": "close"}
+            self.close(int(one[1]))
+            return self._merge_request(self.pull(int(one[1])))
         if path != f"{project}/merge_requests":
             raise Refusal(404, "404 Project Not Found")
         if method == "GET":
@@ -281,6 +289,11 @@ class FakeGitea(FakeForge):
                 existing=409,
             )
             return self._pull(made)
+        if method == "PATCH":
+            assert body == {"state": "closed"}
+            number = int(rest.removeprefix("/pulls/"))
+            self.close(number)
+            return self._pull(self.pull(number))
         base, _, head = rest.removeprefix("/pulls/").partition("/")
         asked = (unquote(head), unquote(base))
         found = next((one for one in self.pulls if (one.head, one.base) == asked), None)

@@ -71,10 +71,14 @@ def publish(
         return _propose(publication, output, forge, lambda: open_repository(output, credentials, bundle), last)
 
 
-def branch_of(publication: Publication, output: GitOutput) -> str:
-    """The branch of the publication's pull request: one for each answer, so that none is ever written over."""
+def branch_of(publication: Publication, output: GitOutput, key: str | None = None) -> str:
+    """The branch of the publication's pull request: one for each answer, so that none is ever written over.
+
+    Args:
+        key: Of an earlier one instead.
+    """
     assert output.pull_request is not None
-    short = hashlib.sha256(publication.key.encode()).hexdigest()[:10]
+    short = hashlib.sha256((key or publication.key).encode()).hexdigest()[:10]
     return f"{output.pull_request.branch_prefix}{publication.name}-{short}"
 
 
@@ -90,6 +94,8 @@ def _propose(
     if found is not None and found.state is not PullRequestState.OPEN:
         return _reported(found)
     proposal = _proposal(publication, output, branch)
+    if last is None:
+        _close_earlier(publication, output, forge)
     if found is not None:
         if last is not None and last.state is PublishState.OPEN and last.url == found.url and found.head == last.commit:
             return last
@@ -100,6 +106,14 @@ def _propose(
     if done is not None:
         return done
     return _reported(forge.open(proposal))
+
+
+def _close_earlier(publication: Publication, output: GitOutput, forge: Forge) -> None:
+    """Whoever merged one of them would serve what is not the answer any more."""
+    for key in publication.instead_of:
+        earlier = forge.find(branch_of(publication, output, key), output.branch)
+        if earlier is not None and earlier.state is PullRequestState.OPEN:
+            forge.close(earlier)
 
 
 def _proposal(publication: Publication, output: GitOutput, branch: str) -> Proposal:

@@ -152,3 +152,25 @@ def test_a_restarted_operator_asks_for_the_same(operated: Operated, repository: 
     operated.reconciler._dependencies = operated.dependencies
     settle(operated)
     assert repository.keys == before
+
+
+def test_a_later_answer_says_which_one_is_not_to_be_merged_any_more(operated: Operated, repository: Repository) -> None:
+    operated.submit(**FIRST, output=OUTPUT)
+    looks(operated, lambda: phase(operated) == "AwaitingApproval")
+    operated.submit(**BETTER, output=OUTPUT)
+    looks(operated, lambda: len(repository.keys) == 2)
+    assert repository.asked[-1].instead_of == (repository.keys[0],)
+
+
+def test_the_same_answer_to_another_question_is_not_proposed_twice(operated: Operated, repository: Repository) -> None:
+    operated.submit(**FIRST, output=OUTPUT)
+    looks(operated, lambda: phase(operated) == "AwaitingApproval")
+    operated.submit(**FIRST, output=OUTPUT, budget={"maxTrials": 7})
+    looks(operated, lambda: len(operated.records()) == 2)
+    settle(operated)
+    assert len(repository.keys) == 1
+    repository.merges(repository.keys[0])
+    looks(operated, lambda: "waits to be rolled out" in operated.pool("full")["message"])
+    roll_out(operated, repository.asked[0])
+    looks(operated, lambda: phase(operated) == "Succeeded")
+    assert (answer(operated)["revision"], answer(operated)["phase"]) == (2, "Serving")

@@ -188,6 +188,18 @@ class TestProposing:
         assert (done.state, done.commit, done.url) == (PublishState.MERGED, commit, first.url)
         assert repository.branches() == []
 
+    def test_the_next_answer_closes_what_is_still_asked_for(
+        self, server: GitServer, repository: BareRepository, forge: FakeForge
+    ) -> None:
+        spec = by(server, forge)
+        for key in ("1", "2"):
+            publish(publication(key), spec, CREDENTIALS)
+        forge.merge(2)
+        again = publication("3").model_copy(update={"instead_of": ("1", "2", "never published")})
+        assert publish(again, spec, CREDENTIALS).state is PublishState.OPEN
+        assert [one.state for one in forge.pulls] == ["closed", "merged", "open"]
+        assert branch_of(publication("1"), spec) in repository.branches(), "what was asked for can be read"
+
     def test_what_was_declined_is_not_asked_for_again_and_the_next_answer_is(
         self, server: GitServer, repository: BareRepository, forge: FakeForge
     ) -> None:

@@ -7,7 +7,7 @@ Who rolls them out is somebody else, Argo CD or Flux; here is only seen that a D
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -49,13 +49,16 @@ class GitPublisher:
     requeue: Callable[[], None]
     publish: Publish
 
-    def outcome(self, revision: Revision, instead_of: Revision | None = None) -> Outcome:
+    def outcome(
+        self, revision: Revision, instead_of: Revision | None = None, earlier: Iterable[Revision] = ()
+    ) -> Outcome:
         """What has become of it in the repository; starts what is due and never waits.
 
         Args:
             instead_of: An answer that was rolled back: the earlier one is proposed once more.
+            earlier: Answers whose pull requests are of no use any more.
         """
-        publication = self._publication(revision, instead_of)
+        publication = self._publication(revision, instead_of, earlier)
         request = PublicationRequest(
             str(self.tuning["metadata"]["uid"]), revision.answer.pool, publication.key, self._target()
         )
@@ -69,11 +72,12 @@ class GitPublisher:
     def _target(self) -> str:
         return hashlib.sha256(self.output.model_dump_json().encode()).hexdigest()[:16]
 
-    def _publication(self, revision: Revision, instead_of: Revision | None) -> Publication:
+    def _publication(self, revision: Revision, instead_of: Revision | None, earlier: Iterable[Revision]) -> Publication:
         answer = revision.answer
         back = f" again, instead of answer {instead_of.number}" if instead_of else ""
+        key = _key(revision)
         return Publication(
-            key=revision.name if instead_of is None else f"{revision.name}.after.{instead_of.name}",
+            key=key if instead_of is None else f"{key}.after.{instead_of.name}",
             pool=answer.pool,
             name=dns_label(answer.tuning, answer.pool),
             manifests=answer.manifests,
@@ -81,6 +85,7 @@ class GitPublisher:
             summary=summary(answer, instead_of),
             evidence=evidence(answer),
             made_at=datetime.fromtimestamp(answer.decided, UTC),
+            instead_of=tuple(dict.fromkeys(_key(one) for one in earlier if _key(one) != key)),
         )
 
     def _credentials(self) -> GitCredentials:
@@ -140,6 +145,17 @@ def follow(outcome: Outcome, revision: Revision, deployment: Manifest | None, ve
     return Followed(phase, verified.message or f"{where} is rolled out", verified.mark, published)
 
 
+def _asked_for(revision: Revision) -> bool:
+    """Whether a pull request of it may be open."""
+    known = _known(revision)
+    return revision.phase is AnswerPhase.DECIDED and (known is None or known.state is PublishState.OPEN)
+
+
+def _key(revision: Revision) -> str:
+    """By its pods: the same answer to another question is not proposed twice."""
+    return revision.label or revision.name
+
+
 def _known(revision: Revision) -> Published | None:
     try:
         return Published.model_validate_json(revision.kept.get(PUBLISHED_ANNOTATION, ""))
@@ -160,7 +176,8 @@ def keep_in_git(keeper: AnswerKeeper, view: PoolView, output: Output, git: GitOu
         return keeper.awaiting(view, wanted)
     taken_back = latest.phase is AnswerPhase.ROLLED_BACK or latest.name in history.rejected
     gone_wrong = latest if taken_back and latest.number > wanted.number else None
-    outcome = publisher.outcome(wanted, gone_wrong)
+    earlier = [one for one in history.revisions if one.number < wanted.number and _asked_for(one)]
+    outcome = publisher.outcome(wanted, gone_wrong, earlier)
     name = wanted.answer.served_by
     deployment = keeper.live.found(DEPLOYMENT, name) if name else None
     verified = _verified(keeper, wanted, deployment, output)

@@ -1,6 +1,6 @@
 """Pull requests on Gitea and Forgejo, by their common API.
 
-Their Python clients are generated for one version of one of the two, or have hardly been kept; five calls are made
+Their Python clients are generated for one version of one of the two, or have hardly been kept; six calls are made
 here.
 """
 
@@ -72,6 +72,9 @@ class GiteaForge:
 
     def complete(self, found: PullRequest, proposal: Proposal) -> None:
         """A pull request is made in one request."""
+
+    def close(self, found: PullRequest) -> None:
+        self._call("PATCH", f"{self._repository}/pulls/{found.number}", {"state": "closed"})
 
     def _reopened(self, head: str, base: str) -> list[PullRequest]:
         listed = self._call("GET", f"{self._repository}/pulls?state=open&limit={_PAGE}")

@@ -70,6 +70,10 @@ class GitHubForge:
             if missing and not any(event.event in ("labeled", "unlabeled") for event in issue.get_events()):
                 issue.add_to_labels(*proposal.labels)
 
+    def close(self, found: PullRequest) -> None:
+        with self._errors():
+            self._repository().get_pull(found.number).edit(state="closed")
+
     def _find(self, head: str, base: str) -> tuple[PullRequest, GitHubPullRequest] | None:
         owner = self._address.slug.partition("/")[0]
         with self._errors():

@@ -77,6 +77,10 @@ class GitLabForge:
     def complete(self, found: PullRequest, proposal: Proposal) -> None:
         """A merge request is made in one request."""
 
+    def close(self, found: PullRequest) -> None:
+        with self._errors():
+            self._requests().update(found.number, {"state_event": "close"}, obey_rate_limit=False)
+
     def _requests(self) -> Any:
         return self._api.projects.get(self._address.slug, lazy=True).mergerequests
 

@@ -65,6 +65,9 @@ class Forge(Protocol):
     def complete(self, found: PullRequest, proposal: Proposal) -> None:
         """Adds what an interrupted `open` left out, unless somebody has taken it away since."""
 
+    def close(self, found: PullRequest) -> None:
+        """Closes an open one; its branch stays."""
+
 
 def foremost(found: Iterable[PullRequest]) -> PullRequest | None:
     order = (PullRequestState.MERGED, PullRequestState.OPEN, PullRequestState.CLOSED)
