@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 from tests.fakes.faulty_api import Call
 from tests.fakes.kinds import CONTROLLER_REVISION, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
 from tests.fakes.simulated_cluster import NAMESPACE, reporting
@@ -21,6 +24,8 @@ from haqa_operator.api.manifests import Manifest
 from haqa_operator.cli import app
 from haqa_operator.cli.cluster import commands
 from haqa_operator.cli.cluster.connection import Connection
+from haqa_operator.cli.cluster.found import FoundTuning, find_tuning
+from haqa_operator.cli.cluster.watching import watch
 from haqa_operator.cluster.edges.api_server import (
     APPROVAL,
     CONFIG_MAP,
@@ -29,6 +34,7 @@ from haqa_operator.cluster.edges.api_server import (
     TUNING,
     ApiError,
     ApiRefused,
+    ApiUnavailable,
     UnknownKind,
 )
 
@@ -460,3 +466,41 @@ def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, ["status", "--kubeconfig", str(file), "--context", "y"])
     assert wrong.exit_code == 2
     assert "error: no cluster: " in wrong.output
+
+
+def test_a_tuning_is_watched_until_it_is_over(operated: Operated, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    operated.submit(**FIRST)
+
+    def time_passes(_: float) -> None:
+        operated.reconcile()
+        operated.cluster.step()
+
+    monkeypatch.setattr("haqa_operator.cli.cluster.commands.watch", partial(watch, sleep=time_passes))
+    code, printed = run("status", "demo", "--watch")
+    assert code == 0
+    assert "no operator has looked at it yet" in printed
+    assert "Searching" in printed
+    assert printed.rstrip().splitlines()[-1].startswith("spent")
+    assert "Succeeded" in printed
+
+
+def test_watching_takes_a_name(run: Run) -> None:
+    code, printed = run("status", "--watch")
+    assert code == 2
+    assert "--watch: name the tuning" in printed
+
+
+def test_watching_outlasts_an_api_server_that_is_away(served: Operated) -> None:
+    found = find_tuning(Connection(served.api, NAMESPACE), "demo")
+    answers: list[FoundTuning | ApiUnavailable] = [ApiUnavailable("away"), ApiUnavailable("away"), found]
+
+    def look() -> FoundTuning:
+        answer = answers.pop(0)
+        if isinstance(answer, ApiUnavailable):
+            raise answer
+        return answer
+
+    assert watch(look, Console(file=StringIO()), lambda _: None) is found
+    answers = [ApiUnavailable("away")] * 3
+    with pytest.raises(ApiUnavailable):
+        watch(look, Console(file=StringIO()), lambda _: None, patience_s=6)

@@ -22,6 +22,7 @@ from haqa_operator.cli.cluster.history import history_document, history_view
 from haqa_operator.cli.cluster.logs import logs_of
 from haqa_operator.cli.cluster.output import Format, Output, write, write_all
 from haqa_operator.cli.cluster.status import found_revision, is_fine, overview, status_document, status_view
+from haqa_operator.cli.cluster.watching import watch
 from haqa_operator.cluster.build.report import kept_report, report_name
 from haqa_operator.cluster.edges.api_server import CONFIG_MAP, TUNING
 from haqa_operator.cluster.observe.revisions import History, Revision
@@ -53,6 +54,7 @@ def status(
     tuning: Annotated[str | None, typer.Argument(metavar="TUNING", help="Without a name: all of them")] = None,
     namespace: Namespace = None,
     everywhere: AllNamespaces = False,
+    follow: Annotated[bool, typer.Option("--watch", "-w", help="Until it is over")] = False,
     output: Output = None,
     context: Context = None,
     kubeconfig: Kubeconfig = None,
@@ -61,9 +63,13 @@ def status(
     with told():
         at = connect(namespace, context, kubeconfig)
         if tuning is None:
+            if follow:
+                raise CommandError("--watch: name the tuning that is to be watched")
             _list(at, output, everywhere=everywhere)
             return
         found = find_tuning(at, tuning)
+        if follow:
+            found = watch(lambda: find_tuning(at, tuning), Console())
     if output is not None:
         write(status_document(found.manifest), output)
     else:

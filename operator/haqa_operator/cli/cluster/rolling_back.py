@@ -56,7 +56,10 @@ def _before(history: History, pool: str) -> Revision:
     fit = [
         one
         for one in history.revisions
-        if one.number < wanted.number and one.phase not in _OUT and one.name not in history.rejected
+        if one.number < wanted.number
+        and not one.has_pods_of(wanted)
+        and one.phase not in _OUT
+        and one.name not in history.rejected
     ]
     if not fit:
         raise CommandError(
