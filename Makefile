@@ -14,7 +14,7 @@ TORCH_BACKEND_cpu := cpu
 TORCH_BACKEND_rocm := rocm7.2
 
 .PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more upstream timed generate docs lint format lock lock-pypi lock-torch clean \
-	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-argocd cluster-real rehearsal gpu-check
+	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-argocd cluster-real cluster-demo rehearsal gpu-check
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -136,6 +136,10 @@ cluster-tests: cluster-fast cluster-more cluster-faults  ## all three
 rehearsal: .venv/.ready  ## a model of 70 billion parameters tuned on L40S, H100 and MI300X that are played; prints what won, and why
 	@$(VENV)/python -m tests.cluster.local_cluster build
 	$(VENV)/python -m pytest -s $(REHEARSAL)
+
+cluster-demo: envs  ## a cluster, the operator from its image, a tuning of the demo model with real engines; needs root and Go
+	$(VENV)/haqa model demo
+	$(VENV)/python -m tests.cluster.real.demo
 
 cluster-real: envs  ## one tuning of two node types with real engines in pods, on a cluster of its own
 	test -n "$(HAQA_DEMO_MODEL)" || $(VENV)/haqa model demo

@@ -105,7 +105,9 @@ def _needed(namespace: str, model: Path, artifacts: Path, key: str) -> list[Mani
 
 def _example(llm_url: str) -> Manifest:
     tuning: Manifest = yaml.safe_load((ROOT / "examples" / "cluster-demo.yaml").read_text())
-    tuning["spec"]["search"]["agent"]["apiBase"] = llm_url
+    secret = {"name": "llm", "key": "api-key"}
+    agent = {"model": "openai/rule-of-thumb-1", "apiBase": llm_url, "secretRef": secret}
+    tuning["spec"]["search"] |= {"strategy": "agent", "agent": agent}
     return tuning
 
 

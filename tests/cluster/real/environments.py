@@ -78,22 +78,34 @@ class NodeEnvironments:
             _Mounted("bytecode", bytecode),
         )
 
+    @property
+    def runner_command(self) -> list[str]:
+        return ["python3", "-m", "haqa_runner"]
+
+    @property
+    def engine_command(self) -> list[str]:
+        settings = [f"{name}={value}" for name, value in self._engine_env.items()]
+        return ["env", *settings, "python3", f"{self.rig.place}/engine.py"]
+
+    @property
+    def volumes(self) -> list[Manifest]:
+        """As in the chart's extraVolumes."""
+        return [{"name": f.name, "mountPath": f.place, "source": f.source} for f in self._folders]
+
     def settings(self) -> dict[str, str]:
         """Variables of the operator."""
-        volumes = [{"name": f.name, "mountPath": f.place, "source": f.source} for f in self._folders]
-        engine = [f"{name}={value}" for name, value in self._engine_env.items()]
         return {
             "HAQA_RUNNER_IMAGE": PYTHON_IMAGE,
             "HAQA_ENGINE_IMAGE": PYTHON_IMAGE,
-            "HAQA_RUNNER_COMMAND": json.dumps(["python3", "-m", "haqa_runner"]),
-            "HAQA_RUNNER_ENV": json.dumps(self._runner_env),
-            "HAQA_ENGINE_COMMAND": json.dumps(["env", *engine, "python3", f"{self.rig.place}/engine.py"]),
-            "HAQA_EXTRA_VOLUMES": json.dumps(volumes),
+            "HAQA_RUNNER_COMMAND": json.dumps(self.runner_command),
+            "HAQA_RUNNER_ENV": json.dumps(self.runner_env),
+            "HAQA_ENGINE_COMMAND": json.dumps(self.engine_command),
+            "HAQA_EXTRA_VOLUMES": json.dumps(self.volumes),
         }
 
     def compile(self, api: Kubectl) -> None:
         """Lets a pod import what the trials' pods will, so that they find its bytecode. Slow the first time only."""
-        for env, modules in ((self._runner_env, RUNNER_PRELOAD), (self._engine_env, VLLM_PRELOAD)):
+        for env, modules in ((self.runner_env, RUNNER_PRELOAD), (self._engine_env, VLLM_PRELOAD)):
             output_of(api, self._importing(env, modules), _COMPILE_LIMIT_S)
 
     @property
@@ -101,7 +113,7 @@ class NodeEnvironments:
         return (self.runner, self.serving, self.source, self.rig, self.bytecode)
 
     @property
-    def _runner_env(self) -> dict[str, str]:
+    def runner_env(self) -> dict[str, str]:
         return self._env(f"{self.source.place}:{self.runner.place}")
 
     @property
