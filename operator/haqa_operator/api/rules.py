@@ -81,12 +81,23 @@ def _positive(field: str) -> Rule:
     )
 
 
-def _fixed(field: str, why: str) -> Rule:
+def _fixed(field: str, why: str, same: str = "") -> Rule:
+    """Args:
+    same: CEL, true where it is the same as before; by default all of it is compared.
+    """
     return Rule(
-        f"!({_STARTED}) || self.spec.{field} == oldSelf.spec.{field}",
+        f"!({_STARTED}) || {same or f'self.spec.{field} == oldSelf.spec.{field}'}",
         f"{field} cannot change once the tuning has started, since {why}; create a tuning with another name",
         f".spec.{field}",
     )
+
+
+def _same_pools() -> str:
+    """All but the price, which makes no measured number another."""
+    fields = (str(field.alias or name) for name, field in NodePool.model_fields.items() if name != "cost_per_hour")
+    same = (f"(has(p.{name}) ? has(q.{name}) && p.{name} == q.{name} : !has(q.{name}))" for name in fields)
+    one = f"oldSelf.spec.nodePools.exists(q, {' && '.join(same)})"
+    return f"(size(self.spec.nodePools) == size(oldSelf.spec.nodePools) && self.spec.nodePools.all(p, {one}))"
 
 
 def _foreign(field: str, own: tuple[str, ...], prefixes: tuple[str, ...]) -> str:
@@ -106,7 +117,7 @@ RULES: Final[dict[type[BaseModel], tuple[Rule, ...]]] = {
             "digits and dashes, and no dot",
         ),
         _fixed("model", "its trials measured that model"),
-        _fixed("nodePools", "its trials were measured on those nodes"),
+        _fixed("nodePools", "its trials were measured on those nodes", _same_pools()),
     ),
     TuningSpec: (
         Rule(

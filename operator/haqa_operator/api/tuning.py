@@ -103,9 +103,9 @@ class Output(ResourceModel):
     """The Deployment that serves the winner, one for every pool"""
     verify: Verify = Verify()
     """Measuring a deployed winner before it gets requests"""
-    on_change: Literal["Notify", "Retune"] = "Notify"
-    """When engine image, driver, node type or price are others than were measured. Notify: say so (condition Stale);
-    Retune: search again, too"""
+    on_change: Literal["Notify", "Verify", "Retune"] = "Notify"
+    """When engine image, model, driver, node type or price are others than were measured. Notify: say so (condition
+    Stale); Verify: measure the answer and the baseline again, and serve the better one; Retune: search again"""
     git: GitOutput | None = None
     """For mode Git: the repository, and what is written there"""
 

@@ -65,6 +65,8 @@ def fingerprint(
 
 _NOT_ASKED = frozenset({"output", "suspend", "parallel_trials", "queue_name", "node_pools"})
 """Parts of the spec that say how an answer is worked out or what becomes of it, and not what it is."""
+_PRICE = frozenset({"cost_per_hour"})
+"""The same for all of a pool's configurations, so that another one makes no other the best."""
 
 
 def asked(spec: TuningSpec, pool: NodePool, again: str = "") -> str:
@@ -79,7 +81,7 @@ def asked(spec: TuningSpec, pool: NodePool, again: str = "") -> str:
     parts = {
         # What nobody has written is left out: another operator may have other defaults.
         "spec": spec.model_dump(mode="json", exclude_unset=True, exclude=set(_NOT_ASKED)),
-        "pool": pool.model_dump(mode="json", exclude_unset=True),
+        "pool": pool.model_dump(mode="json", exclude_unset=True, exclude=set(_PRICE)),
         "again": again,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

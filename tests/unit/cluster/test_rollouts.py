@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.fakes.kinds import CONTROLLER_REVISION, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
 from tests.fakes.simulated_cluster import NAMESPACE
-from tests.unit.cluster.answered import BETTER, FIRST, answer, settle
-from tests.unit.cluster.tunings import Operated
+from tests.unit.cluster.answered import BETTER, FIRST, answer, searching, settle
+from tests.unit.cluster.tunings import ONE_POOL, Operated
 
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
@@ -403,3 +404,122 @@ def test_a_first_answer_that_kserve_serves_too_slowly_is_removed(operated: Opera
     assert operated.cluster.api.list(INFERENCE_SERVICE, NAMESPACE) == []
     assert "nothing was before it" in operated.pool("full")["message"]
     assert not operated.errors
+
+
+def test_the_same_answer_to_another_question_is_on_record_and_starts_nothing(served: Operated) -> None:
+    (before,) = winners_pods(served)
+    served.submit(**FIRST, budget={"maxTrials": 7})
+    served.run()
+    settle(served)
+    assert [pod["metadata"]["uid"] for pod in winners_pods(served)] == [before["metadata"]["uid"]]
+    assert len(endpoints(served)) == 1
+    assert (answer(served)["revision"], answer(served)["phase"]) == (2, "Serving")
+    assert answer(served)["message"] == "the same as answer 1"
+    assert phases(served) == ["Retired", "Serving"]
+    verified = [record["metadata"]["annotations"]["haqa.dev/verified"] for record in served.records()]
+    assert verified[0] == verified[1]
+    # It is answered: nothing is searched any more.
+    settle(served)
+    assert len(served.records()) == 2
+
+
+def test_what_was_rolled_back_stays_so_where_another_question_has_the_same_answer(served: Operated) -> None:
+    (before,) = endpoints(served)
+    served.cluster.deployed["full"] = 0.6
+    served.submit(**BETTER)
+    served.run(until=reaches("RolledBack"))
+    served.cluster.deployed.clear()
+    served.submit(**BETTER, budget={"maxTrials": 7})
+    served.run()
+    settle(served)
+    assert phases(served) == ["Serving", "RolledBack", "RolledBack"]
+    assert endpoints(served) == [before]
+    assert answer(served)["message"].startswith("the same as answer 2, which was rolled back: ")
+
+
+def test_a_repeated_answer_goes_on_where_the_first_one_is(served: Operated) -> None:
+    served.submit(**BETTER)
+    served.run(until=reaches("Verifying"))
+    made = {pod["metadata"]["uid"] for pod in winners_pods(served)}
+    served.submit(**BETTER, budget={"maxTrials": 7})
+    served.run()
+    settle(served)
+    assert {pod["metadata"]["uid"] for pod in winners_pods(served)} < made, "no pod was made anew"
+    assert phases(served) == ["Retired", "Dropped", "Serving"]
+
+
+def phases(operated: Operated) -> list[str]:
+    return [record["metadata"]["annotations"]["haqa.dev/phase"] for record in operated.records()]
+
+
+DRIVER = "nvidia.com/cuda.driver-version.full"
+
+
+def test_an_answer_is_only_measured_again_where_that_is_wanted(operated: Operated) -> None:
+    operated.cluster.node("full", **{DRIVER: "550.54.15"})
+    operated.submit(**BETTER, output={"onChange": "Verify"})
+    operated.run()
+    assert len(operated.cluster.measured) == 3
+    operated.cluster.node("full", **{DRIVER: "570.86.15"})
+    operated.run(until=lambda status: status["phase"] == "Running")
+    operated.run()
+    settle(operated)
+    assert len(operated.cluster.measured) == 5, "the baseline and the answer"
+    assert operated.condition("Stale")["status"] == "False"
+    first, second = (record["data"]["configuration"] for record in operated.records())
+    assert first == second
+    assert "there are nodes with driver 570.86.15" in operated.pool("full")["message"]
+    settle(operated)
+    assert len(operated.cluster.measured) == 5, "and only once"
+    # Whatever is asked next is asked of all of it.
+    operated.submit(**BETTER, output={"onChange": "Verify"}, budget={"maxTrials": 7})
+    operated.run()
+    settle(operated)
+    assert len(operated.cluster.measured) == 6
+
+
+def test_a_baseline_that_won_is_only_measured_again_itself(operated: Operated) -> None:
+    operated.cluster.node("full", **{DRIVER: "550.54.15"})
+    operated.submit(**ONE_POOL, search=searching("BF16"), output={"onChange": "Verify"})
+    operated.run()
+    assert len(operated.cluster.measured) == 1
+    operated.cluster.node("full", **{DRIVER: "570.86.15"})
+    operated.run(until=lambda status: status["phase"] == "Running")
+    operated.run()
+    settle(operated)
+    assert len(operated.cluster.measured) == 2
+    assert operated.condition("Stale")["status"] == "False"
+
+
+def test_a_change_is_noticed_also_after_somebody_had_it_measured_again(operated: Operated) -> None:
+    operated.cluster.node("full", **{DRIVER: "550.54.15"})
+    operated.submit(**FIRST, output={"onChange": "Retune"})
+    operated.run()
+    annotated(operated, retune="once more")
+    operated.run(until=lambda _: len(operated.records()) == 2)
+    settle(operated)
+    assert len(operated.cluster.measured) == 4
+    operated.cluster.node("full", **{DRIVER: "570.86.15"})
+    operated.run(until=lambda _: len(operated.records()) == 3)
+    settle(operated)
+    assert len(operated.cluster.measured) == 6
+    assert operated.condition("Stale")["status"] == "False"
+
+
+def test_another_price_makes_the_answer_stale_and_nothing_is_measured_again(operated: Operated) -> None:
+    cheap, dear = ({**FIRST, "nodePools": [{**FIRST["nodePools"][0], "costPerHour": price}]} for price in (2.0, 4.0))
+    goal: dict[str, Any] = {"objective": {"metric": "throughputPerCost"}}
+    operated.submit(**cheap, **goal)
+    operated.run()
+    operated.submit(**dear, **goal)
+    settle(operated)
+    assert operated.condition("Stale")["message"].endswith("costPerHour is 4.0 now, and was 2.0")
+    assert len(operated.records()) == 1
+    operated.submit(**dear, **goal, output={"onChange": "Retune"})
+    settle(operated)
+    assert operated.condition("Stale")["status"] == "False"
+    assert len(operated.cluster.measured) == 2
+    before, after = (record["data"]["metrics"]["throughputPerCost"]["value"] for record in operated.records())
+    assert before == pytest.approx(2 * after)
+    assert phases(operated) == ["Retired", "Serving"]
+    assert len(winners_pods(operated)) == 1

@@ -13,7 +13,7 @@ from haqa_operator.api.labels import RETUNE_ANNOTATION, TRIAL_LABEL
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import PoolPhase
 from haqa_operator.cluster.act.answers import AnswerKeeper
-from haqa_operator.cluster.act.context import PoolContext
+from haqa_operator.cluster.act.context import Check, PoolContext
 from haqa_operator.cluster.build.pool_manifests import CannotDeploy, PoolManifests
 from haqa_operator.cluster.build.report import build_report, build_result
 from haqa_operator.cluster.build.statuses import PoolView, pool_status
@@ -22,7 +22,7 @@ from haqa_operator.cluster.installation import Installation
 from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.revisions import Revision, canonical
 from haqa_operator.cluster.observe.snapshot import TuningSnapshot
-from haqa_operator.cluster.observe.surroundings import changes, digest, image_id_of, surroundings
+from haqa_operator.cluster.observe.surroundings import changes, digest, image_id_of, only_price_changed, surroundings
 from haqa_operator.decision.results import Decision, Verdict
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.hardware.nodes import Node
@@ -30,6 +30,8 @@ from haqa_operator.serving.images import EngineVersion, pool_image
 from haqa_operator.tuning.fingerprint import asked
 
 _KEY_DIGITS = 16
+_SINCE = "#"
+"""Between the words of a person who asked once more, and what has changed since."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,33 @@ class Question:
     def again(self) -> str:
         """Text that tells this search's trials from those of an earlier one; empty for the first."""
         asked_for = retune_text(self.snapshot.manifest)
-        if asked_for or self.latest is None:
+        if self.latest is None:
             return asked_for
-        return digest(self._surroundings) if self._asked_again_by_itself else self.latest.answer.again
+        before = self.latest.answer.again
+        asked_for = asked_for or before.rpartition(_SINCE)[0]
+        measured = self.latest.answer.surroundings
+        if self._asked_again_by_itself and not only_price_changed(measured, self._surroundings):
+            return f"{asked_for}{_SINCE}{digest(self._surroundings)}"
+        goes_on = before == asked_for or before.startswith(f"{asked_for}{_SINCE}")
+        return before if goes_on else asked_for
+
+    @property
+    def check(self) -> Check | None:
+        """What the answer is held against, where it is not searched for another one; None where it is."""
+        if self.latest is None or not self._asked_again_by_itself or self._on_change != "Verify":
+            return None
+        assert self.stale is not None
+        answered = (one for one in self.snapshot.trials if one.metadata.name == self.latest.answer.trial)
+        number = next((one.spec.number for one in answered), None)
+        return Check(0 if number == 0 else 1, self.stale)
 
     @property
     def _asked_again_by_itself(self) -> bool:
-        return self.stale is not None and self.snapshot.tuning.spec.output.on_change == "Retune"
+        return self.stale is not None and self._on_change != "Notify"
+
+    @property
+    def _on_change(self) -> str:
+        return self.snapshot.tuning.spec.output.on_change
 
     @cached_property
     def _surroundings(self) -> Surroundings:
@@ -139,11 +161,15 @@ def _answer(
     notes: Sequence[str],
 ) -> Answer:
     output = context.spec.output
+    question = asked(context.snapshot.tuning.spec, context.pool, retune_text(context.snapshot.manifest))
     parts = [
+        question,
         context.fingerprint,
         winner.name,
         winner.status.finished,
         output.deployment.name,
+        output.target,
+        context.pool.cost_per_hour,
         decision.verdict.value,
     ]
     key = hashlib.sha256(canonical(parts).encode()).hexdigest()[:_KEY_DIGITS]
@@ -153,7 +179,7 @@ def _answer(
         tuning=keeper.tuning,
         pool=view.name,
         key=key,
-        asked=asked(context.snapshot.tuning.spec, context.pool, retune_text(context.snapshot.manifest)),
+        asked=question,
         again=context.again,
         trial=winner.name,
         configuration=winner.configuration.describe(),

@@ -49,6 +49,7 @@ from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.approvals import Approval
 from haqa_operator.cluster.observe.revisions import History, Revision, stamp
 from haqa_operator.cluster.observe.snapshot import Work, label_selector
+from haqa_operator.cluster.repeated import carried_over, repeated
 from haqa_operator.cluster.rollout import (
     VERIFY_ATTEMPTS,
     Mark,
@@ -117,7 +118,10 @@ class AnswerKeeper:
         if latest is not None and latest.answer.key == answer.key:
             return latest
         name = record_name(self.tuning, answer.pool, answer.key, latest.name if latest else "")
-        answer = answer.model_copy(update={"manifests": with_revision(self.live.adapted(answer), name)})
+        manifests = self.live.adapted(answer)
+        earlier = repeated(history, manifests)
+        pods = earlier.label if earlier is not None else label(name)
+        answer = answer.model_copy(update={"manifests": with_revision(manifests, pods)})
         number = history.next_number
         record = build_record(answer, name, number, self.namespace, owner, self.now)
         created = apply_record(self.dependencies.api, record)
@@ -151,6 +155,8 @@ class AnswerKeeper:
         latest = history.latest
         if latest is None:
             return view
+        if (as_earlier := carried_over(history)) is not None:
+            self.mark(latest, as_earlier.mark, more=as_earlier.kept)
         output = output or latest.answer.output
         reason = "; ".join((latest.answer.reason, *latest.answer.notes))
         if output.mode == "Git" and output.git is not None:
@@ -269,7 +275,7 @@ class AnswerKeeper:
             one.label
             for one in history.revisions
             if one.phase is AnswerPhase.ROLLED_BACK or one.name in history.rejected
-        )
+        ) - {wanted.label, serving.label if serving is not None else ""}
         return Seen(
             wanted,
             serving,

@@ -16,6 +16,23 @@ from haqa_operator.tuning.pool_defaults import pool_spec
 
 
 @dataclass(frozen=True)
+class Check:
+    """An answer that is held against the baseline once more, and not searched for anew.
+
+    Attributes:
+        most_trials: After the baseline.
+        reason: What has changed since it was measured.
+    """
+
+    most_trials: int
+    reason: str
+
+    @property
+    def note(self) -> str:
+        return f"measured again beside the baseline, and nothing else (output.onChange: Verify), since {self.reason}"
+
+
+@dataclass(frozen=True)
 class PoolContext:
     """Everything that reconciling the pool depends on.
 
@@ -23,6 +40,7 @@ class PoolContext:
         engine: Which vLLM its engines are.
         now: Unix seconds.
         again: Text by which somebody has everything measured once more.
+        check: Where an answer is only measured again.
     """
 
     snapshot: TuningSnapshot
@@ -32,6 +50,7 @@ class PoolContext:
     engine: EngineVersion
     now: float
     again: str = ""
+    check: Check | None = None
 
     @property
     def engine_version(self) -> str:
@@ -46,7 +65,7 @@ class PoolContext:
         """The tuning's, with the defaults for the pool's hardware, or what its trials were measured with."""
         before = next((one for one in self.snapshot.status.pools if one.name == self.pool.name), None)
         return pool_spec(
-            self.snapshot.tuning.spec,
+            self._asked,
             self.pool,
             self.accelerator,
             self.profile,
@@ -54,6 +73,13 @@ class PoolContext:
             recorded=(before.measured_with,) if before and before.measured_with else (),
             has_trials=lambda spec: bool(self.snapshot.trials_of(self.pool, self._fingerprint(spec))),
         )
+
+    @property
+    def _asked(self) -> TuningSpec:
+        spec = self.snapshot.tuning.spec
+        if self.check is None:
+            return spec
+        return spec.model_copy(update={"budget": spec.budget.model_copy(update={"max_trials": self.check.most_trials})})
 
     @cached_property
     def fingerprint(self) -> str:

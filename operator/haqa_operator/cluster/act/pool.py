@@ -39,6 +39,7 @@ from haqa_operator.search.build import SpaceError
 from haqa_operator.search.strategies import Stop
 from haqa_operator.tuning.plan import AskStrategy, Conclude, PoolState, new_trial
 from haqa_operator.tuning.pool_setup import PoolSetup
+from haqa_operator.tuning.prices import at_price
 
 _SHORT = 5
 """Digits of the fingerprint in a trial's name."""
@@ -61,7 +62,9 @@ class PoolReconciler:
         self._fingerprint = context.fingerprint
         self._artifacts = ArtifactMaker(dependencies, context, self._observe)
         self._trials = TrialWriter(dependencies, context, self._fingerprint, requeue)
-        self._proposals = ProposalSource(self._api, dependencies.proposals, context, self._fingerprint, requeue)
+        self._proposals = ProposalSource(
+            self._api, dependencies.proposals, context, self._fingerprint, requeue, dependencies.open_model
+        )
 
     def reconcile(self) -> PoolView:
         """Does what is to be done and says how the pool then is.
@@ -76,7 +79,7 @@ class PoolReconciler:
                 self._accelerator,
                 self._context.profile,
                 self._context.engine_version,
-                self._snapshot.trials_of(self._pool, self._fingerprint),
+                at_price(self._snapshot.trials_of(self._pool, self._fingerprint), self._pool.cost_per_hour),
                 self._context.engine.note,
             )
             state = self._state(setup)
@@ -84,7 +87,8 @@ class PoolReconciler:
             return PoolView(self._pool.name, PoolPhase.FAILED, hardware=hardware, problem=str(error))
         timeout = setup.spec.budget.trial_timeout
         cramped = self._installation.startup.cramped(setup.profile.loaded_bytes(state.space.baseline), timeout)
-        notes = tuple(note for note in (setup.note, self._accelerator.caveat, cramped) if note)
+        checked = self._context.check.note if self._context.check else None
+        notes = tuple(note for note in (checked, setup.note, self._accelerator.caveat, cramped) if note)
         view = self._view(setup, state, hardware, notes)
         if view.answer is None:
             view = replace(view, message=_joined(view.message, *notes))

@@ -294,7 +294,8 @@ class Reconciler:
                 problem=problem,
                 refused=inspection.refused,
             )
-        context = PoolContext(snapshot, pool, hardware, inspection.facts, engine, self._clock(), question.again)
+        again, check = question.again, question.check
+        context = PoolContext(snapshot, pool, hardware, inspection.facts, engine, self._clock(), again, check)
         reconciler = PoolReconciler(self._dependencies, context, keeper, lambda: self._requeue(key))
         try:
             view = reconciler.reconcile()

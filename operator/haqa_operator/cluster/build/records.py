@@ -73,10 +73,11 @@ def build_mark(
         more: Who approved it, and when.
     """
     verified = {key: value.model_dump() for key, value in mark.verified.items()}
+    as_before = revision.since > 0 and (mark.phase, mark.in_place) == (revision.phase, revision.in_place)
     annotations = {
         **revision.kept,
         ANSWER_PHASE_ANNOTATION: mark.phase.value,
-        ANSWER_SINCE_ANNOTATION: stamp(now),
+        ANSWER_SINCE_ANNOTATION: stamp(revision.since if as_before else now),
         **({ANSWER_MESSAGE_ANNOTATION: mark.message[:_LONGEST_MESSAGE]} if mark.message else {}),
         **({ANSWER_ROLLOUT_ANNOTATION: REPLACE} if mark.in_place else {}),
         **({VERIFIED_ANNOTATION: canonical(verified)} if verified else {}),
@@ -90,12 +91,16 @@ def build_mark(
     }
 
 
-def with_revision(manifests: tuple[Manifest, ...], record: str) -> tuple[Manifest, ...]:
-    """The manifests of an answer whose Deployment's pods say which answer they are of."""
+def with_revision(manifests: tuple[Manifest, ...], revision: str) -> tuple[Manifest, ...]:
+    """The manifests of an answer whose Deployment's pods say which answer they are of.
+
+    Args:
+        revision: Value of their label.
+    """
     made = copy.deepcopy(manifests)
     for manifest in made:
         if (labels := pod_labels(manifest)) is not None:
-            labels[REVISION_LABEL] = label(record)
+            labels[REVISION_LABEL] = revision
     return made
 
 

@@ -64,6 +64,10 @@ class Revision:
                 return str(labels.get(REVISION_LABEL, ""))
         return ""
 
+    def has_pods_of(self, other: Revision) -> bool:
+        """Whether it puts the same into the cluster."""
+        return bool(self.label) and self.label == other.label
+
     def as_marked(self, annotations: Mapping[str, str]) -> Revision:
         """The same answer, as far as these annotations say."""
         known = set(AnswerPhase)

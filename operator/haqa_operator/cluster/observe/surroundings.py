@@ -64,6 +64,11 @@ def changes(measured: Surroundings, now: Surroundings) -> tuple[str, ...]:
     return tuple(_changes(measured, now))
 
 
+def only_price_changed(measured: Surroundings, now: Surroundings) -> bool:
+    """Whether every number that was measured still holds."""
+    return not changes(measured, now.model_copy(update={"cost_per_hour": measured.cost_per_hour}))
+
+
 def digest(of: Surroundings) -> str:
     """Ten hexadecimal digits, equal for equal surroundings."""
     return hashlib.sha256(canonical(of.model_dump(mode="json")).encode()).hexdigest()[:10]
