@@ -59,6 +59,7 @@ EVERYTHING: Values = {
     "log": {"format": "text", "level": "DEBUG"},
     "metrics": {"service": {"enabled": True}},
     "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"}],
+    "agent": {"resources": {"limits": {"memory": "1Gi"}}},
     "extraLabels": {"team": "serving"},
     "podLabels": {"zone": "a"},
     "podAnnotations": {"note": "b"},
@@ -106,10 +107,9 @@ def lone_pod(manifests: list[Manifest]) -> Manifest:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "operator"}, "spec": spec}
 
 
-def container_of(manifests: list[Manifest]) -> Manifest:
+def container_of(manifests: list[Manifest], name: str = "operator") -> Manifest:
     containers: list[Manifest] = pod_of(manifests)["spec"]["containers"]
-    (container,) = containers
-    return container
+    return next(container for container in containers if container["name"] == name)
 
 
 def environment_of(manifests: list[Manifest]) -> dict[str, str]:
@@ -380,6 +380,22 @@ def restricted(cluster: Kubectl) -> Iterator[Kubectl]:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     yield cluster.within(name)
     cluster.run("delete", "namespace", name, "--wait=false")
+
+
+@every_case
+def test_only_the_operators_container_knows_the_cluster(helm: Helm, values: Values) -> None:
+    manifests = helm.rendered({**values, "agent": {"extraEnv": [{"name": "HTTPS_PROXY", "value": "http://p:1"}]}})
+    spec = pod_of(manifests)["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    operator, agent = container_of(manifests), container_of(manifests, "agent")
+    secret = {volume["name"] for volume in spec["volumes"] if volume.keys() & {"secret", "projected"}}
+    mounted = {one["name"]: {mount["name"] for mount in one["volumeMounts"]} for one in (operator, agent)}
+    assert secret <= mounted["operator"]
+    assert mounted["operator"] & mounted["agent"] == {"agent"}, "the socket, and nothing else"
+    assert mounted["agent"] == {"agent", "agent-tmp"}
+    assert [entry["name"] for entry in agent["env"]] == ["HTTPS_PROXY"]
+    assert agent["args"][-1] == environment_of(manifests)["HAQA_AGENT_SOCKET"]
+    assert agent["securityContext"] == operator["securityContext"]
 
 
 @every_case

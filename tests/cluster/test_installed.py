@@ -76,7 +76,7 @@ class Installed:
         self.logs.append(self.log())
 
     def log(self) -> str:
-        return self.kubectl.run("logs", f"deployment/{RELEASE}", "--tail=-1")
+        return self.kubectl.run("logs", f"deployment/{RELEASE}", "--all-containers", "--tail=-1")
 
     def may(self, verb: str, resource: str, namespace: str) -> bool:
         account = f"system:serviceaccount:{self.kubectl.namespace}:{RELEASE}"
@@ -190,6 +190,15 @@ def test_a_release_for_all_namespaces_tunes_and_leaves_everything_behind(install
 
     for pod in models.list("pod"):
         assert_restricted(installed.kubectl, pod["spec"])
+
+    # The agent's container was asked, and knows nothing of the cluster.
+    proposed = [one for one in models.list("quantizationtrials") if one["spec"]["proposer"] == "bayesian"]
+    assert proposed
+    assert all("does not answer" not in str(one["spec"].get("note")) for one in proposed)
+    assert all("127.0.0.1:9" in str(one["spec"].get("note")) for one in proposed), proposed
+    look = "import os; print(os.path.exists('/var/run/secrets'), sorted(n for n in os.environ if 'HAQA' in n))"
+    seen = installed.kubectl.run("exec", f"deployment/{RELEASE}", "--container=agent", "--", "python", "-c", look)
+    assert seen.split() == ["False", "[]"]
 
     before = kept(models)
     installed.upgrade(values(podAnnotations={"changed": "yes"}))

@@ -70,6 +70,7 @@ class SimulatedCluster:
         endings: (pool, scheme) -> how the pods of such trials end, one for each attempt; then as planned.
         makings: Scheme -> how the pods that make such an artifact end; then as planned.
         layers: Of the model; 25 million parameters each.
+        model: Its digest; None: it cannot be fetched.
         deployed: Pool -> how fast a winner is where it is deployed, in shares of its trial's speed; else as fast.
         now: Unix seconds.
         measured: Names of trials that were measured, in order; one that is there twice was measured twice.
@@ -81,6 +82,7 @@ class SimulatedCluster:
     measured: list[str] = field(default_factory=list)
     makings: dict[str, list[Ending]] = field(default_factory=dict)
     layers: int = 4
+    model: str | None = "sha256-model"
     deployed: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -139,7 +141,10 @@ class SimulatedCluster:
     def _ended(self, pod: PodBuilder, request: TrialRequest, seconds: float) -> PodBuilder:
         began: dict[str, Any] = {"began": seconds - _TRIAL_S, "finished": seconds}
         if request.trial == FETCH_TRIAL:
-            return pod.ended("quantize", _fetched(self.layers), **began)
+            if self.model is None:
+                away = Failure(reason=FailureReason.MODEL_FETCH, message="the hub does not answer; try later")
+                return pod.ended("quantize", TrialReport(trial=FETCH_TRIAL, failure=away), exit_code=3, **began)
+            return pod.ended("quantize", _fetched(self.layers, self.model), **began)
         if request.trial == ARTIFACT_TRIAL:
             made = self.makings.get(request.configuration.scheme.value)
             return made.pop(0)(pod) if made else pod.ended("quantize", _quantized(request), **began)
@@ -185,13 +190,13 @@ def _over(job: Mapping[str, Any]) -> bool:
     return any(one["type"] in ("Complete", "Failed") and one["status"] == "True" for one in conditions)
 
 
-def _fetched(layers: int) -> TrialReport:
+def _fetched(layers: int, digest: str) -> TrialReport:
     artifact = ArtifactReport(
         digest="0" * 64,
         path="/models/model",
         size_bytes=258_000_000,
         reused=False,
-        model_digest="sha256-model",
+        model_digest=digest,
         facts=facts({**_CONFIG, "num_hidden_layers": layers}),
     )
     return TrialReport(trial=FETCH_TRIAL, artifact=artifact)

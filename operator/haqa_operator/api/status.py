@@ -189,6 +189,8 @@ class FetchedModel(StatusModel):
     """Its published checkpoints"""
     adapters: tuple[FetchedAdapter, ...] = Field((), json_schema_extra=keyed_by("name"))
     """What is served beside it"""
+    looked: str | None = None
+    """When it was looked at last, in RFC 3339; once all pools have answers, it is looked at again once in a while"""
 
     def variant(self, name: str) -> FetchedVariant | None:
         """The one that a configuration names."""

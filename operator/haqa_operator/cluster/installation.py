@@ -51,6 +51,7 @@ class Installation:
         user_id: Of all pods; None leaves it to the cluster, as OpenShift wants it.
         startup: How long an engine may take to answer /health.
         limits: How long a pod may be stuck before its trial is tried again, and in the end fails.
+        model_check_s: After how long a model is looked at again that has been tuned; 0: never.
         agent_socket: Where the process listens that talks to language models; None: the operator does it itself.
     """
 
@@ -70,6 +71,7 @@ class Installation:
     user_id: int | None = 10001
     startup: StartupLimit = field(default_factory=StartupLimit)
     limits: Limits = field(default_factory=Limits)
+    model_check_s: float = 24 * 3600.0
     agent_socket: Path | None = None
 
     @classmethod
@@ -93,6 +95,7 @@ class Installation:
             user_id=int(_number(env, "HAQA_USER_ID", default.user_id or 0)) or None,
             startup=_startup(env, default.startup),
             limits=_limits(env, default.limits),
+            model_check_s=_number(env, "HAQA_MODEL_CHECK_SECONDS", default.model_check_s),
             agent_socket=Path(env["HAQA_AGENT_SOCKET"]) if env.get("HAQA_AGENT_SOCKET") else None,
         )
 

@@ -523,3 +523,67 @@ def test_another_price_makes_the_answer_stale_and_nothing_is_measured_again(oper
     assert before == pytest.approx(2 * after)
     assert phases(operated) == ["Retired", "Serving"]
     assert len(winners_pods(operated)) == 1
+
+
+class TestLookingAtTheModelAgain:
+    DAY = 24 * 3600.0
+
+    def later(self, operated: Operated) -> None:
+        operated.cluster.now += self.DAY
+        settle(operated)
+
+    def test_another_one_makes_the_answer_stale(self, served: Operated) -> None:
+        looked = served.status()["model"]["looked"]
+        served.cluster.model = "commit-2"
+        settle(served)
+        assert served.condition("Stale")["status"] == "False", "it is not looked at all the time"
+        self.later(served)
+        assert "the model is commit-2 now, and sha256-model was measured" in served.condition("Stale")["message"]
+        assert served.status()["model"]["looked"] > looked
+        assert len(served.cluster.measured) == 2, "and nothing is measured by itself"
+        assert phases(served) == ["Serving"]
+
+    def test_the_same_one_is_looked_at_once_a_day(self, served: Operated) -> None:
+        self.later(served)
+        assert served.condition("Stale")["status"] == "False"
+        served.api.calls.clear()
+        settle(served)
+        assert not [call for call in served.api.calls if call.writes and call.kind is JOB]
+        self.later(served)
+        assert served.status()["phase"] == "Succeeded"
+
+    def test_another_one_is_tuned_where_that_is_wanted(self, operated: Operated) -> None:
+        operated.submit(**FIRST, output={"onChange": "Retune"})
+        operated.run()
+        operated.cluster.model = "commit-2"
+        self.later(operated)
+        operated.run()
+        settle(operated)
+        assert len(operated.cluster.measured) == 4
+        assert operated.records()[-1]["data"]["surroundings"]["modelDigest"] == "commit-2"
+        assert operated.condition("Stale")["status"] == "False"
+
+    @pytest.mark.parametrize("never", ["suspended", "pinned", "switched off"])
+    def test_where_it_cannot_change_or_nobody_wants_it_there_is_no_look(self, operated: Operated, never: str) -> None:
+        model = {"uri": "hf://org/model", "revision": "0123456789" * 4} if never == "pinned" else None
+        more: dict[str, Any] = {"model": model} if model else {}
+        operated.submit(**FIRST, **more)
+        operated.run()
+        if never == "suspended":
+            operated.submit(**FIRST, suspend=True)
+        if never == "switched off":
+            operated.installation = Installation(model_check_s=0)
+            operated.restart()
+        operated.cluster.model = "commit-2"
+        self.later(operated)
+        assert operated.condition("Stale")["status"] == "False"
+
+    def test_a_hub_that_is_away_is_asked_again_the_next_day(self, served: Operated) -> None:
+        served.cluster.model = None
+        self.later(served)
+        assert served.condition("Stale")["status"] == "False"
+        served.cluster.model = "commit-2"
+        settle(served)
+        assert served.condition("Stale")["status"] == "False"
+        self.later(served)
+        assert "commit-2" in served.condition("Stale")["message"]

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from haqa_operator.api.labels import COMPONENT_LABEL
 from haqa_operator.api.status import FetchedAdapter, FetchedModel, FetchedVariant
 from haqa_operator.cluster.act.attempt_logs import observe_with_logs
 from haqa_operator.cluster.act.ownership import NameTaken, create_owned
 from haqa_operator.cluster.build.pool_manifests import PoolManifests
 from haqa_operator.cluster.build.trial_job import spec_in_pods
 from haqa_operator.cluster.decide import JOB_ATTEMPTS
-from haqa_operator.cluster.edges.api_server import JOB, ApiRefused, ApiServer, ApiUnavailable
+from haqa_operator.cluster.edges.api_server import JOB, POD, ApiRefused, ApiServer, ApiUnavailable
 from haqa_operator.cluster.edges.events import INSPECTING_MODEL
 from haqa_operator.cluster.installation import Installation
 from haqa_operator.cluster.observe.attempts import TrialObservation
-from haqa_operator.cluster.observe.pods import Job
-from haqa_operator.cluster.observe.snapshot import TuningSnapshot, Work
+from haqa_operator.cluster.observe.pods import Job, unix
+from haqa_operator.cluster.observe.revisions import stamp
+from haqa_operator.cluster.observe.snapshot import TuningSnapshot, Work, latest_work, owned_by, tuning_selector
 from haqa_operator.hardware.accelerators import Accelerator
 from haqa_operator.tuning.preflight import model_unread
 from haqa_operator.tuning.requests import adapter_sources, model_source, variant_sources
+
+log = logging.getLogger(__name__)
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,59 @@ class ModelInspector:
             return self._started(hardware, work.attempt + 1, f"{INSPECTING_MODEL} again: {failure.message}")
         return self._outcome(seen)
 
+    def look_again(self, known: FetchedModel, hardware: Mapping[str, Accelerator]) -> FetchedModel:
+        """What the model is by now, once in a while: a hub's branch moves, and files are written over.
+
+        Where that cannot be found out, it is what was known, until the next time.
+
+        Args:
+            hardware: As of `inspect`.
+        """
+        every_s = self.installation.model_check_s
+        if not every_s or self._pinned or self.snapshot.tuning.spec.suspend:
+            return known
+        looked = unix(known.looked)
+        if looked is None:
+            return known.model_copy(update={"looked": stamp(self.now)})
+        if self.now < looked + every_s:
+            return known
+        try:
+            return self._looked_again(known, looked, hardware)
+        except ApiRefused as error:
+            log.warning("the model cannot be looked at again: %s", error)
+            return known
+
+    def _looked_again(self, known: FetchedModel, looked: float, hardware: Mapping[str, Accelerator]) -> FetchedModel:
+        work = self._last_look()
+        if work is None:
+            if hardware:
+                self._started(hardware, 1, INSPECTING_MODEL)
+            return known
+        if (unix(work.job["metadata"].get("creationTimestamp")) or 0.0) <= looked:
+            self.api.delete(JOB, work.name, self.snapshot.namespace)
+            return known
+        seen = observe_with_logs(self.api, self.snapshot.namespace, work, self.now, self.installation.limits)
+        if not seen.phase.finished or seen.logs_wanted:
+            return known
+        outcome = self._outcome(seen)
+        if outcome.facts is None:
+            log.warning("the model cannot be looked at again: %s", outcome.problem)
+            return known.model_copy(update={"looked": stamp(self.now)})
+        return outcome.facts
+
+    @property
+    def _pinned(self) -> bool:
+        model = self.snapshot.tuning.spec.model
+        return model.uri.startswith("hf://") and _COMMIT.fullmatch(model.revision or "") is not None
+
+    def _last_look(self) -> Work | None:
+        """The Jobs of a tuning whose trials are over are not in the snapshot."""
+        namespace = self.snapshot.namespace
+        chosen = f"{tuning_selector(self.snapshot.tuning.metadata.name)},{COMPONENT_LABEL}=model"
+        jobs = [job for job in self.api.list(JOB, namespace, chosen) if owned_by(job, self.snapshot.manifest)]
+        pods = self.api.list(POD, namespace, chosen) if jobs else []
+        return latest_work(jobs, pods)
+
     def _of_another_model(self, work: Work) -> bool:
         request = Job.read(work.job).request
         model = spec_in_pods(self.snapshot.tuning.spec).model
@@ -88,6 +150,7 @@ class ModelInspector:
                 for one in artifact.adapters
             ),
             variants=tuple(FetchedVariant.of(variant) for variant in artifact.variants),
+            looked=stamp(self.now),
         )
         return ModelInspection(facts)
 

@@ -206,8 +206,9 @@ class Reconciler:
             )
             for pool in spec.node_pools
         ]
-        asked = snapshot.model is not None or not all(question.answered for question in questions)
-        inspection = self._inspect(snapshot, served, trouble) if asked else ModelInspection(None)
+        answered = all(question.answered for question in questions)
+        known = snapshot.model is not None or not answered
+        inspection = self._inspect(snapshot, served, trouble, again=answered) if known else ModelInspection(None)
         views = tuple(
             self._keep(question, keeper, trouble)
             if question.answered
@@ -242,15 +243,26 @@ class Reconciler:
         return replace(view, answer=view.answer.model_copy(update={"stale": question.stale}))
 
     def _inspect(
-        self, snapshot: TuningSnapshot, hardware: Mapping[str, Accelerator | str | Exception], trouble: _Trouble
+        self,
+        snapshot: TuningSnapshot,
+        hardware: Mapping[str, Accelerator | str | Exception],
+        trouble: _Trouble,
+        *,
+        again: bool,
     ) -> ModelInspection:
-        if snapshot.model is not None:
-            return ModelInspection(snapshot.model)
+        """Args:
+        again: Whether it may be looked at again: nothing is being measured that would begin anew.
+        """
         found = {name: one for name, one in hardware.items() if isinstance(one, Accelerator)}
+        inspector = ModelInspector(self._api, self._dependencies.installation, snapshot, self._clock())
         try:
-            return ModelInspector(self._api, self._dependencies.installation, snapshot, self._clock()).inspect(found)
+            if snapshot.model is None:
+                return inspector.inspect(found)
+            return ModelInspection(inspector.look_again(snapshot.model, found) if again else snapshot.model)
         except ApiUnavailable as error:
             trouble.api_errors.append(error)
+            if snapshot.model is not None:
+                return ModelInspection(snapshot.model)
             return ModelInspection(message=f"waiting for the API server: {error}")
 
     def _engine(self, pool: NodePool) -> EngineVersion | str:

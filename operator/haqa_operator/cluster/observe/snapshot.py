@@ -294,5 +294,10 @@ def _label(work: Work, name: str) -> str:
     return str(work.job["metadata"].get("labels", {}).get(name, ""))
 
 
+def latest_work(jobs: Iterable[Manifest], pods: Sequence[Manifest]) -> Work | None:
+    """Of several attempts at one thing."""
+    return _latest(Work(job, _pods_of(job, pods), _attempt(job)) for job in jobs)
+
+
 def _latest(found: Iterable[Work]) -> Work | None:
     return max(found, key=lambda work: work.attempt, default=None)
