@@ -55,6 +55,7 @@ EVERYTHING: Values = {
         "imagePullSeconds": 61,
         "notStartingSeconds": 62,
         "nodeLostSeconds": 63,
+        "modelCheckHours": 6,
     },
     "log": {"format": "text", "level": "DEBUG"},
     "metrics": {"service": {"enabled": True}},
@@ -77,6 +78,8 @@ EVERYTHING: Values = {
         "servedTo": [{"podSelector": {}}],
     },
 }
+LEASE = "haqa-system/haqa"
+SOCKET = Path("/run/haqa/agent.sock")
 TOKEN: Values = {"prometheus": {"url": "http://prometheus:9090", "bearerToken": {"existingSecret": "t", "key": "k"}}}
 SERVICE_ACCOUNT: Values = {"prometheus": {"url": "https://thanos:9091", "serviceAccountToken": True}}
 TWO_NAMESPACES: Values = {"watchNamespaces": ["models", "others"], "policy": {"secretLabel": "haqa.dev/use-by=tunings"}}
@@ -153,7 +156,8 @@ def test_lint_has_nothing_to_say(helm: Helm) -> None:
 def test_defaults_are_the_operators_own(helm: Helm) -> None:
     environment = environment_of(helm.rendered())
     runners = {Vendor.AMD: f"{DEFAULT_RUNNER_IMAGE}-rocm", Vendor.CPU: f"{DEFAULT_RUNNER_IMAGE}-cpu"}
-    assert Installation.from_environment(environment) == Installation(runner_images=runners)
+    expected = Installation(runner_images=runners, agent_socket=SOCKET, lease=LEASE)
+    assert Installation.from_environment(environment) == expected
 
 
 def test_the_runner_of_a_digest_is_the_same_for_all_hardware_unless_it_is_named(helm: Helm) -> None:
@@ -191,6 +195,9 @@ def test_every_value_reaches_the_operator(helm: Helm) -> None:
         limits=Limits(
             unschedulable_s=3600, image_pull_s=61, not_starting_s=62, node_lost_s=63, disruptions=Limits().disruptions
         ),
+        model_check_s=6 * 3600,
+        agent_socket=SOCKET,
+        lease=LEASE,
         user_id=20002,
     )
 
@@ -238,8 +245,9 @@ def test_for_some_namespaces_all_but_reading_is_there_alone(helm: Helm) -> None:
     manifests = helm.rendered({"watchNamespaces": ["models", "others"]})
     roles, bindings = of_kind(manifests, "Role"), of_kind(manifests, "RoleBinding")
     for namespaced in (roles, bindings):
-        assert [one["metadata"]["namespace"] for one in namespaced] == ["models", "others"]
-    assert roles[0]["rules"] == roles[1]["rules"]
+        assert [one["metadata"]["namespace"] for one in namespaced] == ["haqa-system", "models", "others"]
+    assert roles[1]["rules"] == roles[2]["rules"]
+    assert {resource for rule in roles[0]["rules"] for resource in rule["resources"]} == {"leases"}
     elsewhere = [rule for kind, rule in rules_of(manifests) if kind == "ClusterRole"]
     assert {verb for rule in elsewhere for verb in rule["verbs"]} == {"list", "watch"}
     readable = {resource for rule in elsewhere for resource in rule["resources"]}

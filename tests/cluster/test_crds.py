@@ -68,6 +68,20 @@ def test_model_and_pools_are_fixed_once_it_runs_and_the_budget_is_not(api: Kubec
     assert api.get("quantizationtuning", "demo")["spec"]["budget"]["maxTrials"] == 30
 
 
+def test_a_price_may_change_while_it_runs_and_nothing_else_of_a_pool(api: Kubectl) -> None:
+    pool = VALID["spec"]["nodePools"][0]
+    api.apply(VALID)
+    set_phase(api, "demo", "Running")
+    api.apply(changed(nodePools=[{**pool, "costPerHour": 2.5}]))
+    api.apply(changed(nodePools=[{**pool, "costPerHour": 3.5}]))
+    api.apply(VALID)
+    for other in ({"gpusPerReplica": 2}, {"podTemplate": {"labels": {"a": "b"}}}, {"env": {"A": "b"}}):
+        with pytest.raises(Refused, match="nodePools cannot change once the tuning has started"):
+            api.apply(changed(nodePools=[{**pool, **other, "costPerHour": 2.5}]))
+    with pytest.raises(Refused, match="nodePools cannot change once the tuning has started"):
+        api.apply(changed(nodePools=[pool, {**pool, "name": "another"}]))
+
+
 def test_a_trial_comes_back_as_it_was_and_its_spec_stays(api: Kubectl) -> None:
     configuration = Configuration.of("W4A16", "rtn", max_num_seqs=64, enforce_eager=True)
     proposal = Proposal(configuration=configuration, proposer=Proposer.BAYESIAN, reasoning="why not")

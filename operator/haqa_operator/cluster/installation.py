@@ -51,6 +51,7 @@ class Installation:
         user_id: Of all pods; None leaves it to the cluster, as OpenShift wants it.
         startup: How long an engine may take to answer /health.
         limits: How long a pod may be stuck before its trial is tried again, and in the end fails.
+        lease: NAMESPACE/NAME of the Lease that whoever acts has to hold; None: nobody else is there.
         model_check_s: After how long a model is looked at again that has been tuned; 0: never.
         agent_socket: Where the process listens that talks to language models; None: the operator does it itself.
     """
@@ -71,6 +72,7 @@ class Installation:
     user_id: int | None = 10001
     startup: StartupLimit = field(default_factory=StartupLimit)
     limits: Limits = field(default_factory=Limits)
+    lease: str | None = None
     model_check_s: float = 24 * 3600.0
     agent_socket: Path | None = None
 
@@ -95,6 +97,7 @@ class Installation:
             user_id=int(_number(env, "HAQA_USER_ID", default.user_id or 0)) or None,
             startup=_startup(env, default.startup),
             limits=_limits(env, default.limits),
+            lease=_lease(env),
             model_check_s=_number(env, "HAQA_MODEL_CHECK_SECONDS", default.model_check_s),
             agent_socket=Path(env["HAQA_AGENT_SOCKET"]) if env.get("HAQA_AGENT_SOCKET") else None,
         )
@@ -103,6 +106,13 @@ class Installation:
         """The one whose torch can use this hardware; there is none for Intel's accelerators, so a CPU's."""
         vendor = Vendor.CPU if accelerator.vendor is Vendor.INTEL else accelerator.vendor
         return self.runner_images.get(vendor, self.runner_image)
+
+
+def _lease(env: Mapping[str, str]) -> str | None:
+    text = env.get("HAQA_LEASE") or None
+    if text is not None and len([part for part in text.split("/") if part]) != 2:
+        raise InstallationError(f"HAQA_LEASE: {text!r} is not NAMESPACE/NAME; empty takes none")
+    return text
 
 
 def _policy(env: Mapping[str, str]) -> Policy:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
+import uuid
 from typing import Any
 
 import kopf
@@ -17,10 +19,10 @@ from haqa_operator.api.labels import TUNING_LABEL
 from haqa_operator.cluster.act.dependencies import Dependencies
 from haqa_operator.cluster.act.reconciler import Key, Reconciler
 from haqa_operator.cluster.edges import telemetry
-from haqa_operator.cluster.edges.api_server import ApiServer
 from haqa_operator.cluster.edges.kubernetes_api import KubernetesApi
 from haqa_operator.cluster.installation import Installation, InstallationError
 from haqa_operator.handlers import logs
+from haqa_operator.handlers.lease import Lease
 from haqa_operator.handlers.queue import Queue
 from haqa_operator.handlers.watches import SERVER_TIMEOUT_S, Watches
 from haqa_operator.handlers.web import Health, serve_web
@@ -82,17 +84,23 @@ def register(registry: kopf.OperatorRegistry, queue: Queue, watches: Watches) ->
         kopf.on.event(*resource, registry=registry, labels={TUNING_LABEL: kopf.PRESENT})(child_changed)
 
 
-async def serve(installation: Installation, api: ApiServer, address: str) -> None:
+async def serve(installation: Installation, api: KubernetesApi, address: str) -> None:
     """Runs until it is stopped; raises what ends the watching or the working."""
     registry = kopf.OperatorRegistry()
     queue = Queue(lambda key: reconciler.reconcile(key))
-    dependencies = Dependencies.of(api, installation)
+    nodes = api.nodes()
+    dependencies = Dependencies.of(api, installation, nodes)
     reconciler = Reconciler(dependencies, queue.add_from_thread)
+    nodes.listen(reconciler.nodes_changed)
     telemetry.QUEUE_DEPTH.set_function(lambda: queue.depth)
     watches = Watches([plural for *_, plural in (TUNINGS, APPROVALS, *CHILDREN)])
     register(registry, queue, watches)
     host, _, port = address.rpartition(":")
     web = await serve_web(Health(watches, queue), host, int(port)) if address else None
+    lease = _lease(installation, api)
+    if lease is not None:
+        await lease.acquire()
+    nodes.start()
     namespaces = installation.namespaces
     watching = asyncio.ensure_future(
         kopf.operator(registry=registry, clusterwide=not namespaces, namespaces=namespaces, standalone=True)
@@ -106,10 +114,20 @@ async def serve(installation: Installation, api: ApiServer, address: str) -> Non
         for task in (watching, working):
             task.cancel()
         await asyncio.gather(watching, working, return_exceptions=True)
+        nodes.stop()
         dependencies.proposals.close()
         dependencies.publications.close()
+        if lease is not None:
+            lease.give_back()
         if web is not None:
             await web.cleanup()
+
+
+def _lease(installation: Installation, api: KubernetesApi) -> Lease | None:
+    if installation.lease is None:
+        return None
+    namespace, _, name = installation.lease.partition("/")
+    return Lease(api.leases(), name, namespace, f"{socket.gethostname()}_{uuid.uuid4()}")
 
 
 def main() -> int:

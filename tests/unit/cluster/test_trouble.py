@@ -16,7 +16,8 @@ from tests.unit.cluster.tunings import Operated, tuning_manifest
 
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.resources import QuantizationTrial
-from haqa_operator.cluster.act.reconciler import POLL_S, Key
+from haqa_operator.cluster.act.pace import busy_s
+from haqa_operator.cluster.act.reconciler import Key
 from haqa_operator.cluster.edges.api_server import (
     EVENT,
     JOB,
@@ -29,6 +30,7 @@ from haqa_operator.cluster.edges.api_server import (
     Kind,
 )
 from haqa_operator.cluster.edges.proposals import ProposalRequest
+from haqa_operator.cluster.observe.failures import Limits
 from haqa_operator.hardware.node_labels import pool_accelerator
 from haqa_operator.hardware.nodes import Node
 
@@ -85,7 +87,7 @@ def test_what_is_refused_is_tried_again_soon(operated: Operated) -> None:
     operated.api.faults.append(on_pool("full", DEPLOYMENT, ApiRefused(DENIED, 403)))
     operated.submit(**ONE_POOL)
     operated.run(until=lambda status: status["conditions"][2]["status"] == "True")
-    assert operated.reconciler.reconcile(Key(NAMESPACE, "demo")) == POLL_S
+    assert operated.reconciler.reconcile(Key(NAMESPACE, "demo")) == busy_s(Limits())
 
 
 def test_a_pool_that_is_refused_keeps_what_it_has_found(operated: Operated) -> None:

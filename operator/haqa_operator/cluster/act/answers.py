@@ -247,6 +247,7 @@ class AnswerKeeper:
             message=message,
             deployment=deployment,
             answer=self.status(view.name),
+            idle=True,
         )
 
     def _taken_back(self, view: PoolView, output: Output) -> PoolView:

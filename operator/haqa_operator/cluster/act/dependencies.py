@@ -10,6 +10,7 @@ from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.messages import OpenModel
 from haqa_operator.cluster.edges.api_server import ApiServer
 from haqa_operator.cluster.edges.events import EventRecorder
+from haqa_operator.cluster.edges.nodes import ListedNodes, Nodes
 from haqa_operator.cluster.edges.prometheus_readings import PrometheusReadings
 from haqa_operator.cluster.edges.proposals import BackgroundProposals
 from haqa_operator.cluster.edges.publications import BackgroundPublications, Publish
@@ -24,6 +25,7 @@ class Dependencies:
     """Everything that reconciliations share.
 
     Attributes:
+        nodes: What nodes there are.
         readings: None: the runner's own figures are the record.
         open_model: How agents' models are reached.
     """
@@ -32,6 +34,7 @@ class Dependencies:
     installation: Installation
     proposals: BackgroundProposals
     events: EventRecorder
+    nodes: Nodes
     readings: PrometheusReadings | None = None
     publications: BackgroundPublications = field(default_factory=BackgroundPublications)
     publish: Publish = publish_apart
@@ -39,12 +42,13 @@ class Dependencies:
     open_model: OpenModel = LLMClient
 
     @classmethod
-    def of(cls, api: ApiServer, installation: Installation) -> Dependencies:
+    def of(cls, api: ApiServer, installation: Installation, nodes: Nodes | None = None) -> Dependencies:
         return cls(
             api,
             installation,
             BackgroundProposals(),
             EventRecorder(api),
+            nodes or ListedNodes(api),
             _readings(installation),
             open_model=_open_model(installation),
         )

@@ -93,7 +93,8 @@ class PoolReconciler:
         if view.answer is None:
             view = replace(view, message=_joined(view.message, *notes))
         if setup.spec.suspend and view.phase is PoolPhase.SEARCHING:
-            view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)")
+            running = any(not trial.status.phase.finished for trial in state.trials)
+            view = replace(view, phase=PoolPhase.SUSPENDED, message="suspended (spec.suspend)", idle=not running)
         return view
 
     def _state(self, setup: PoolSetup) -> PoolState:

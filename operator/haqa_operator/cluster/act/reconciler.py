@@ -22,6 +22,7 @@ from haqa_operator.cluster.act.answers import AnswerKeeper
 from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.act.dependencies import Dependencies
 from haqa_operator.cluster.act.model import ModelInspection, ModelInspector
+from haqa_operator.cluster.act.pace import next_look_s
 from haqa_operator.cluster.act.pool import PoolReconciler
 from haqa_operator.cluster.build.statuses import PoolView, TuningView, tuning_status
 from haqa_operator.cluster.edges import telemetry
@@ -29,7 +30,6 @@ from haqa_operator.cluster.edges.api_server import (
     APPROVAL,
     CONTROLLER_REVISION,
     JOB,
-    NODE,
     POD,
     TRIAL,
     TUNING,
@@ -58,12 +58,6 @@ from haqa_operator.serving.images import EngineVersion, OldEngineError, pool_eng
 from haqa_operator.tuning.preflight import metric_problems, setting_problems
 
 log = logging.getLogger(__name__)
-
-_DONE = (PoolPhase.SUCCEEDED, PoolPhase.FAILED)
-
-POLL_S = 10.0
-"""Between two reconciliations of a tuning that waits for something nobody reports, a node for one."""
-RESYNC_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,9 @@ class Reconciler:
     def __init__(self, dependencies: Dependencies, requeue: Requeue, clock: Callable[[], float] = time.time) -> None:
         self._dependencies = dependencies
         self._api = dependencies.api
+        self._nodes = dependencies.nodes
         self._requeue = requeue
+        self._selectors: dict[Key, tuple[Mapping[str, str], ...]] = {}
         self._clock = clock
 
     def reconcile(self, key: Key) -> float | None:
@@ -117,6 +113,7 @@ class Reconciler:
         manifest = self._api.get(TUNING, key.name, key.namespace)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             telemetry.tuning_gone(key.namespace, key.name)
+            self._selectors.pop(key, None)
             return None
         before = parse_status(manifest)
         keeper = self._keeper(manifest)
@@ -130,7 +127,8 @@ class Reconciler:
         if problems:
             view = _refused(manifest, before, problems, keeper)
             self._write(manifest, before, view)
-            return RESYNC_S if all(pool.phase in _DONE for pool in view.pools) else POLL_S
+            return next_look_s(view.pools, self._dependencies.installation.limits)
+        self._watch_nodes(key, tuning)
         trouble = _Trouble()
         view = self._reconcile_pools(key, self._read(tuning, manifest), keeper, trouble)
         try:
@@ -138,8 +136,17 @@ class Reconciler:
         except ApiError as error:  # it must not hide the bugs that come out below
             trouble.api_errors.append(error)
         trouble.raise_unhandled()
-        done = all(pool.phase in _DONE for pool in view.pools)
-        return RESYNC_S if done and not trouble.refusals else POLL_S
+        limits = self._dependencies.installation.limits
+        return next_look_s(view.pools, limits, refused=bool(trouble.refusals))
+
+    def nodes_changed(self, labels: Mapping[str, str]) -> None:
+        """Has the tunings looked at of which such a node may be one of a pool's. From any thread."""
+        for key, selectors in tuple(self._selectors.items()):
+            if any(selector.items() <= labels.items() for selector in selectors):
+                self._requeue(key)
+
+    def _watch_nodes(self, key: Key, tuning: QuantizationTuning) -> None:
+        self._selectors[key] = tuple(pool.node_selector for pool in tuning.spec.node_pools)
 
     def _keeper(self, manifest: Manifest) -> AnswerKeeper:
         metadata = manifest["metadata"]
@@ -166,7 +173,7 @@ class Reconciler:
         namespace = manifest["metadata"]["namespace"]
         trials = self._api.list(TRIAL, namespace, tuning_selector(tuning.metadata.name))
         selector = work_selector(tuning, trials)
-        nodes, unreadable = self._nodes(tuning)
+        nodes, unreadable = self._nodes_of(tuning)
         return read_snapshot(
             tuning,
             manifest,
@@ -178,12 +185,12 @@ class Reconciler:
             parse=self._dependencies.trials.read,
         )
 
-    def _nodes(self, tuning: QuantizationTuning) -> tuple[dict[str, list[Manifest]], dict[str, str]]:
+    def _nodes_of(self, tuning: QuantizationTuning) -> tuple[dict[str, list[Manifest]], dict[str, str]]:
         """Each pool's nodes, and why those of a pool cannot be listed: a nodeSelector that is no label selector."""
         nodes, unreadable = {}, {}
         for pool in tuning.spec.node_pools:
             try:
-                nodes[pool.name] = self._api.list(NODE, selector=selector_of(pool))
+                nodes[pool.name] = self._nodes.matching(pool.node_selector)
             except ApiRefused as error:
                 nodes[pool.name], unreadable[pool.name] = [], str(error)
         return nodes, unreadable
@@ -295,7 +302,7 @@ class Reconciler:
                 keeper.go_on_serving(pool.name)
             except ApiError as error:
                 trouble.api_errors.append(error)
-            return PoolView(pool.name, PoolPhase.PENDING, f"waiting: {hardware}")
+            return PoolView(pool.name, PoolPhase.PENDING, f"waiting: {hardware}", idle=True)
         if inspection.facts is None:
             problem = inspection.message if inspection.refused else None
             return PoolView(

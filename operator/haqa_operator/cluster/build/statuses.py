@@ -43,6 +43,7 @@ class PoolView:
         problem: Needs a person.
         refused: Something could not be written, so that the rest of what was due is not done; it is tried again.
         unchanged: The pool's earlier status, where nothing new is known but how far its answer is.
+        idle: Nothing is under way: it goes on once somebody else does something.
     """
 
     name: str
@@ -57,6 +58,7 @@ class PoolView:
     problem: str | None = None
     refused: bool = False
     unchanged: PoolStatus | None = None
+    idle: bool = False
 
     @classmethod
     def as_before(cls, name: str, status: TuningStatus, message: str = "", problem: str | None = None) -> PoolView:

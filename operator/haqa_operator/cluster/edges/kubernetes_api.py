@@ -30,6 +30,7 @@ from haqa_operator.cluster.edges.api_server import (
     Kind,
     UnknownKind,
 )
+from haqa_operator.cluster.edges.nodes import WatchedNodes
 
 CALL_LIMIT_S = 20.0
 CONNECT_LIMIT_S = 10.0
@@ -53,6 +54,7 @@ class KubernetesApi:
     def __init__(self, api: client.ApiClient) -> None:
         self._core = client.CoreV1Api(api)
         self._who = client.AuthenticationV1Api(api)
+        self._leases = client.CoordinationV1Api(api)
         self._dynamic = _LimitedClient(api)
 
     @classmethod
@@ -94,6 +96,14 @@ class KubernetesApi:
                 ) from None
         with _mapped("asking what kinds there are"):
             return cls(api)
+
+    def leases(self) -> client.CoordinationV1Api:
+        """By which one of several operators acts."""
+        return self._leases
+
+    def nodes(self) -> WatchedNodes:
+        """All of the cluster's, to be watched."""
+        return WatchedNodes(self, self._core)
 
     def get(self, kind: Kind, name: str, namespace: str | None = None) -> Manifest | None:
         try:
