@@ -14,7 +14,7 @@ TORCH_BACKEND_cpu := cpu
 TORCH_BACKEND_rocm := rocm7.2
 
 .PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more upstream timed generate docs lint format lock lock-pypi lock-torch clean \
-	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-argocd cluster-real cluster-demo rehearsal gpu-check
+	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-argocd cluster-real cluster-demo cluster-scale rehearsal gpu-check
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -132,6 +132,9 @@ cluster-argocd: .venv/.ready  ## tunings in Git with a real Argo CD (built the f
 	$(VENV)/python -m pytest $(ARGOCD)
 
 cluster-tests: cluster-fast cluster-more cluster-faults  ## all three
+
+cluster-scale: .venv/.ready  ## SCALE="--nodes 500 --waiting 1000 --running 50": what the operator costs then, and how soon it acts; 20 minutes
+	$(VENV)/python -m tests.cluster.scale.measure $(SCALE)
 
 rehearsal: .venv/.ready  ## a model of 70 billion parameters tuned on L40S, H100 and MI300X that are played; prints what won, and why
 	@$(VENV)/python -m tests.cluster.local_cluster build

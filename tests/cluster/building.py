@@ -211,6 +211,20 @@ def _go_image(name: str, reference: str, package: str, minutes: int, *options: s
     return cached(name, sources, " ".join([*command, reference]), build) / f"{name}.tar"
 
 
+def kwok() -> Path:
+    """The program that plays nodes and pods."""
+    command = ["go", "build", "-trimpath", "-ldflags=-s -w"]
+
+    def build(folder: Path) -> None:
+        _needs_go()
+        say("building kwok (4 minutes on two cores the first time)")
+        environment = {**os.environ, "CGO_ENABLED": "0"}
+        package = "sigs.k8s.io/kwok/cmd/kwok"
+        run_checked([*command, "-o", f"{folder}/kwok", package], cwd=HERE / "kwok", env=environment)
+
+    return cached("kwok", (HERE / "kwok").iterdir(), " ".join(command), build) / "kwok"
+
+
 def argo_cd() -> Path:
     """The folder with `argocd`, which is any part of Argo CD that it is called by, and `crds`, its definitions."""
     module = "github.com/argoproj/argo-cd/v3"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.waiting import wait_until
+from urllib3.exceptions import HTTPError
 
 from haqa_operator.cluster.edges.kubernetes_api import KubernetesApi
 from haqa_operator.handlers.lease import Lease, LeaseTimes
@@ -67,16 +68,23 @@ def test_the_second_waits_until_the_first_gives_it_back(kubectl: Kubectl, operat
     assert not first.lost.is_set()
 
 
-def test_one_that_dies_is_succeeded_and_never_acts_beside_the_next(kubectl: Kubectl, operator: Operator) -> None:
+def nobody_answers(*_: object, **__: object) -> None:
+    raise HTTPError("nobody answers")
+
+
+def test_one_that_is_cut_off_is_succeeded_and_never_acts_beside_the_next(
+    kubectl: Kubectl, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = operator("first")
     assert first.acts.wait(10)
     # Its calls fail from now on, as if the network were gone.
-    broken = first.lease.api
-    broken.api_client.configuration.host = "https://127.0.0.1:1"
+    monkeypatch.setattr(first.lease.api, "read_namespaced_lease", nobody_answers)
+    monkeypatch.setattr(first.lease.api, "replace_namespaced_lease", nobody_answers)
     second = operator("second")
     assert second.acts.wait(4 * TIMES.duration_s)
     assert first.lost.is_set(), "it has given up before"
     assert holder(kubectl) == "second"
+    monkeypatch.undo()
 
 
 def test_somebody_who_takes_it_by_hand_ends_the_one_who_has_it(kubectl: Kubectl, operator: Operator) -> None:

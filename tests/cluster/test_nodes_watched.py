@@ -19,19 +19,19 @@ QUIET_S = 3.0
 
 
 @pytest.fixture
-def nodes(cluster: Kubectl) -> Iterator[WatchedNodes]:
-    watched = KubernetesApi.connect(str(cluster.kubeconfig)).nodes()
-    watched.start()
-    yield watched
-    watched.stop()
+def watched(cluster: Kubectl) -> Iterator[WatchedNodes]:
+    view = KubernetesApi.connect(str(cluster.kubeconfig)).nodes()
+    view.start()
+    yield view
+    view.stop()
 
 
 @pytest.fixture
-def told(nodes: WatchedNodes) -> queue.Queue[Mapping[str, str]]:
+def told(watched: WatchedNodes) -> queue.Queue[Mapping[str, str]]:
     """Labels of nodes that have changed, from now on."""
-    nodes.matching({"haqa.dev/pool": "full"})
+    watched.matching({"haqa.dev/pool": "full"})
     changes: queue.Queue[Mapping[str, str]] = queue.Queue()
-    nodes.listen(changes.put)
+    watched.listen(changes.put)
     return changes
 
 
@@ -50,8 +50,8 @@ def fake_node(cluster: Kubectl) -> Iterator[Manifest]:
     cluster.run("delete", "node", name, "--ignore-not-found")
 
 
-def test_it_is_what_the_api_server_lists_as_far_as_it_is_looked_at(cluster: Kubectl, nodes: WatchedNodes) -> None:
-    (seen,) = nodes.matching({"haqa.dev/pool": "full"})
+def test_it_is_what_the_api_server_lists_as_far_as_it_is_looked_at(cluster: Kubectl, watched: WatchedNodes) -> None:
+    (seen,) = watched.matching({"haqa.dev/pool": "full"})
     real = cluster.get("node", "full")
     assert seen["metadata"]["labels"] == real["metadata"]["labels"]
     assert seen["status"]["allocatable"] == real["status"]["allocatable"]
@@ -61,14 +61,14 @@ def test_it_is_what_the_api_server_lists_as_far_as_it_is_looked_at(cluster: Kube
     assert "images" not in seen["status"]
 
 
-def test_no_node_at_all_is_asked_of_the_api_server_which_knows_what_is_no_selector(nodes: WatchedNodes) -> None:
-    assert nodes.matching({"haqa.dev/pool": "none"}) == []
+def test_no_node_at_all_is_asked_of_the_api_server_which_knows_what_is_no_selector(watched: WatchedNodes) -> None:
+    assert watched.matching({"haqa.dev/pool": "none"}) == []
     with pytest.raises(ApiRefused):
-        nodes.matching({"haqa.dev/pool": "no label value"})
+        watched.matching({"haqa.dev/pool": "no label value"})
 
 
 def test_who_waits_is_told_at_once_of_what_comes_changes_and_goes(
-    cluster: Kubectl, nodes: WatchedNodes, told: queue.Queue[Mapping[str, str]], fake_node: Manifest
+    cluster: Kubectl, watched: WatchedNodes, told: queue.Queue[Mapping[str, str]], fake_node: Manifest
 ) -> None:
     name = fake_node["metadata"]["name"]
 
@@ -84,10 +84,10 @@ def test_who_waits_is_told_at_once_of_what_comes_changes_and_goes(
     cluster.run("label", "node", name, "haqa.dev/fake=another", "--overwrite")
     before, after = heard(name), heard("another")
     assert before != after, "whoever waits for the old labels is told too"
-    assert [one["metadata"]["name"] for one in nodes.matching({"haqa.dev/fake": "another"})] == [name]
+    assert [one["metadata"]["name"] for one in watched.matching({"haqa.dev/fake": "another"})] == [name]
     cluster.run("delete", "node", name)
     heard("another")
-    assert nodes.matching({"haqa.dev/fake": "another"}) == []
+    assert watched.matching({"haqa.dev/fake": "another"}) == []
 
 
 def test_what_does_not_bear_on_a_tuning_wakes_nobody(

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 LOST: Final = 70
 """Exit status of an operator that has lost its Lease."""
 _CALL_LIMITS_S: Final = (5, 5)
+_LOOK_S: Final = 0.25
+_SAID_EVERY_S: Final = 60
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,12 @@ class Lease:
         times, lock = self.times, self._lock(self._given_back)
         config = Config(lock, times.duration_s, times.renew_deadline_s, times.retry_s, self._lead, self._stopped)
         threading.Thread(target=LeaderElection(config).run, name="lease", daemon=True).start()
-        while not await asyncio.to_thread(self._held.wait, 60):
-            log.info("another operator holds Lease %s/%s; waiting for it", self.namespace, self.name)
+        waited_s = 0.0
+        while not self._held.is_set():
+            await asyncio.sleep(_LOOK_S)
+            waited_s += _LOOK_S
+            if waited_s % _SAID_EVERY_S == 0:
+                log.info("another operator holds Lease %s/%s; waiting for it", self.namespace, self.name)
 
     def give_back(self) -> None:
         """So that whoever comes next need not wait until it has run out."""
@@ -79,8 +85,9 @@ class Lease:
         if not self._held.is_set():
             return
         now, lock = str(datetime.now(UTC)), self._lock(threading.Event())
-        lock.get(self.name, self.namespace)
-        lock.update(self.name, self.namespace, LeaderElectionRecord("", "1", now, now))
+        there, record = lock.get(self.name, self.namespace)
+        if there and record.holder_identity == self.holder:
+            lock.update(self.name, self.namespace, LeaderElectionRecord("", "1", now, now))
 
     def _lock(self, closed: threading.Event) -> LeaseLock:
         lock = LeaseLock(self.name, self.namespace, self.holder)
