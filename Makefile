@@ -73,7 +73,7 @@ unit: .venv/.ready  ## fast tests, no engine
 
 INTEGRATION := tests/integration/test_settings_of_installed_vllm.py tests/integration/test_selection_of_installed_vllm.py \
 	tests/integration/test_report_in_chromium.py \
-	tests/integration/test_prometheus.py
+	tests/integration/test_prometheus.py tests/integration/test_alerts.py
 
 integration: envs .cache/chromium.ready .cache/prometheus.ready  ## the installed vLLM, a real browser, a real Prometheus
 	$(AS_CPU) $(VENV)/python -m pytest $(INTEGRATION)

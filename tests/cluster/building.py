@@ -212,17 +212,29 @@ def _go_image(name: str, reference: str, package: str, minutes: int, *options: s
 
 
 def kwok() -> Path:
-    """The program that plays nodes and pods."""
+    """The folder with the program that plays nodes and pods, and in `nodes` what it does with nodes."""
     command = ["go", "build", "-trimpath", "-ldflags=-s -w"]
+    kept = ("fast/node-initialize.yaml", "heartbeat-with-lease/node-heartbeat-with-lease.yaml")
 
     def build(folder: Path) -> None:
         _needs_go()
         say("building kwok (4 minutes on two cores the first time)")
         environment = {**os.environ, "CGO_ENABLED": "0"}
-        package = "sigs.k8s.io/kwok/cmd/kwok"
-        run_checked([*command, "-o", f"{folder}/kwok", package], cwd=HERE / "kwok", env=environment)
+        module = "sigs.k8s.io/kwok"
+        run_checked([*command, "-o", f"{folder}/kwok", f"{module}/cmd/kwok"], cwd=HERE / "kwok", env=environment)
+        stages = _module_folder(module, HERE / "kwok") / "kustomize" / "stage" / "node"
+        (folder / "nodes").mkdir()
+        for stage in kept:
+            shutil.copy(stages / stage, folder / "nodes")
 
-    return cached("kwok", (HERE / "kwok").iterdir(), " ".join(command), build) / "kwok"
+    return cached("kwok", (HERE / "kwok").iterdir(), " ".join([*command, *kept]), build)
+
+
+def _module_folder(module: str, cwd: Path) -> Path:
+    """Where Go keeps the module's files."""
+    where = ["go", "list", "-m", "-f", "{{.Dir}}", module]
+    found = subprocess.run(where, cwd=cwd, capture_output=True, text=True, timeout=_BUILD_LIMIT_S, check=True)
+    return Path(found.stdout.strip())
 
 
 def argo_cd() -> Path:
@@ -236,9 +248,7 @@ def argo_cd() -> Path:
         say("building Argo CD (5 minutes on two cores the first time)")
         environment = {**os.environ, "CGO_ENABLED": "0"}
         run_checked([*command, "-o", f"{folder}/argocd", f"{module}/cmd"], cwd=sources, env=environment)
-        where = ["go", "list", "-m", "-f", "{{.Dir}}", module]
-        found = subprocess.run(where, cwd=sources, capture_output=True, text=True, timeout=_BUILD_LIMIT_S, check=True)
-        shutil.copytree(Path(found.stdout.strip(), "manifests", "crds"), folder / "crds")
+        shutil.copytree(_module_folder(module, sources) / "manifests" / "crds", folder / "crds")
 
     return cached("argocd", [sources / "go.mod", sources / "go.sum"], " ".join(command), build)
 

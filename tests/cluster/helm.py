@@ -49,6 +49,18 @@ class Helm:
         return done.stdout
 
     def rendered(self, values: Values | None = None, *more: str, namespace: str = "haqa-system") -> list[Manifest]:
-        """The manifests of a release named haqa, without the definitions."""
+        """The manifests of a release named haqa, without the definitions and what `helm test` runs."""
         text = self.run("template", "haqa", str(CHART), "--namespace", namespace, *more, values=values)
-        return [manifest for manifest in yaml.safe_load_all(text) if manifest]
+        found = [manifest for manifest in yaml.safe_load_all(text) if manifest]
+        return [
+            manifest for manifest in found if manifest["kind"] != "CustomResourceDefinition" and not _is_test(manifest)
+        ]
+
+    def definitions(self, values: Values | None = None) -> list[Manifest]:
+        text = self.run("template", "haqa", str(CHART), "--namespace", "haqa-system", values=values)
+        found = [manifest for manifest in yaml.safe_load_all(text) if manifest]
+        return [manifest for manifest in found if manifest["kind"] == "CustomResourceDefinition"]
+
+
+def _is_test(manifest: Manifest) -> bool:
+    return (manifest["metadata"].get("annotations") or {}).get("helm.sh/hook") == "test"

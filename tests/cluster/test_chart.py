@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.cluster.helm import CHART, Helm, HelmRefused, Values
 from tests.cluster.kubectl import Kubectl, Manifest, Refused
 
@@ -390,6 +391,57 @@ def restricted(cluster: Kubectl) -> Iterator[Kubectl]:
     cluster.run("delete", "namespace", name, "--wait=false")
 
 
+def test_the_definitions_are_those_of_the_project_and_outlive_the_release(helm: Helm) -> None:
+    files = [yaml.safe_load(file.read_text()) for file in sorted((CHART / "files" / "crds").glob("*.yaml"))]
+    assert len(files) == 3
+    plain = helm.definitions({"crds": {"keep": False}})
+    assert sorted(plain, key=name_of) == sorted(files, key=name_of)
+    for found in (kept := helm.definitions()):
+        assert found["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert sorted(kept, key=name_of) == sorted(files, key=name_of)
+    assert helm.definitions({"crds": {"enabled": False}}) == []
+
+
+def name_of(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["name"])
+
+
+MONITORED: Values = {
+    "metrics": {
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "podMonitor": {"enabled": True},
+        "rules": {"enabled": True, "labels": {"release": "prometheus"}},
+        "dashboard": {"enabled": True},
+    }
+}
+
+
+def test_what_is_for_the_prometheus_operator_is_there_by_choice(helm: Helm) -> None:
+    kinds = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap"}
+    assert not kinds & {manifest["kind"] for manifest in helm.rendered()}
+    found = {manifest["kind"]: manifest for manifest in helm.rendered(MONITORED)}
+    assert kinds <= found.keys()
+    labels = pod_of(helm.rendered())["metadata"]["labels"]
+    assert (
+        found["ServiceMonitor"]["spec"]["selector"]["matchLabels"].items()
+        <= found["Service"]["metadata"]["labels"].items()
+    )
+    assert found["Service"]["spec"]["selector"].items() <= labels.items()
+    assert found["ServiceMonitor"]["metadata"]["labels"]["release"] == "prometheus"
+    assert found["PodMonitor"]["spec"]["namespaceSelector"] == {"any": True}
+    rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    assert found["PrometheusRule"]["spec"] == rules
+    assert json.loads(found["ConfigMap"]["data"]["haqa.json"])["uid"] == "haqa"
+    within = {one["kind"]: one for one in helm.rendered({**MONITORED, "watchNamespaces": ["models"]})}
+    assert within["PodMonitor"]["spec"]["namespaceSelector"] == {"matchNames": ["models"]}
+
+
+def test_a_service_monitor_needs_the_service(helm: Helm) -> None:
+    values = {"metrics": {"service": {"enabled": False}, "serviceMonitor": {"enabled": True}}}
+    with pytest.raises(HelmRefused, match=r"needs metrics\.service\.enabled"):
+        helm.rendered(values)
+
+
 @every_case
 def test_only_the_operators_container_knows_the_cluster(helm: Helm, values: Values) -> None:
     manifests = helm.rendered({**values, "agent": {"extraEnv": [{"name": "HTTPS_PROXY", "value": "http://p:1"}]}})
@@ -402,7 +454,7 @@ def test_only_the_operators_container_knows_the_cluster(helm: Helm, values: Valu
     assert mounted["operator"] & mounted["agent"] == {"agent"}, "the socket, and nothing else"
     assert mounted["agent"] == {"agent", "agent-tmp"}
     assert [entry["name"] for entry in agent["env"]] == ["HTTPS_PROXY"]
-    assert agent["args"][-1] == environment_of(manifests)["HAQA_AGENT_SOCKET"]
+    assert agent["command"][-1] == environment_of(manifests)["HAQA_AGENT_SOCKET"]
     assert agent["securityContext"] == operator["securityContext"]
 
 

@@ -116,7 +116,7 @@ def generated_files() -> dict[str, str]:
     """Everything that is made from the models: path in the repository -> text."""
     texts = {f"{manifest['metadata']['name']}.yaml": _HEADER + _yaml(manifest) for manifest in definitions()}
     # For kubectl and for Helm, which installs only what lies in its chart.
-    files = {f"{folder}/{name}": text for folder in ("crds", "charts/haqa/crds") for name, text in texts.items()}
+    files = {f"{folder}/{name}": text for folder in ("crds", "charts/haqa/files/crds") for name, text in texts.items()}
     return {**files, "docs/reference.md": reference((QuantizationTuning, QuantizationTrial, QuantizationApproval))}
 
 

@@ -67,6 +67,10 @@ class Lease:
         # It tells of every renewal.
         logging.getLogger("leaderelection").setLevel(logging.WARNING)
 
+    @property
+    def held(self) -> bool:
+        return self._held.is_set()
+
     async def acquire(self) -> None:
         """Waits until it is free, and from then on keeps it."""
         times, lock = self.times, self._lock(self._given_back)

@@ -96,10 +96,12 @@ async def serve(installation: Installation, api: KubernetesApi, address: str) ->
     watches = Watches([plural for *_, plural in (TUNINGS, APPROVALS, *CHILDREN)])
     register(registry, queue, watches)
     host, _, port = address.rpartition(":")
-    web = await serve_web(Health(watches, queue), host, int(port)) if address else None
     lease = _lease(installation, api)
+    health = Health(watches, queue, standby=lambda: lease is not None and not lease.held)
+    web = await serve_web(health, host, int(port)) if address else None
     if lease is not None:
         await lease.acquire()
+    watches.begin()
     nodes.start()
     namespaces = installation.namespaces
     watching = asyncio.ensure_future(

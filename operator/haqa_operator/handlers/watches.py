@@ -39,6 +39,10 @@ class Watches:
         for resource in self.resources:
             WATCH_SILENCE.labels(resource).set_function(partial(self.unanswered_s, resource))
 
+    def begin(self) -> None:
+        """From now on they are asked for: waiting for the right to does not count."""
+        self._unanswered_since = dict.fromkeys(self.resources, self.clock())
+
     def unanswered_s(self, resource: str) -> float:
         """Seconds for which no request has been answered; 0 while the latest one was."""
         since = self._unanswered_since.get(resource)

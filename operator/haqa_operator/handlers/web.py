@@ -20,16 +20,25 @@ UNHEALTHY_S = 300.0
 
 @dataclass(frozen=True)
 class Health:
-    """What is wrong with this process, as sentences; none = it is fine."""
+    """What is wrong with this process, as sentences; none = it is fine.
+
+    Attributes:
+        standby: Whether it waits until another operator has ended.
+    """
 
     watches: Watches
     queue: Queue
     clock: Callable[[], float] = time.monotonic
+    standby: Callable[[], bool] = lambda: False
 
     def unready(self) -> list[str]:
+        if self.standby():
+            return ["another operator holds the Lease; this one waits for it"]
         return [*self._dead_watches(NOT_READY_S), *self._stuck(UNHEALTHY_S)]
 
     def unhealthy(self) -> list[str]:
+        if self.standby():
+            return []
         return [*self._dead_watches(UNHEALTHY_S), *self._stuck(2 * UNHEALTHY_S)]
 
     def _dead_watches(self, limit_s: float) -> list[str]:

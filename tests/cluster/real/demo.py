@@ -97,10 +97,18 @@ def install(kubectl: Kubectl, environments: NodeEnvironments) -> Kubectl:
     return api
 
 
-def tune(api: Kubectl, console: Console) -> FoundTuning:
-    """Watches the tuning until it is over."""
+def tune(api: Kubectl, version: str, console: Console) -> FoundTuning:
+    """Watches the tuning until it is over.
+
+    Args:
+        version: vLLM's, of the engines.
+    """
     say(f"3/4  kubectl apply -f {EXAMPLE.relative_to(ROOT)}, and kubectl haqa status demo --watch; about half an hour")
-    api.apply(yaml.safe_load(EXAMPLE.read_text()))
+    tuning = yaml.safe_load(EXAMPLE.read_text())
+    for pool in tuning["spec"]["nodePools"]:
+        # The official images say it in their names.
+        pool["engineVersion"] = version
+    api.apply(tuning)
     at = connect(NAMESPACE, None, api.kubeconfig)
     return watch(lambda: find_tuning(at, "demo"), console)
 
@@ -121,7 +129,7 @@ def main() -> int:
         kubectl = start(cluster)
         api = install(kubectl, environments)
         print(_to_look_around(cluster), flush=True)
-        found = tune(api, console)
+        found = tune(api, environments.engine_version, console)
         console.print(status_view(found))
         if found.status.phase is TuningPhase.SUCCEEDED:
             ask(api, found)

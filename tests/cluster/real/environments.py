@@ -15,7 +15,7 @@ from tests.cluster.building import PYTHON_IMAGE, cache_folder
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.one_pod import output_of
 
-from haqa_operator.local.environments import Environment, runner_environment, serving_environment
+from haqa_operator.local.environments import Environment, engine_version, runner_environment, serving_environment
 from haqa_operator.local.launchers import RUNNER_PRELOAD
 from haqa_runner.prefork import VLLM_PRELOAD
 
@@ -77,6 +77,14 @@ class NodeEnvironments:
             _Mounted("rig", Path(__file__).parent / "engine"),
             _Mounted("bytecode", bytecode),
         )
+
+    @property
+    def engine_version(self) -> str:
+        """vLLM's, without what tells one build of a release from another."""
+        found = engine_version(serving_environment())
+        if found is None:
+            raise CannotMount("the serving environment has no vLLM: run `make envs`")
+        return found.partition("+")[0]
 
     @property
     def runner_command(self) -> list[str]:

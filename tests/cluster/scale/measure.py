@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import statistics
 import subprocess
 import sys
@@ -101,8 +102,9 @@ def place(size: Size, folder: Path) -> Iterator[Place]:
         kubectl.apply(*claim("models", NAMESPACE, folder / "models"), *claim("artifacts", NAMESPACE, folder / "store"))
         api = KubernetesApi.connect(str(kubectl.kubeconfig))
         write_stages(folder / "stages.yaml")
-        command = [kwok(), "--kubeconfig", kubectl.kubeconfig, "--config", folder / "stages.yaml"]
-        command += ["--manage-all-nodes", "--node-lease-duration-seconds=60"]
+        stages = [folder / "stages.yaml", *(kwok() / "nodes").iterdir()]
+        command = [kwok() / "kwok", "--kubeconfig", kubectl.kubeconfig, "--manage-all-nodes"]
+        command += ["--node-lease-duration-seconds=60", *(f"--config={stage}" for stage in stages)]
         with (folder / "kwok.log").open("w") as log:
             player = subprocess.Popen([str(word) for word in command], stdout=log, stderr=subprocess.STDOUT)
         ending.callback(player.wait, 20)
@@ -252,6 +254,7 @@ def main() -> int:
     size = Size(given.nodes, given.waiting, given.running, given.watched_s, given.changes)
     with tempfile.TemporaryDirectory(prefix=f"haqa-scale-{secrets.token_hex(2)}-") as folder:
         os.chmod(folder, 0o755)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the cluster ends with this
         with place(size, Path(folder)) as at:
             print(json.dumps({"size": vars(given), **run(at, size)}, indent=2), flush=True)
     return 0

@@ -16,7 +16,14 @@ ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "haqa"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-WHOLE = ("resources", "agent.resources", "metrics.service.annotations", "policy.images", "policy.env")
+WHOLE = (
+    "resources",
+    "agent.resources",
+    "metrics.dashboard.labels",
+    "metrics.service.annotations",
+    "policy.images",
+    "policy.env",
+)
 """Values that the table shows as one."""
 
 
