@@ -55,7 +55,8 @@ start kube-apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --v=1 -
   --kubelet-preferred-address-types=InternalIP,Hostname \
   --token-auth-file="$PKI/tokens.csv" --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
   --service-account-issuer=https://kubernetes.default.svc --service-account-key-file="$PKI/sa.pub" \
-  --service-account-signing-key-file="$PKI/sa.key" --service-cluster-ip-range=10.96.0.0/16 --allow-privileged=true
+  --service-account-signing-key-file="$PKI/sa.key" --service-cluster-ip-range=10.96.0.0/16 --allow-privileged=true \
+  --audit-policy-file="$here/audit.yaml" --audit-log-path="$RUN/log/audit.json" --audit-log-maxsize=500
 
 for node in $NODES; do
   start "node-${node%:*}" unshare --mount --propagation slave bash "$here/node.sh" "${node%:*}" "${node#*:}"
