@@ -9,11 +9,13 @@ library, split by file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import platform
 import random
+import re
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+import yaml
 
 from haqa_contract import FailureReason
 from haqa_contract.failures import TrialFailure, cause_of
@@ -43,6 +47,10 @@ _POOL_FACTOR = 4
 """Windows are drawn from this many times as many."""
 FEWEST_WINDOWS = 16
 """How few are taken where nobody has said how many there shall be."""
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_SETTINGS_FILES = frozenset({"README.md", ".huggingface.yaml"})
+"""Where a repository says, under `configs`, which files `datasets` reads and how."""
+_LEADS_OUT = re.compile(r"://|::|^[/\\~]|(^|[/\\])[.][.]([/\\]|$)")
 _MIN_TEXTS = 32
 """Texts that the windows come from, if there are as many: one long text does not stand for a dataset."""
 
@@ -239,17 +247,23 @@ def _read_hub(dataset: DatasetUri, limit: int | None, seed: int) -> Iterator[str
     kind, _, name = dataset.path.partition("/")
     if kind != "datasets" or not name:
         raise DatasetError(f'dataset "{dataset.uri}" names none; write hf://datasets/org/name?split=S&field=F')
+    if not HUB_NAME.fullmatch(name):
+        # Anything else the library would take for a folder of this machine.
+        raise DatasetError(f'dataset "{dataset.uri}": {name!r} is no name on a hub; write hf://datasets/org/name')
     import datasets
 
     streaming = dataset.options.get("streaming") == "true"
     try:
-        rows = datasets.load_dataset(
-            name,
-            dataset.options.get("config") or None,
-            split=dataset.options.get("split", "train"),
-            revision=dataset.options.get("revision") or None,
-            streaming=streaming,
-        )
+        with tempfile.TemporaryDirectory(prefix="haqa-nowhere-") as nowhere, contextlib.chdir(nowhere):
+            rows = datasets.load_dataset(
+                name,
+                dataset.options.get("config") or None,
+                split=dataset.options.get("split", "train"),
+                # What was looked at is what is loaded.
+                revision=look_at_dataset(name, dataset),
+                streaming=streaming,
+            )
+        rows = _one_column(rows, dataset)
         if streaming and limit is not None:
             rows = rows.shuffle(seed=seed, buffer_size=_POOL_FACTOR * limit).take(limit)
         elif limit is not None:
@@ -262,6 +276,62 @@ def _read_hub(dataset: DatasetUri, limit: int | None, seed: int) -> Iterator[str
             f'dataset "{dataset.uri}" could not be loaded ({cause_of(error)}); check its name, config and split, '
             "HF_TOKEN if it is gated, and HF_ENDPOINT and the network, or name a file:/// instead"
         ) from error
+
+
+def look_at_dataset(name: str, dataset: DatasetUri) -> str:
+    """The commit that is meant. Its own settings may name files of the repository alone: the library would fetch any
+    address and open any file that they name.
+
+    Raises:
+        DatasetError: they name something else.
+    """
+    from huggingface_hub import HfApi, hf_hub_download, metadata_load
+
+    found = HfApi().dataset_info(name, revision=dataset.options.get("revision") or None, files_metadata=False)
+    files = {one.rfilename for one in found.siblings or ()}
+    for file in _SETTINGS_FILES & files:
+        path = hf_hub_download(name, file, repo_type="dataset", revision=found.sha)
+        settings = metadata_load(path) if file.endswith(".md") else yaml.safe_load(Path(path).read_text())
+        configs = settings.get("configs") if isinstance(settings, dict) else None
+        for text in _texts_of(configs):
+            if _LEADS_OUT.search(text):
+                raise DatasetError(
+                    f'dataset "{dataset.uri}": its {file} names {text[:200]!r}, which is no file of its own; use '
+                    "another dataset, or a file of this one"
+                )
+    return str(found.sha)
+
+
+def _texts_of(settings: Any) -> Iterator[str]:
+    """Everything that may name a file: keys too."""
+    if isinstance(settings, str):
+        yield settings
+    elif isinstance(settings, dict):
+        for key, value in settings.items():
+            yield from _texts_of(key)
+            yield from _texts_of(value)
+    elif isinstance(settings, list):
+        for value in settings:
+            yield from _texts_of(value)
+
+
+def _one_column(rows: Any, dataset: DatasetUri) -> Any:
+    """The rows with nothing but the field: decoding a picture or a sound would fetch whatever its row names.
+
+    Raises:
+        DatasetError: there is no such field, or it holds something else than text.
+    """
+    import datasets
+
+    names = rows.column_names
+    if names is None:
+        return rows.decode(False)
+    if dataset.field_name not in names:
+        raise _missing_field(dataset, 1, names)
+    feature = (rows.features or {}).get(dataset.field_name)
+    if isinstance(feature, datasets.Image | datasets.Audio | datasets.Video):
+        raise DatasetError(f'dataset "{dataset.uri}": field "{dataset.field_name}" holds no text')
+    return rows.select_columns([dataset.field_name])
 
 
 _READERS: dict[str, Callable[[DatasetUri, int | None, int], Iterator[str]]] = {

@@ -52,9 +52,8 @@ def ruled(request: pytest.FixtureRequest, cluster: Kubectl, definitions: None, h
         wait_until(lambda: "policy.images" in (found.refusal(forbidden) or ""), 60, f"the rules of {name} to be kept")
         yield found
     finally:
-        within.run(
-            "delete", "validatingadmissionpolicies,validatingadmissionpolicybindings", rules[0]["metadata"]["name"]
-        )
+        for rule in rules:
+            within.run("delete", rule["kind"], rule["metadata"]["name"])
         cluster.run("delete", "namespace", name, "--wait=false")
 
 

@@ -48,7 +48,10 @@ def parse_duration(value: Any) -> timedelta:
     if match is None:
         raise ValueError(f"{value!r} is not a duration; write one like 45s, 90m or 1h30m")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    try:
+        return timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    except OverflowError:
+        raise ValueError(f"{value!r} is longer than anything lasts; write one like 45s, 90m or 1h30m") from None
 
 
 def format_duration(value: timedelta) -> str:

@@ -104,19 +104,21 @@ class Search(ResourceModel):
 
     strategy: SearchStrategy = SearchStrategy.HAQA
     """Who picks the next configuration; without an agent configured, `haqa` and `agent` mean `bayesian`"""
-    schemes: tuple[MadeScheme, ...] | None = None
+    schemes: Annotated[tuple[MadeScheme, ...] | None, Field(max_length=64)] = None
     """Quantization schemes to consider; by default all that the hardware and vLLM can serve"""
-    algorithms: tuple[MadeAlgorithm, ...] | None = None
+    algorithms: Annotated[tuple[MadeAlgorithm, ...] | None, Field(max_length=32)] = None
     """Quantization algorithms to consider; by default rtn, gptq and smoothquant-gptq where they apply"""
-    group_sizes: tuple[Annotated[int, Field(ge=-1)], ...] = ()
+    group_sizes: Annotated[tuple[Annotated[int, Field(ge=-1)], ...], Field(max_length=16)] = ()
     """Group sizes to consider for grouped schemes; by default the scheme's own, or the largest that fits all layers"""
     quantize_head: bool = False
     """Quantize the output head (lm_head) too, where the model has one of its own; by default it stays in 16 bit"""
-    engine: dict[str, tuple[Scalar, ...]] = Field(default_factory=dict)
+    engine: Annotated[dict[str, Annotated[tuple[Scalar, ...], Field(max_length=512)]], Field(max_length=32)] = Field(
+        default_factory=dict
+    )
     """vLLM settings and the values to consider, by command-line name (max-num-seqs: [64, 256]) or variable name"""
     engine_defaults: bool = True
     """Consider the settings that HAQA knows to matter on the platform, beside `engine` and `fixedEngine`"""
-    fixed_engine: dict[str, Scalar] = Field(default_factory=dict)
+    fixed_engine: Annotated[dict[str, Scalar], Field(max_length=128)] = Field(default_factory=dict)
     """vLLM settings that every trial has, the baseline too"""
     agent: AgentSpec | None = None
     """The LLM, for strategy agent"""

@@ -25,10 +25,12 @@ class CarriedOver:
 
     Attributes:
         kept: Annotations of the earlier one's record that hold for it too.
+        instead_of: An earlier one that was on its way, and is not any more.
     """
 
     mark: Mark
     kept: Mapping[str, str]
+    instead_of: Revision | None = None
 
 
 def repeated(history: History, manifests: Sequence[Manifest]) -> Revision | None:
@@ -47,34 +49,30 @@ def carried_over(history: History) -> CarriedOver | None:
     found = next((one for one in earlier if _counts(history, one)), None)
     if found is None:
         return None
-    if _taken_back(history, found):
-        why = "a person has rejected" if found.name in history.rejected else "was rolled back"
-        said = f": {found.message}" if found.phase is AnswerPhase.ROLLED_BACK and found.message else ""
-        mark = Mark(AnswerPhase.ROLLED_BACK, f"the same as answer {found.number}, which {why}{said}", found.in_place)
-    elif found.phase is AnswerPhase.DECIDED:
+    if found.phase is AnswerPhase.ROLLED_BACK:
+        said = f": {found.message}" if found.message else ""
+        mark = Mark(AnswerPhase.ROLLED_BACK, f"the same as answer {found.number}, which was rolled back{said}")
+        return CarriedOver(mark, found.kept)
+    if found.phase is AnswerPhase.DECIDED or history.is_rejected(found):
         return None
-    else:
-        # Retired: the operator ended between two marks.
-        phase = found.phase if found.phase in _ON_ITS_WAY else AnswerPhase.SERVING
-        mark = Mark(phase, f"the same as answer {found.number}", found.in_place)
-    return CarriedOver(mark, found.kept)
+    # Retired: the operator ended between two marks.
+    phase = found.phase if found.phase in _ON_ITS_WAY else AnswerPhase.SERVING
+    mark = Mark(phase, f"the same as answer {found.number}", found.in_place)
+    return CarriedOver(mark, found.kept, found if phase in _ON_ITS_WAY else None)
 
 
 def _counts(history: History, one: Revision) -> bool:
     """Whether its pods are there, are to come, or are not wanted again."""
     serving = history.serving
     serves = serving is not None and one.name == serving.name
-    return serves or one.on_its_way or _taken_back(history, one)
-
-
-def _taken_back(history: History, one: Revision) -> bool:
-    return one.phase is AnswerPhase.ROLLED_BACK or one.name in history.rejected
+    return serves or one.on_its_way or one.phase is AnswerPhase.ROLLED_BACK or history.is_rejected(one)
 
 
 def _content(manifests: Sequence[Manifest]) -> str:
-    """Of all that is applied, but for what tells one answer's pods from another's."""
-    made = copy.deepcopy(list(manifests))
-    for manifest in made:
+    """Of what pods and requests depend on: not of evidence in annotations, nor of what tells answers' pods apart."""
+    made = []
+    for manifest in copy.deepcopy(list(manifests)):
         if (labels := pod_labels(manifest)) is not None:
             labels.pop(REVISION_LABEL, None)
+        made.append([manifest["kind"], manifest["metadata"]["name"], manifest["spec"]])
     return canonical(made)

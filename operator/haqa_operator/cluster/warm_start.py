@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from haqa_contract import Configuration
 from haqa_operator.api import Proposal, Proposer, Trial
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.decision.choose import decide
@@ -44,6 +45,21 @@ def histories(trials: Sequence[QuantizationTrial], pool: str, fingerprint: str) 
         if key != (pool, fingerprint) and (trial := resource.trial()).status.phase.finished:
             runs[key].append(trial)
     return tuple(tuple(sorted(run, key=lambda trial: trial.number)) for _, run in sorted(runs.items()))
+
+
+def answer_again(configuration: Configuration | None, reason: str, state: PoolState) -> Proposal | None:
+    """An answer that is to be measured again, and nothing else; None where it cannot be (any more).
+
+    Args:
+        reason: What has changed since.
+    """
+    tried = {trial.configuration for trial in state.trials}
+    if configuration is None or configuration in tried or configuration not in state.space:
+        return None
+    if configuration in state.taught_space.closed:
+        return None
+    reasoning = f"The answer that is on record, measured anew: {reason}."
+    return Proposal(configuration=configuration, proposer=Proposer.EARLIER_RUN, reasoning=reasoning)
 
 
 def earlier_answer(runs: Sequence[Sequence[Trial]], state: PoolState) -> Proposal | None:

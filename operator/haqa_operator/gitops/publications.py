@@ -31,7 +31,7 @@ class Publication(BaseModel):
         evidence: What it was measured by, in Markdown: a file beside the manifests.
         attachments: Further files beside them, by name; pages and tables alone.
         made_at: When it was decided; the commit has this time, so that a second attempt makes the same commit.
-        instead_of: Keys of earlier answers whose pull requests may still be open.
+        retires: Keys of earlier answers whose pull requests may be open: they are closed, and nothing else is done.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +45,7 @@ class Publication(BaseModel):
     evidence: Annotated[str, Field(max_length=256_000)]
     attachments: dict[Annotated[str, Field(pattern=_ATTACHMENT)], str] = Field(default_factory=dict)
     made_at: AwareDatetime
-    instead_of: tuple[Annotated[str, Field(pattern=_KEY)], ...] = ()
+    retires: tuple[Annotated[str, Field(pattern=_KEY)], ...] = ()
 
 
 class PublishState(StrEnum):

@@ -68,6 +68,8 @@ def publish(
             with open_repository(output, credentials, bundle) as repository:
                 return _Writing(publication, output, repository, last).push()
         forge = open_forge(output, credentials, bundle)
+        if publication.retires:
+            return _retire(publication, output, forge)
         return _propose(publication, output, forge, lambda: open_repository(output, credentials, bundle), last)
 
 
@@ -94,8 +96,6 @@ def _propose(
     if found is not None and found.state is not PullRequestState.OPEN:
         return _reported(found)
     proposal = _proposal(publication, output, branch)
-    if last is None:
-        _close_earlier(publication, output, forge)
     if found is not None:
         if last is not None and last.state is PublishState.OPEN and last.url == found.url and found.head == last.commit:
             return last
@@ -108,12 +108,13 @@ def _propose(
     return _reported(forge.open(proposal))
 
 
-def _close_earlier(publication: Publication, output: GitOutput, forge: Forge) -> None:
+def _retire(publication: Publication, output: GitOutput, forge: Forge) -> Published:
     """Whoever merged one of them would serve what is not the answer any more."""
-    for key in publication.instead_of:
+    for key in publication.retires:
         earlier = forge.find(branch_of(publication, output, key), output.branch)
         if earlier is not None and earlier.state is PullRequestState.OPEN:
             forge.close(earlier)
+    return Published(state=PublishState.CLOSED)
 
 
 def _proposal(publication: Publication, output: GitOutput, branch: str) -> Proposal:

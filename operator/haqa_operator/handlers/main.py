@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import uuid
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
 
 import kopf
 
@@ -37,6 +39,8 @@ CHILDREN = (
     ("", "v1", "services"),
 )
 CLIENT_TIMEOUT_S = SERVER_TIMEOUT_S + 60
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT)
+_LAST_WRITES_S: Final = 20.0
 INACTIVITY_S = 90
 """The API server sends a bookmark about every minute; a stream without one is dead, whatever TCP believes."""
 
@@ -97,10 +101,12 @@ async def serve(installation: Installation, api: KubernetesApi, address: str) ->
     register(registry, queue, watches)
     host, _, port = address.rpartition(":")
     lease = _lease(installation, api)
-    health = Health(watches, queue, standby=lambda: lease is not None and not lease.held)
+    health = Health(watches, queue, standby=lambda: None if lease is None or lease.held else lease.waiting)
     web = await serve_web(health, host, int(port)) if address else None
-    if lease is not None:
-        await lease.acquire()
+    if lease is not None and not await _acquired(lease):
+        if web is not None:
+            await web.cleanup()
+        return
     watches.begin()
     nodes.start()
     namespaces = installation.namespaces
@@ -119,10 +125,36 @@ async def serve(installation: Installation, api: KubernetesApi, address: str) ->
         nodes.stop()
         dependencies.proposals.close()
         dependencies.publications.close()
-        if lease is not None:
-            lease.give_back()
+        if lease is not None and await _all_written():
+            await asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1), lease.give_back)
         if web is not None:
             await web.cleanup()
+
+
+async def _acquired(lease: Lease) -> bool:
+    """Whether it is held; else this process was told to end while it waited."""
+    loop = asyncio.get_running_loop()
+    waiting = asyncio.create_task(lease.acquire())
+    # As process 1 of a container nobody else listens to these, before kopf does.
+    for number in _ENDS:
+        loop.add_signal_handler(number, waiting.cancel)
+    try:
+        await waiting
+    except asyncio.CancelledError:
+        return False
+    finally:
+        for number in _ENDS:
+            loop.remove_signal_handler(number)
+    return True
+
+
+async def _all_written() -> bool:
+    """Whether the reconciliations that were under way have come to their end: they cannot be stopped half-way."""
+    try:
+        await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), _LAST_WRITES_S)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _lease(installation: Installation, api: KubernetesApi) -> Lease | None:

@@ -35,12 +35,11 @@ class Watches:
     _unanswered_since: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._unanswered_since = dict.fromkeys(self.resources, self.clock())
         for resource in self.resources:
             WATCH_SILENCE.labels(resource).set_function(partial(self.unanswered_s, resource))
 
     def begin(self) -> None:
-        """From now on they are asked for: waiting for the right to does not count."""
+        """From now on they are asked for."""
         self._unanswered_since = dict.fromkeys(self.resources, self.clock())
 
     def unanswered_s(self, resource: str) -> float:

@@ -23,21 +23,21 @@ class Health:
     """What is wrong with this process, as sentences; none = it is fine.
 
     Attributes:
-        standby: Whether it waits until another operator has ended.
+        standby: What it waits for, as long as another operator acts.
     """
 
     watches: Watches
     queue: Queue
     clock: Callable[[], float] = time.monotonic
-    standby: Callable[[], bool] = lambda: False
+    standby: Callable[[], str | None] = lambda: None
 
     def unready(self) -> list[str]:
-        if self.standby():
-            return ["another operator holds the Lease; this one waits for it"]
+        if (waits := self.standby()) is not None:
+            return [waits]
         return [*self._dead_watches(NOT_READY_S), *self._stuck(UNHEALTHY_S)]
 
     def unhealthy(self) -> list[str]:
-        if self.standby():
+        if self.standby() is not None:
             return []
         return [*self._dead_watches(UNHEALTHY_S), *self._stuck(2 * UNHEALTHY_S)]
 

@@ -150,6 +150,8 @@ def build_space(
         env=env or {},
         max_model_len=max_model_len,
     )
+    # Before anything is multiplied out: that alone may take more memory than there is.
+    _check_size(search, 1, prod(len(values) for values in search.engine.values()))
     engines = _engines(search, fixed, omitted)
     lacking = [_not_in_release(engine, base_case.engine_version) for engine in engines]
     ruled_out = _RuledOut()

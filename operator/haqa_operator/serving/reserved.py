@@ -12,6 +12,7 @@ _MODEL = "the artifact that HAQA makes from spec.model is what is served"
 _ADDRESS = "HAQA decides where the engine listens"
 _SECRET = "a secret does not belong in a tuning, its trials or a manifest"  # noqa: S105, a sentence
 _CODE = "it makes the engine load Python code"
+_ELSEWHERE = "it makes the engine talk to an address that the installation has not allowed"
 _ADAPTERS = "it follows from the adapters; set spec.model.adapters"
 _LAYOUT = "a HAQA replica is one engine on one node; scale with replicas"
 _API = "it changes the replies that accuracy is measured from"
@@ -48,6 +49,12 @@ RESERVED_SETTINGS: dict[str, str] = {
     "master-port": _LAYOUT,
     "device-ids": "the pod has exactly its own accelerators; set nodePools[].gpusPerReplica",
     "middleware": _CODE,
+    "model-loader-extra-config": f"it names where weights come from, and {_MODEL}",
+    "otlp-traces-endpoint": _ELSEWHERE,
+    "collect-detailed-traces": _ELSEWHERE,
+    "tool-server": _ELSEWHERE,
+    "kv-events-config": _ELSEWHERE,
+    "distributed-executor-backend": _LAYOUT,
     "logits-processors": _CODE,
     "scheduler-cls": _CODE,
     "worker-cls": _CODE,

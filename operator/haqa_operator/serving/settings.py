@@ -251,7 +251,7 @@ def _is_number(text: str) -> bool:
 def _is_json(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict | list)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

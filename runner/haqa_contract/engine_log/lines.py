@@ -127,7 +127,7 @@ def _record(line: str) -> dict[str, object] | None:
         return None
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     known = ("log", *_JSON_MESSAGES)
     return record if isinstance(record, dict) and any(isinstance(record.get(key), str) for key in known) else None

@@ -31,6 +31,7 @@ class Repository:
 
     def __init__(self) -> None:
         self.asked: list[Publication] = []
+        self.retired: list[str] = []
         self.states: dict[str, PublishState] = {}
         self.fails: PublishError | None = None
 
@@ -39,6 +40,9 @@ class Repository:
     ) -> Published:
         if self.fails is not None:
             raise self.fails
+        if publication.retires:
+            self.retired += publication.retires
+            return Published(state=PublishState.CLOSED)
         self.asked.append(publication)
         state = self.states.get(publication.key, PublishState.OPEN)
         return Published(state=state, url=f"https://git.example/pr/{publication.key}", commit="abc")
@@ -154,12 +158,39 @@ def test_a_restarted_operator_asks_for_the_same(operated: Operated, repository: 
     assert repository.keys == before
 
 
-def test_a_later_answer_says_which_one_is_not_to_be_merged_any_more(operated: Operated, repository: Repository) -> None:
+def test_a_later_answer_has_the_earlier_ones_pull_request_closed(operated: Operated, repository: Repository) -> None:
     operated.submit(**FIRST, output=OUTPUT)
     looks(operated, lambda: phase(operated) == "AwaitingApproval")
     operated.submit(**BETTER, output=OUTPUT)
+    looks(operated, lambda: bool(repository.retired))
+    assert repository.retired == [repository.keys[0]]
+    looks(operated, lambda: '"state":"Closed"' in published(operated)[0] and '"Open"' in published(operated)[1])
+    operated.dependencies = replace(operated.dependencies, publications=BackgroundPublications(look_again_s=0.0))
+    operated.reconciler._dependencies = operated.dependencies
+    settle(operated)
+    assert repository.retired == [repository.keys[0]], "that is on record"
+
+
+def test_going_back_to_what_serves_closes_what_was_asked_for_in_between(
+    operated: Operated, repository: Repository
+) -> None:
+    operated.submit(**FIRST, output=OUTPUT)
+    looks(operated, lambda: bool(repository.keys))
+    repository.merges(repository.keys[0])
+    roll_out(operated, repository.asked[0])
+    looks(operated, lambda: phase(operated) == "Succeeded")
+    operated.submit(**BETTER, output=OUTPUT)
     looks(operated, lambda: len(repository.keys) == 2)
-    assert repository.asked[-1].instead_of == (repository.keys[0],)
+    # Under such a limit the first one is the answer again.
+    operated.submit(**BETTER, output=OUTPUT, constraints=[{"metric": "throughput", "max": 400}])
+    looks(operated, lambda: bool(repository.retired))
+    assert repository.retired == [repository.keys[1]]
+    assert answer(operated)["message"] == "the same as answer 1"
+    assert len(repository.keys) == 2
+
+
+def published(operated: Operated) -> list[str]:
+    return [one["metadata"]["annotations"].get("haqa.dev/published", "") for one in operated.records()]
 
 
 def test_the_same_answer_to_another_question_is_not_proposed_twice(operated: Operated, repository: Repository) -> None:

@@ -14,7 +14,7 @@ from haqa_contract import Configuration, Failure, FailureReason, TrialReport
 from haqa_operator.api import Proposal, Proposer
 from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.api.manifests import Manifest
-from haqa_operator.cluster.edges.api_server import APPROVAL, EVENT, JOB, TRIAL, TUNING
+from haqa_operator.cluster.edges.api_server import APPROVAL, CONTROLLER_REVISION, EVENT, JOB, TRIAL, TUNING
 from haqa_operator.cluster.edges.proposals import ProposalRequest
 
 
@@ -135,6 +135,37 @@ def test_an_answer_waits_for_approval(operated: Operated) -> None:
     assert operated.names()["Deployment"] == ["demo-full"]
     (record,) = operated.records()
     assert record["metadata"]["annotations"]["haqa.dev/approved-by"] == "alice"
+
+
+def test_an_approval_is_of_what_was_decided_before_it_and_of_nothing_later(operated: Operated) -> None:
+    """Names of trials and Deployments come again; what somebody said yes to does not."""
+    asked = {**ONE_POOL, "output": {"approval": "Manual"}}
+    operated.submit(**asked)
+    operated.run(until=lambda status: {pool["phase"] for pool in status["pools"]} == {"AwaitingApproval"})
+    winner = operated.pool("full")["best"]["trial"]
+    approval = {
+        "apiVersion": APPROVAL.api_version,
+        "kind": APPROVAL.kind,
+        "metadata": {"name": "yes", "namespace": NAMESPACE},
+        "spec": {"tuning": "demo", "trial": winner, "approvedBy": "alice"},
+    }
+    operated.cluster.api.stand_in(approval)
+    operated.run()
+    operated.cluster.now += 60
+    # Another place for the same winner, and many of it.
+    elsewhere = {"approval": "Manual", "deployment": {"name": "payments", "replicas": 50}}
+    operated.submit(**{**asked, "output": elsewhere})
+    operated.run(until=lambda status: {pool["phase"] for pool in status["pools"]} == {"AwaitingApproval"})
+    assert operated.names()["Deployment"] == ["demo-full"]
+    # Another configuration by the same name: records and trials are gone, as whoever may delete them can have it.
+    for record in operated.records():
+        operated.cluster.api.delete(CONTROLLER_REVISION, record["metadata"]["name"], NAMESPACE)
+    for trial in trials_of(operated):
+        operated.cluster.api.delete(TRIAL, trial, NAMESPACE)
+    operated.submit(**asked)
+    operated.run(until=lambda status: {pool["phase"] for pool in status["pools"]} == {"AwaitingApproval"})
+    assert operated.pool("full")["best"]["trial"] == winner, "by the name it would count"
+    assert operated.records()[-1]["metadata"]["annotations"].get("haqa.dev/approved-by") is None
 
 
 def test_only_manifests_are_wanted(operated: Operated) -> None:

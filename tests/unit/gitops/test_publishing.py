@@ -195,9 +195,11 @@ class TestProposing:
         for key in ("1", "2"):
             publish(publication(key), spec, CREDENTIALS)
         forge.merge(2)
-        again = publication("3").model_copy(update={"instead_of": ("1", "2", "never published")})
-        assert publish(again, spec, CREDENTIALS).state is PublishState.OPEN
-        assert [one.state for one in forge.pulls] == ["closed", "merged", "open"]
+        publish(publication("3"), spec, CREDENTIALS)
+        retiring = publication("3").model_copy(update={"retires": ("1", "2", "never-published")})
+        for _ in range(2):
+            assert publish(retiring, spec, CREDENTIALS).state is PublishState.CLOSED
+            assert [one.state for one in forge.pulls] == ["closed", "merged", "open"]
         assert branch_of(publication("1"), spec) in repository.branches(), "what was asked for can be read"
 
     def test_what_was_declined_is_not_asked_for_again_and_the_next_answer_is(

@@ -17,7 +17,16 @@ PODS = URL(f"{SERVER}/api/v1/pods?watch=true&resourceVersion=7")
 
 
 def watches(now: SimpleNamespace) -> Watches:
-    return Watches(["pods", "jobs"], clock=lambda: now.s)
+    found = Watches(["pods", "jobs"], clock=lambda: now.s)
+    found.begin()
+    return found
+
+
+def test_before_they_begin_nothing_is_silent() -> None:
+    now = SimpleNamespace(s=0.0)
+    found = Watches(["pods", "jobs"], clock=lambda: now.s)
+    now.s = 1000.0
+    assert found.silent(30) == ()
 
 
 def test_until_its_first_answer_a_watch_counts_as_silent() -> None:

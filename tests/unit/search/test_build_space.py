@@ -1,5 +1,6 @@
 """The space of a pool: everything named is a candidate, the baseline or excluded with a reason."""
 
+import tracemalloc
 from itertools import product
 from typing import Any
 
@@ -205,6 +206,19 @@ def test_too_large_a_space_says_what_to_cut() -> None:
     ):
         space(cpu(), engine=engine)
     assert MAX_CANDIDATES == 50_000
+
+
+def test_what_is_too_many_is_refused_before_it_is_multiplied_out() -> None:
+    values = tuple(range(1, 257))
+    engine = {name: values for name in ("max-num-seqs", "max-num-batched-tokens", "block-size", "no-such-setting")}
+    tracemalloc.start()
+    try:
+        with pytest.raises(SpaceError, match="4294967296 combinations"):
+            space(cpu(), engine=engine)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10 * 2**20
 
 
 def test_model_that_could_not_be_read_leaves_its_checks_to_the_trials() -> None:

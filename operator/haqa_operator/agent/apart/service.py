@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,8 @@ from haqa_operator.agent.apart.wire import MAX_REQUEST_BYTES, PATH, Answer, Ques
 from haqa_operator.agent.client import LLMClient
 from haqa_operator.agent.messages import LLMError
 
+_LAST_ANSWERS_S = 1.0
+"""Whoever asked asks again."""
 AT_ONCE = 64
 """Requests under way; the operator lets each tuning have a few of them."""
 
@@ -62,7 +65,7 @@ def application() -> web.Application:
 async def serve(socket: Path) -> None:
     """Until it is told to end."""
     socket.unlink(missing_ok=True)  # of a container that was killed
-    runner = web.AppRunner(application(), access_log=None)
+    runner = web.AppRunner(application(), access_log=None, shutdown_timeout=_LAST_ANSWERS_S)
     await runner.setup()
     await web.UnixSite(runner, str(socket)).start()
     socket.chmod(0o600)
@@ -79,6 +82,9 @@ def main() -> None:
     parser.add_argument("socket", type=Path)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     asyncio.run(serve(parser.parse_args().socket))
+    # Threads that wait for a model would be waited for.
+    logging.shutdown()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -67,17 +67,21 @@ def retry(at: Connection, found: FoundTuning, pool: str, trial: str | None) -> s
         return _retry_trial(at, found, pool, trial)
     history = found.histories.get(pool, History())
     latest = history.latest
-    if latest is None or (latest.phase is not AnswerPhase.ROLLED_BACK and latest.name not in history.rejected):
+    if latest is None or (latest.phase is not AnswerPhase.ROLLED_BACK and not history.is_rejected(latest)):
         raise CommandError(
             f"nothing of pool {pool} was rolled back; a trial that failed is tried again with --trial, and "
             f"`haqa retune {found.name}` has everything measured anew"
         )
-    if latest.name in history.rejected:
-        kept = {one.name for one in history.revisions if one.name in history.rejected} - {latest.name}
+    if history.is_rejected(latest):
+        twins = {one.name for one in history.revisions if one.name == latest.name or one.has_pods_of(latest)}
+        kept = {one.name for one in history.revisions if one.name in history.rejected} - twins
         _annotate(at, found, {ROLLBACK_ANNOTATION: written(found.rejected, history, kept) or None}, exact=True)
     if latest.phase is not AnswerPhase.ROLLED_BACK:
         return f"answer {latest.number} of pool {pool} ({latest.answer.configuration}) is wanted again"
-    at.api.delete(CONTROLLER_REVISION, latest.name, found.namespace)
+    # Another with the same pods would have it taken back at once.
+    for one in history.revisions:
+        if one.name == latest.name or (one.has_pods_of(latest) and one.phase is AnswerPhase.ROLLED_BACK):
+            at.api.delete(CONTROLLER_REVISION, one.name, found.namespace)
     return f"answer {latest.number} of pool {pool} ({latest.answer.configuration}) is worked out and tried again"
 
 

@@ -79,7 +79,7 @@ class Question:
         if self.latest is None:
             return asked_for
         before = self.latest.answer.again
-        asked_for = asked_for or before.rpartition(_SINCE)[0]
+        asked_for = asked_for or (before.rpartition(_SINCE)[0] if _SINCE in before else before)
         measured = self.latest.answer.surroundings
         if self._asked_again_by_itself and not only_price_changed(measured, self._surroundings):
             return f"{asked_for}{_SINCE}{digest(self._surroundings)}"
@@ -88,13 +88,17 @@ class Question:
 
     @property
     def check(self) -> Check | None:
-        """What the answer is held against, where it is not searched for another one; None where it is."""
-        if self.latest is None or not self._asked_again_by_itself or self._on_change != "Verify":
+        """What is measured of the answer, where it is not searched for another one; None where it is."""
+        if self.latest is None or not self._asked_again_by_itself:
+            return None
+        if only_price_changed(self.latest.answer.surroundings, self._surroundings):
+            return Check()
+        if self._on_change != "Verify":
             return None
         assert self.stale is not None
         answered = (one for one in self.snapshot.trials if one.metadata.name == self.latest.answer.trial)
-        number = next((one.spec.number for one in answered), None)
-        return Check(0 if number == 0 else 1, self.stale)
+        trial = next((one.trial() for one in answered), None)
+        return Check(self.stale, None if trial is None or trial.is_baseline else trial.configuration)
 
     @property
     def _asked_again_by_itself(self) -> bool:

@@ -47,9 +47,10 @@ from haqa_operator.cluster.edges.api_server import (
 )
 from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.approvals import Approval
+from haqa_operator.cluster.observe.pods import unix
 from haqa_operator.cluster.observe.revisions import History, Revision, stamp
 from haqa_operator.cluster.observe.snapshot import Work, label_selector
-from haqa_operator.cluster.repeated import carried_over, repeated
+from haqa_operator.cluster.repeated import CarriedOver, carried_over, repeated
 from haqa_operator.cluster.rollout import (
     VERIFY_ATTEMPTS,
     Mark,
@@ -71,8 +72,8 @@ _MOST_STEPS = 8
 """Of one look: from decided to serving it takes four."""
 
 
-Approved = Callable[[str], Approval | None]
-"""By the name of the trial that won; None while nobody has."""
+Approved = Callable[[str, float], Approval | None]
+"""By the name of the trial that won, since its answer was written down (Unix seconds); None while nobody has."""
 
 
 @dataclass
@@ -127,7 +128,15 @@ class AnswerKeeper:
         created = apply_record(self.dependencies.api, record)
         if report is not None:
             self._keep_report(report, answer, created)
-        revision = Revision(name, number, answer, since=self.now, uid=str(created["metadata"]["uid"]))
+        metadata = created["metadata"]
+        revision = Revision(
+            name,
+            number,
+            answer,
+            since=self.now,
+            uid=str(metadata["uid"]),
+            created=unix(metadata.get("creationTimestamp")) or 0.0,
+        )
         self.histories[answer.pool] = replace(history, revisions=(*history.revisions, revision))
         self._forget_oldest(answer.pool)
         return revision
@@ -156,7 +165,7 @@ class AnswerKeeper:
         if latest is None:
             return view
         if (as_earlier := carried_over(history)) is not None:
-            self.mark(latest, as_earlier.mark, more=as_earlier.kept)
+            self._carry_over(latest, as_earlier)
         output = output or latest.answer.output
         reason = "; ".join((latest.answer.reason, *latest.answer.notes))
         if output.mode == "Git" and output.git is not None:
@@ -212,13 +221,21 @@ class AnswerKeeper:
             self.mark(wanted, step.mark, approval)
         return self.viewed(view, step, reason)
 
+    def _carry_over(self, latest: Revision, earlier: CarriedOver) -> None:
+        """One of two with the same pods goes on, and has them measured."""
+        self.mark(latest, earlier.mark, more=earlier.kept)
+        if (twin := earlier.instead_of) is not None:
+            self.note(twin, Mark(AnswerPhase.DROPPED, f"answer {latest.number} is the same", twin.in_place))
+            for attempt in range(1, VERIFY_ATTEMPTS + 1):
+                self.dependencies.api.delete(JOB, verification_name(twin.name, attempt), self.namespace)
+
     def waits(self, wanted: Revision, output: Output) -> bool:
         """Whether it is not deployed before a person has said so."""
         return wanted.phase is AnswerPhase.DECIDED and output.approval == "Manual"
 
     def approval_of(self, wanted: Revision, output: Output) -> Approval | None:
         """Who said so; None where nobody has, or nobody needs to."""
-        return self.approved(wanted.answer.trial) if self.waits(wanted, output) else None
+        return self.approved(wanted.answer.trial, wanted.created) if self.waits(wanted, output) else None
 
     def viewed(self, view: PoolView, step: Step, reason: str) -> PoolView:
         history = self.history(view.name)
@@ -275,7 +292,7 @@ class AnswerKeeper:
         gone = frozenset(
             one.label
             for one in history.revisions
-            if one.phase is AnswerPhase.ROLLED_BACK or one.name in history.rejected
+            if one.phase in (AnswerPhase.ROLLED_BACK, AnswerPhase.DROPPED) or history.is_rejected(one)
         ) - {wanted.label, serving.label if serving is not None else ""}
         return Seen(
             wanted,

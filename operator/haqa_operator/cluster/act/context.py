@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from haqa_contract import Configuration
 from haqa_operator.api import NodePool, TuningSpec
 from haqa_operator.api.status import FetchedModel
 from haqa_operator.cluster.observe.snapshot import TuningSnapshot, profile_of
@@ -17,18 +18,25 @@ from haqa_operator.tuning.pool_defaults import pool_spec
 
 @dataclass(frozen=True)
 class Check:
-    """An answer that is held against the baseline once more, and not searched for anew.
+    """An answer that is worked out anew and not searched for.
 
     Attributes:
-        most_trials: After the baseline.
-        reason: What has changed since it was measured.
+        reason: What has changed since it was measured; empty: nothing that a measurement depends on.
+        configuration: What is measured again beside the baseline; None: nothing is.
     """
 
-    most_trials: int
-    reason: str
+    reason: str = ""
+    configuration: Configuration | None = None
+
+    @property
+    def most_trials(self) -> int:
+        """After the baseline."""
+        return 0 if self.configuration is None else 1
 
     @property
     def note(self) -> str:
+        if not self.reason:
+            return ""
         return f"measured again beside the baseline, and nothing else (output.onChange: Verify), since {self.reason}"
 
 

@@ -33,6 +33,8 @@ def next_look_s(pools: Sequence[PoolView], limits: Limits, *, refused: bool = Fa
     """
     if refused:
         return busy_s(limits)
-    if all(pool.phase in DONE for pool in pools):
-        return RESYNC_S
-    return IDLE_S if all(pool.phase in DONE or pool.idle for pool in pools) else busy_s(limits)
+    if not all(pool.phase in DONE or pool.idle for pool in pools):
+        return busy_s(limits)
+    # What serves is held to its record, and not all that it consists of is watched.
+    serves = any(pool.phase in DONE or pool.deployment is not None for pool in pools)
+    return RESYNC_S if serves else IDLE_S

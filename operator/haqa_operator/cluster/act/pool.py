@@ -199,6 +199,8 @@ class PoolReconciler:
         guess = self._proposals.earlier_answer(state)
         if guess is not None:
             return self._create(state, new_trial(state, number, guess))
+        if self._context.check is not None:
+            return replace(state, ended="the answer cannot be served by what is there now, and nothing else is tried")
         self._proposals.request(setup, state, number)
         return self._with_answer(state)
 

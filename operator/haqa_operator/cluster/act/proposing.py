@@ -13,7 +13,7 @@ from haqa_operator.cluster.act.context import PoolContext
 from haqa_operator.cluster.edges.api_server import ApiServer
 from haqa_operator.cluster.edges.credentials import agent_key
 from haqa_operator.cluster.edges.proposals import BackgroundProposals, ProposalRequest
-from haqa_operator.cluster.warm_start import earlier_answer, earlier_runs, histories
+from haqa_operator.cluster.warm_start import answer_again, earlier_answer, earlier_runs, histories
 from haqa_operator.decision.observations import observations_of
 from haqa_operator.search.strategies import Stop
 from haqa_operator.tuning.plan import PoolState
@@ -64,6 +64,8 @@ class ProposalSource:
 
     def earlier_answer(self, state: PoolState) -> Proposal | None:
         """What another run of this tuning has found best, if it was not tried yet in this one."""
+        if (check := self.context.check) is not None:
+            return answer_again(check.configuration, check.reason, state)
         return earlier_answer(
             earlier_runs(self.context.snapshot.trials, self.context.pool.name, self.fingerprint), state
         )

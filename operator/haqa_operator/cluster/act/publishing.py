@@ -7,7 +7,7 @@ Who rolls them out is somebody else, Argo CD or Flux; here is only seen that a D
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -49,30 +49,36 @@ class GitPublisher:
     requeue: Callable[[], None]
     publish: Publish
 
-    def outcome(
-        self, revision: Revision, instead_of: Revision | None = None, earlier: Iterable[Revision] = ()
-    ) -> Outcome:
+    def outcome(self, revision: Revision, instead_of: Revision | None = None) -> Outcome:
         """What has become of it in the repository; starts what is due and never waits.
 
         Args:
             instead_of: An answer that was rolled back: the earlier one is proposed once more.
-            earlier: Answers whose pull requests are of no use any more.
         """
-        publication = self._publication(revision, instead_of, earlier)
-        request = PublicationRequest(
-            str(self.tuning["metadata"]["uid"]), revision.answer.pool, publication.key, self._target()
-        )
+        publication = self._publication(revision, instead_of)
+        return self._ask(publication, publication.key, _known(revision) if instead_of is None else None)
+
+    def retire(self, wanted: Revision, others: Sequence[Revision]) -> bool:
+        """Has the pull requests of others closed that may be open; whether that is done."""
+        keys = tuple(dict.fromkeys(map(_key, others)))
+        if not keys:
+            return False
+        publication = self._publication(wanted, None).model_copy(update={"retires": keys})
+        return self._ask(publication, f"retired.{'.'.join(keys)}", None).published is not None
+
+    def _ask(self, publication: Publication, key: str, known: Published | None) -> Outcome:
+        uid = str(self.tuning["metadata"]["uid"])
         return self.publications.ask(
-            request,
+            PublicationRequest(uid, publication.pool, key, self._target()),
             lambda last: self.publish(publication, self.output, self._credentials(), last),
             self.requeue,
-            _known(revision) if instead_of is None else None,
+            known,
         )
 
     def _target(self) -> str:
         return hashlib.sha256(self.output.model_dump_json().encode()).hexdigest()[:16]
 
-    def _publication(self, revision: Revision, instead_of: Revision | None, earlier: Iterable[Revision]) -> Publication:
+    def _publication(self, revision: Revision, instead_of: Revision | None) -> Publication:
         answer = revision.answer
         back = f" again, instead of answer {instead_of.number}" if instead_of else ""
         key = _key(revision)
@@ -85,7 +91,6 @@ class GitPublisher:
             summary=summary(answer, instead_of),
             evidence=evidence(answer),
             made_at=datetime.fromtimestamp(answer.decided, UTC),
-            instead_of=tuple(dict.fromkeys(_key(one) for one in earlier if _key(one) != key)),
         )
 
     def _credentials(self) -> GitCredentials:
@@ -148,7 +153,8 @@ def follow(outcome: Outcome, revision: Revision, deployment: Manifest | None, ve
 def _asked_for(revision: Revision) -> bool:
     """Whether a pull request of it may be open."""
     known = _known(revision)
-    return revision.phase is AnswerPhase.DECIDED and (known is None or known.state is PublishState.OPEN)
+    waits = revision.phase in (AnswerPhase.DECIDED, AnswerPhase.DROPPED)
+    return waits and (known is None or known.state is PublishState.OPEN)
 
 
 def _key(revision: Revision) -> str:
@@ -176,8 +182,9 @@ def keep_in_git(keeper: AnswerKeeper, view: PoolView, output: Output, git: GitOu
         return keeper.awaiting(view, wanted)
     taken_back = latest.phase is AnswerPhase.ROLLED_BACK or latest.name in history.rejected
     gone_wrong = latest if taken_back and latest.number > wanted.number else None
-    earlier = [one for one in history.revisions if one.number < wanted.number and _asked_for(one)]
-    outcome = publisher.outcome(wanted, gone_wrong, earlier)
+    outcome = publisher.outcome(wanted, gone_wrong)
+    if git.pull_request is not None:
+        _retire_others(keeper, publisher, wanted, history.revisions)
     name = wanted.answer.served_by
     deployment = keeper.live.found(DEPLOYMENT, name) if name else None
     verified = _verified(keeper, wanted, deployment, output)
@@ -206,6 +213,17 @@ def keep_in_git(keeper: AnswerKeeper, view: PoolView, output: Output, git: GitOu
         deployment=name if deployment is not None else None,
         answer=keeper.status(view.name),
     )
+
+
+def _retire_others(
+    keeper: AnswerKeeper, publisher: GitPublisher, wanted: Revision, revisions: Sequence[Revision]
+) -> None:
+    """Once it is done, that is on their records, and not asked for again by the next operator."""
+    others = [one for one in revisions if _asked_for(one) and not (one is wanted or one.has_pods_of(wanted))]
+    if publisher.retire(wanted, others):
+        closed = {PUBLISHED_ANNOTATION: Published(state=PublishState.CLOSED).model_dump_json(exclude_none=True)}
+        for one in others:
+            keeper.note(one, Mark(one.phase, one.message, one.in_place), closed)
 
 
 def _verified(keeper: AnswerKeeper, wanted: Revision, deployment: Manifest | None, output: Output) -> Step | None:

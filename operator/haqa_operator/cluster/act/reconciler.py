@@ -156,9 +156,10 @@ class Reconciler:
         rejected = [name.strip() for name in str(annotations.get(ROLLBACK_ANNOTATION, "")).split(",")]
         created = unix(metadata.get("creationTimestamp")) or 0.0
 
-        def by(trial: str) -> Approval | None:
+        def by(trial: str, decided: float) -> Approval | None:
+            # What is older was said of another answer, which a trial of the same name had won.
             approvals = self._api.list(APPROVAL, metadata["namespace"])
-            return approved(approvals, metadata["name"], trial, self._clock(), created)
+            return approved(approvals, metadata["name"], trial, self._clock(), max(created, decided))
 
         return AnswerKeeper(
             self._dependencies,

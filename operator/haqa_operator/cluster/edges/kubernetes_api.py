@@ -6,6 +6,7 @@ out with its traceback.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ class KubernetesApi:
     def __init__(self, api: client.ApiClient) -> None:
         self._core = client.CoreV1Api(api)
         self._who = client.AuthenticationV1Api(api)
-        self._leases = client.CoordinationV1Api(api)
+        self._api = api
         self._dynamic = _LimitedClient(api)
 
     @classmethod
@@ -98,8 +99,10 @@ class KubernetesApi:
             return cls(api)
 
     def leases(self) -> client.CoordinationV1Api:
-        """By which one of several operators acts."""
-        return self._leases
+        """By which one of several operators acts; each call is tried once."""
+        configuration = copy.copy(self._api.configuration)
+        configuration.retries = False
+        return client.CoordinationV1Api(client.ApiClient(configuration))
 
     def nodes(self) -> WatchedNodes:
         """All of the cluster's, to be watched."""

@@ -29,7 +29,8 @@ _RESYNC_S: Final = 300
 _CALL_LIMITS_S: Final = (10, _RESYNC_S + 60)
 """To connect, and between two signs of life."""
 _SYNC_LIMIT_S: Final = 30.0
-_LOOKED_AT: Final = ("unschedulable", "taints")
+_FIRST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 30.0
 
 
 class Nodes(Protocol):
@@ -63,12 +64,14 @@ class WatchedNodes:
         self._listeners: list[Changed] = []
         self._lock = threading.Lock()
         self._synced = threading.Event()
+        self._failed = threading.Event()
+        self._pause_s = 0.0
         self._serialize = nodes.api_client.sanitize_for_serialization
         self._informer = SharedInformer(self._lister(nodes), resync_period=_RESYNC_S)
         for event in (ADDED, MODIFIED):
             self._informer.add_event_handler(event, self._seen)
         self._informer.add_event_handler(DELETED, self._gone)
-        self._informer.add_event_handler(ERROR, lambda error: log.warning("watching nodes: %s", error))
+        self._informer.add_event_handler(ERROR, self._trouble)
 
     def start(self) -> None:
         self._informer.start()
@@ -82,7 +85,7 @@ class WatchedNodes:
         self._listeners.append(changed)
 
     def matching(self, selector: Mapping[str, str]) -> list[Manifest]:
-        if not self._synced.wait(_SYNC_LIMIT_S):
+        if not self._synced.is_set() and (self._failed.is_set() or not self._synced.wait(_SYNC_LIMIT_S)):
             return self._direct.matching(selector)
         with self._lock:
             found = [node for node in self._known.values() if _matches(node, selector)]
@@ -92,17 +95,27 @@ class WatchedNodes:
         # The informer's Watch reads the type of what comes from the docstring.
         @wraps(nodes.list_node)
         def listed(**arguments: Any) -> Any:
+            # The informer connects again at once, whatever has ended its watch.
+            if self._pause_s:
+                self._informer._stop_event.wait(self._pause_s)
             found = nodes.list_node(**{"_request_timeout": _CALL_LIMITS_S, **arguments})
+            self._pause_s = 0.0
             if not arguments.get("watch"):
                 # In one go, before anybody is told of the first of them.
                 kept = {node.metadata.name: self._kept(node) for node in found.items}
                 with self._lock:
                     before, self._known = self._known, kept
                 self._synced.set()
+                self._failed.clear()
                 self._tell_differences(before, kept)
             return found
 
         return listed
+
+    def _trouble(self, error: Any) -> None:
+        self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s or _FIRST_PAUSE_S)
+        self._failed.set()
+        log.warning("nodes cannot be watched, again in %.0f s: %s", self._pause_s, error)
 
     def _seen(self, node: client.V1Node) -> None:
         kept = self._kept(node)
@@ -138,7 +151,6 @@ class WatchedNodes:
             "apiVersion": NODE.api_version,
             "kind": NODE.kind,
             "metadata": {"name": whole["metadata"]["name"], "labels": whole["metadata"].get("labels", {})},
-            "spec": {name: value for name, value in whole.get("spec", {}).items() if name in _LOOKED_AT},
             "status": {
                 "allocatable": status.get("allocatable", {}),
                 # Without the times: a heartbeat is no change.

@@ -25,6 +25,7 @@ from haqa_operator.api.labels import (
 )
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.status import AnswerPhase
+from haqa_operator.cluster.observe.pods import unix
 
 REPLACE = "Replace"
 """Value of ANSWER_ROLLOUT_ANNOTATION."""
@@ -33,6 +34,15 @@ _KEPT = (APPROVED_BY_ANNOTATION, APPROVED_AT_ANNOTATION, VERIFIED_ANNOTATION, PU
 """Annotations that stay from one phase to the next."""
 _ON_ITS_WAY = frozenset({AnswerPhase.DECIDED, AnswerPhase.DEPLOYING, AnswerPhase.VERIFYING})
 _OUT = frozenset({AnswerPhase.ROLLED_BACK, AnswerPhase.DROPPED})
+_SERVING_KINDS = frozenset(
+    {
+        ("apps/v1", "Deployment"),
+        ("v1", "Service"),
+        ("policy/v1", "PodDisruptionBudget"),
+        ("serving.kserve.io/v1beta1", "InferenceService"),
+    }
+)
+_MEASURING_KINDS = frozenset({("batch/v1", "Job")})
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,7 @@ class Revision:
         since: When it came to its phase, in Unix seconds.
         in_place: There is no room for a pod beside those that serve.
         kept: Annotations that stay from one phase to the next.
+        created: When it was written down, by the API server's clock, in Unix seconds.
     """
 
     name: str
@@ -55,6 +66,7 @@ class Revision:
     in_place: bool = False
     kept: Mapping[str, str] = field(default_factory=dict)
     uid: str = ""
+    created: float = 0.0
 
     @property
     def label(self) -> str:
@@ -111,7 +123,7 @@ class History:
     @property
     def wanted(self) -> Revision | None:
         """The one that shall serve: the latest that was neither rolled back nor rejected."""
-        fit = (one for one in reversed(self.revisions) if one.phase not in _OUT and one.name not in self.rejected)
+        fit = (one for one in reversed(self.revisions) if one.phase not in _OUT and not self.is_rejected(one))
         return next(fit, None)
 
     @property
@@ -119,8 +131,13 @@ class History:
         """The one that serves while a later one is on its way, and to which a failure goes back."""
         wanted = self.wanted
         served = (AnswerPhase.SERVING, AnswerPhase.RETIRED)
-        fit = (one for one in reversed(self.revisions) if one.phase in served and one.name not in self.rejected)
+        fit = (one for one in reversed(self.revisions) if one.phase in served and not self.is_rejected(one))
         return next((one for one in fit if wanted is None or one.number <= wanted.number), None)
+
+    def is_rejected(self, revision: Revision) -> bool:
+        """Whether a person does not want it served: by its own name, or that of another with the same pods."""
+        rejected = (one for one in self.revisions if one.name in self.rejected)
+        return revision.name in self.rejected or any(one.has_pods_of(revision) for one in rejected)
 
     @property
     def next_number(self) -> int:
@@ -134,13 +151,11 @@ def read_histories(records: Iterable[Manifest], rejected: Iterable[str] = ()) ->
     for record in records:
         try:
             revision = read_revision(record)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            pool = str((record.get("data") or {}).get("pool") or record["metadata"]["labels"].get(POOL_LABEL))
+        except (ValidationError, NotOurRecord) as error:
+            pool = _pool_of(record)
             unreadable[pool] = (
-                f"ControllerRevision {record['metadata']['name']}: {where}: {first['msg']}; if a newer operator has "
-                "written it, upgrade this one, else delete it, so that the answer is worked out again"
+                f"ControllerRevision {record['metadata']['name']}: {_why(error)}; if a newer operator has written it, "
+                "upgrade this one, else delete it, so that the answer is worked out again"
             )
             found.setdefault(pool, [])
             continue
@@ -152,12 +167,52 @@ def read_histories(records: Iterable[Manifest], rejected: Iterable[str] = ()) ->
     }
 
 
+class NotOurRecord(ValueError):
+    """No operator writes such a record, and what is in it is not applied; the message says why."""
+
+
 def read_revision(record: Manifest) -> Revision:
-    """Raises pydantic.ValidationError: the record is not one of ours, or of a newer operator."""
+    """Raises pydantic.ValidationError or NotOurRecord: the record is not one of ours, or of a newer operator."""
     metadata = record["metadata"]
-    answer = Answer.model_validate(record.get("data") or {})
-    revision = Revision(str(metadata["name"]), int(record["revision"]), answer, uid=str(metadata.get("uid", "")))
+    data = record.get("data")
+    answer = Answer.model_validate(data if isinstance(data, Mapping) else {})
+    _check(answer, str(metadata["namespace"]))
+    revision = Revision(
+        str(metadata["name"]),
+        int(record["revision"]),
+        answer,
+        uid=str(metadata.get("uid", "")),
+        created=unix(metadata.get("creationTimestamp")) or 0.0,
+    )
     return revision.as_marked(metadata.get("annotations") or {})
+
+
+def _check(answer: Answer, namespace: str) -> None:
+    """The operator's rights are wider than a tenant's: nothing goes into other namespaces, and no other kinds."""
+    jobs = (answer.verification,) if answer.verification is not None else ()
+    for manifests, kinds in ((answer.manifests, _SERVING_KINDS), (jobs, _MEASURING_KINDS)):
+        for manifest in manifests:
+            kind = (str(manifest.get("apiVersion")), str(manifest.get("kind")))
+            if kind not in kinds:
+                raise NotOurRecord(f"{kind[1]} of {kind[0]} is nothing that an answer consists of")
+            metadata, spec = manifest.get("metadata"), manifest.get("spec")
+            if not isinstance(metadata, Mapping) or not isinstance(spec, Mapping):
+                raise NotOurRecord(f"its {kind[1]} lacks metadata or spec")
+            if metadata.get("namespace") != namespace:
+                raise NotOurRecord(f"its {kind[1]} is for another namespace, {metadata.get('namespace')}")
+
+
+def _pool_of(record: Manifest) -> str:
+    data = record.get("data")
+    named = data.get("pool") if isinstance(data, Mapping) else None
+    return str(named or (record["metadata"].get("labels") or {}).get(POOL_LABEL))
+
+
+def _why(error: ValidationError | NotOurRecord) -> str:
+    if isinstance(error, NotOurRecord):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def pod_labels(manifest: Manifest) -> dict[str, str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from haqa_operator.api.labels import (
     ASKED_BY_ANNOTATION,
     ATTEMPT_LABEL,
     COMPONENT_LABEL,
+    MANAGED_BY,
     TRIAL_LABEL,
     TUNING_LABEL,
 )
@@ -26,6 +27,8 @@ from haqa_operator.cluster.observe.pods import Ended, Job, Pod
 from haqa_operator.hardware.nodes import Node
 from haqa_operator.search.model_profile import ModelProfile, Published
 from haqa_operator.serving.adapters import LoraSlots
+
+_LONGEST_NUMBER = 10
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def read_snapshot(
     own = [trial for trial in trials if owned_by(trial, manifest)]
     parsed, unreadable_trials = _parsed(own, parse)
     names = {str(trial["metadata"]["uid"]) for trial in own} | {str(manifest["metadata"]["uid"])}
-    mine = [job for job in jobs if any(ref["uid"] in names for ref in job["metadata"].get("ownerReferences", ()))]
+    mine = [job for job in jobs if _made_for(job, names)]
     known = {str(job["metadata"]["uid"]) for job in mine}
     others = [job for job in jobs if str(job["metadata"]["uid"]) not in known]
     orphans = [
@@ -287,11 +290,22 @@ def _name(thing: Manifest) -> str:
 
 
 def _attempt(job: Manifest) -> int:
-    return int(job["metadata"].get("labels", {}).get(ATTEMPT_LABEL, "1"))
+    """1 also for what somebody else has labelled."""
+    text = str((job["metadata"].get("labels") or {}).get(ATTEMPT_LABEL, "1"))
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER else 1
 
 
 def _label(work: Work, name: str) -> str:
     return str(work.job["metadata"].get("labels", {}).get(name, ""))
+
+
+def _made_for(job: Manifest, uids: Collection[str]) -> bool:
+    """Whether the operator made it for one of these; others may name them as owners too."""
+    labels = job["metadata"].get("labels") or {}
+    ours = all(labels.get(name) == value for name, value in MANAGED_BY.items())
+    return ours and any(
+        ref["uid"] in uids and ref.get("controller") for ref in job["metadata"].get("ownerReferences") or ()
+    )
 
 
 def latest_work(jobs: Iterable[Manifest], pods: Sequence[Manifest]) -> Work | None:

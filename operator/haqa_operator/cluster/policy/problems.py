@@ -13,8 +13,8 @@ from haqa_operator.cluster.policy.rules import RULES, AtMost, Condition, Listed,
 
 NOTHING: Final = r"[^\s\S]"
 """The regular expression of an empty list."""
-DOTS: Final = r"(^|/)[.][.](/|$)"
-"""`..` between slashes leads out of what an entry names."""
+DOTS: Final = r"(^|/|%2[fF])([.]|%2[eE])([.]|%2[eE])(/|%2[fF]|$)"
+"""`..` between slashes, written in any way, leads out of what an entry names."""
 
 
 def policy_problems(tuning: QuantizationTuning, policy: Policy) -> list[str]:
