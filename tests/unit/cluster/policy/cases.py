@@ -46,6 +46,11 @@ REFUSED: dict[str, tuple[Edit, ...]] = {
     "spec.model.uri: pvc://others/model is": (("model.uri", "pvc://others/model"),),
     "spec.model.uri: pvc://models/../others is": (("model.uri", "pvc://models/../others"),),
     "spec.model.uri: pvc://models/.. is": (("model.uri", "pvc://models/.."),),
+    "spec.model.uri: pvc://models/%2e%2E/others is": (("model.uri", "pvc://models/%2e%2E/others"),),
+    "spec.model.uri: pvc://models/a%2F.%2e%2fothers is": (("model.uri", "pvc://models/a%2F.%2e%2fothers"),),
+    "spec.calibration.dataset: hf://datasets/%2e%2e/tmp is": (
+        ("calibration", {"dataset": "hf://datasets/%2e%2e/tmp"}),
+    ),
     "spec.model.variants[theirs].uri: s3://bucket/x is": (
         ("model.variants", [{"label": "ours", "uri": "hf://a/b"}, {"label": "theirs", "uri": "s3://bucket/x"}]),
     ),
