@@ -7,6 +7,7 @@ that something has changed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -185,4 +186,7 @@ def _address(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    # Questions to language models would be waited for; the next operator asks them again.
+    os._exit(status)

@@ -113,7 +113,13 @@ def place(size: Size, folder: Path) -> Iterator[Place]:
         _create(api, [*made, *map(waiting_tuning, range(size.waiting)), *map(running_tuning, range(size.running))])
         wait_until(lambda: _ready_nodes(api) >= size.nodes, _LIMIT_S, "the nodes are ready", pause_s=2)
         rights = operator_kubeconfig(kubectl, Helm(tools() / "helm", folder), folder)
-        extra = {"HAQA_HTTP": f"127.0.0.1:{_HTTP}", "HAQA_EXTRA_VOLUMES": "[]", "HAQA_LOG_LEVEL": "WARNING"}
+        extra = {
+            "HAQA_HTTP": f"127.0.0.1:{_HTTP}",
+            "HAQA_EXTRA_VOLUMES": "[]",
+            "HAQA_LOG_LEVEL": "WARNING",
+            # As the operator's image has it.
+            "MALLOC_ARENA_MAX": "2",
+        }
         operator = OperatorProcess(kubectl, folder / "operator.log", extra, kubeconfig=rights)
         ending.callback(operator.stop)
         yield Place(api, kubectl, operator)
