@@ -8,6 +8,7 @@ import pytest
 from tests.builders import make_tuning
 from tests.unit.cluster.observe.pods import JobBuilder, PodBuilder, make_job, make_pod
 
+from haqa_operator.api.labels import MANAGED_BY
 from haqa_operator.api.status import FetchedModel, TuningPhase, TuningStatus
 from haqa_operator.cluster.observe.snapshot import TuningSnapshot, read_snapshot, work_selector
 
@@ -22,8 +23,8 @@ def owned(kind: str, name: str, uid: str, owner: str, **more: Any) -> dict[str, 
     metadata = {
         "name": name,
         "uid": uid,
-        "labels": {"haqa.dev/trial": TRIAL},
-        "ownerReferences": [{"uid": owner}],
+        "labels": {"haqa.dev/trial": TRIAL, **MANAGED_BY},
+        "ownerReferences": [{"uid": owner, "controller": True}],
         "creationTimestamp": "2026-11-26T09:59:00Z",
         **more.pop("metadata", {}),
     }
@@ -54,7 +55,7 @@ def lingering(pod: PodBuilder, job: JobBuilder | None = None) -> int | None:
     own = owned("Job", TRIAL, "job-1", "trial-1")
     own |= {key: value for key, value in (job or make_job()).obj().items() if key in ("spec", "status")}
     of_job = {**pod.obj(), "kind": "Pod"}
-    of_job["metadata"] |= {"ownerReferences": [{"uid": "job-1"}]}
+    of_job["metadata"] |= {"ownerReferences": [{"uid": "job-1", "controller": True}]}
     return snapshot(jobs=[own], pods=[of_job]).lingering(TRIAL)
 
 
@@ -120,3 +121,25 @@ def test_where_everything_succeeded_there_is_nothing_to_look_at() -> None:
 
 def test_until_the_model_is_known_its_own_job_is_looked_at() -> None:
     assert selected("Succeeded", model=None) == "haqa.dev/tuning=demo"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"labels": {"haqa.dev/trial": TRIAL}},
+        {"labels": {"haqa.dev/trial": TRIAL, **MANAGED_BY}, "ownerReferences": [{"uid": "trial-1"}]},
+    ],
+    ids=["not of the operator's kind", "not controlled by the trial"],
+)
+def test_a_job_of_somebody_else_that_names_the_trial_is_none_of_its(forged: dict[str, Any]) -> None:
+    job = owned("Job", "mine", "job-9", "trial-1")
+    job["metadata"] |= forged
+    assert snapshot(jobs=[job], pods=[]).work == ()
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "1e9", "9" * 5000, "\u0661", ""])
+def test_a_number_of_an_attempt_that_is_none_is_the_first(text: str) -> None:
+    job = owned("Job", TRIAL, "job-1", "trial-1")
+    job["metadata"]["labels"]["haqa.dev/attempt"] = text
+    (work,) = snapshot(jobs=[job], pods=[]).work
+    assert work.attempt == 1
