@@ -41,4 +41,7 @@ def test_everything_that_was_used_is_documented(seen: list[Request]) -> None:
 @pytest.mark.nightly
 def test_everything_that_is_granted_was_used(seen: list[Request]) -> None:
     kserve = {right for right in documented() if right[1] == "inferenceservices"}
-    assert sorted(documented() - {one.right for one in seen} - SELDOM.keys() - kserve) == []
+    used = {one.right for one in seen}
+    # Server-side apply of what is not there yet takes both, and is written down as the one.
+    applied = {(group, resource, "create") for group, resource, verb in used if verb == "patch"}
+    assert sorted(documented() - used - applied - SELDOM.keys() - kserve) == []

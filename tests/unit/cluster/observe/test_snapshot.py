@@ -126,7 +126,7 @@ def test_until_the_model_is_known_its_own_job_is_looked_at() -> None:
 @pytest.mark.parametrize(
     "forged",
     [
-        {"labels": {"haqa.dev/trial": TRIAL}},
+        {"labels": {"haqa.dev/trial": TRIAL}, "ownerReferences": [{"uid": "trial-1", "controller": True}]},
         {"labels": {"haqa.dev/trial": TRIAL, **MANAGED_BY}, "ownerReferences": [{"uid": "trial-1"}]},
     ],
     ids=["not of the operator's kind", "not controlled by the trial"],
