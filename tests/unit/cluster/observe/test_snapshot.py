@@ -123,11 +123,15 @@ def test_until_the_model_is_known_its_own_job_is_looked_at() -> None:
     assert selected("Succeeded", model=None) == "haqa.dev/tuning=demo"
 
 
+_OWNERS: dict[str, Any] = {"ownerReferences": [{"uid": "trial-1", "controller": True}]}
+_LABELS: dict[str, Any] = {"haqa.dev/trial": TRIAL, **MANAGED_BY}
+
+
 @pytest.mark.parametrize(
     "forged",
     [
-        {"labels": {"haqa.dev/trial": TRIAL}, "ownerReferences": [{"uid": "trial-1", "controller": True}]},
-        {"labels": {"haqa.dev/trial": TRIAL, **MANAGED_BY}, "ownerReferences": [{"uid": "trial-1"}]},
+        {"labels": {"haqa.dev/trial": TRIAL}, **_OWNERS},
+        {"labels": _LABELS, "ownerReferences": [{"uid": "trial-1"}]},
     ],
     ids=["not of the operator's kind", "not controlled by the trial"],
 )
