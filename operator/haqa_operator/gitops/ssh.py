@@ -6,6 +6,8 @@ OpenSSH refuses to start for a user whom no file knows, which is what the operat
 from __future__ import annotations
 
 import io
+import time
+from contextlib import suppress
 from typing import Final
 
 import paramiko
@@ -14,6 +16,8 @@ from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 from haqa_operator.gitops.publications import GitCredentials, PublishError
 
 _KEYS: Final = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
+_PAUSES_S: Final = (0.2, 1.0, 3.0)
+"""Before a server that hung up is asked again."""
 
 
 class Connection:
@@ -42,7 +46,9 @@ class Connection:
         return bytes(read)
 
     def close(self) -> None:
-        self._channel.close()
+        # All that was asked for has come: a server that has hung up before is nothing to complain of.
+        with suppress(EOFError, OSError):
+            self._channel.close()
         self._client.close()
 
 
@@ -63,11 +69,13 @@ class KnownHosts:
         self, host: str, command: bytes, username: str | None = None, port: int | None = None, **_: object
     ) -> Connection:
         """Raises PublishError: the host is not known, does not answer, or does not let us in."""
-        try:
-            return self._connected(host, command, username, port)
-        except EOFError:
-            # Hung up in the middle: a server that has too many at its door does (OpenSSH's MaxStartups).
-            return self._connected(host, command, username, port)
+        for pause_s in _PAUSES_S:
+            try:
+                return self._connected(host, command, username, port)
+            except EOFError:
+                # Hung up in the middle: a server that has too many at its door does (OpenSSH's MaxStartups).
+                time.sleep(pause_s)
+        return self._connected(host, command, username, port)
 
     def _connected(self, host: str, command: bytes, username: str | None, port: int | None) -> Connection:
         client = paramiko.SSHClient()

@@ -357,7 +357,7 @@ def test_what_there_is_no_room_for_is_left_out_from_the_lowest_rank_and_noted() 
 
 
 def test_the_users_own_settings_alone_may_be_too_many() -> None:
-    engine = {"stream-interval": tuple(range(1, 1001)), "max-num-seqs": tuple(range(8, 108))}
+    engine = {"stream-interval": tuple(range(1, 502)), "max-num-seqs": tuple(range(8, 108))}
     with pytest.raises(SpaceError, match=r"leave out values, first of search\.engine\.stream-interval"):
         space(nvidia(), engine=engine)
 
