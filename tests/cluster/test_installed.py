@@ -232,7 +232,6 @@ def test_a_release_for_one_namespace_needs_no_rights_elsewhere(installed: Instal
     assert installed.may("create", "jobs", models.namespace)
     assert not installed.may("get", "secrets/other", models.namespace)
     assert not installed.may("list", "secrets", models.namespace)
-    assert not installed.may("delete", "deployments", models.namespace)
     assert not installed.may("patch", "quantizationtunings", models.namespace)
     for resource in ("secrets/llm", "jobs", "quantizationtunings"):
         assert not installed.may("get", resource, "default")
