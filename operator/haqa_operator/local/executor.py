@@ -133,14 +133,16 @@ class LocalExecutor(Executor):
             served=not trial.is_reference,
         )
 
-    def confirm(self, winner: Trial, baseline: Trial, on_progress: OnProgress) -> Confirmation | None:
-        """Both engines side by side, for a throughput objective on CPU.
+    @property
+    def side_by_side(self) -> bool:
+        """Whether two engines at a time can be compared: a GPU is filled by one engine's cache."""
+        return self._place.accelerator.is_cpu and self._place.spec.objectives[0].metric in _CONFIRMED
 
-        A GPU is filled by one engine's cache, and a latency objective is compared by the trials themselves.
-        """
-        objective = self._place.spec.objectives[0]
-        if not self._place.accelerator.is_cpu or objective.metric not in _CONFIRMED:
+    def confirm(self, winner: Trial, baseline: Trial, on_progress: OnProgress) -> Confirmation | None:
+        """Both engines side by side, where they can be."""
+        if not self.side_by_side:
             return None
+        objective = self._place.spec.objectives[0]
         folder = self._place.folder / "confirmation"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

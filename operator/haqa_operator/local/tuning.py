@@ -191,6 +191,7 @@ class LocalTuning:
             seen=Digests(model.digest, {one.label: one.digest for one in model.variants}, adapters),
             expected_rate=setup.expected_rate,
         )
+        executor = LocalExecutor(place, runner, spawn)
         run = PoolRun(
             tuning=self.tuning.metadata.name,
             pool=name,
@@ -198,11 +199,12 @@ class LocalTuning:
             space=space,
             hardware=pool.accelerator.describe(),
             strategy=strategy,
-            executor=LocalExecutor(place, runner, spawn),
+            executor=executor,
             recorder=journal,
             observer=self._observer,
             env=pool.spec.env,
             agent_note=note,
+            one_engine=not executor.side_by_side,
         )
         try:
             return run.run()

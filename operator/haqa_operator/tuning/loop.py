@@ -39,7 +39,11 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class PoolRun:
-    """One pool, ready to be tuned."""
+    """One pool, ready to be tuned.
+
+    Attributes:
+        one_engine: As in `PoolState`.
+    """
 
     tuning: str
     pool: str
@@ -53,6 +57,7 @@ class PoolRun:
     env: Mapping[str, str]
     agent_note: str | None = None
     clock: Callable[[], float] = time.time
+    one_engine: bool = False
 
     def run(self) -> PoolResult:
         """Tunes the pool to its end, from wherever the journal says it is."""
@@ -69,6 +74,7 @@ class PoolRun:
             trials=recorded.trials,
             confirmations=recorded.confirmations,
             started=started,
+            one_engine=self.one_engine,
         )
         while True:
             state = replace(state, now=self.clock())

@@ -56,13 +56,24 @@ def result(models: dict[str, Checkpoint]) -> PoolResult:
     goals = Goals(spec.objectives[0], tuple(spec.constraints))
     strategy = make_strategy(spec.search.strategy, spec.search.seed, goals, (), spec.search.patience)
     executor = RehearsedExecutor(L40S, setup.accelerator, spec, models, LENGTH)
-    run = PoolRun("one", "l40s", spec, setup.space(), "", strategy, executor, Forgetful(), Forgetful(), {})
+    run = PoolRun(
+        *("one", "l40s", spec, setup.space(), "", strategy, executor, Forgetful(), Forgetful(), {}),
+        # As `haqa tune` on accelerators, which one engine fills.
+        one_engine=True,
+    )
     return run.run()
 
 
 def test_eight_trials_come_close_to_the_best_of_thousands(result: PoolResult) -> None:
     winner = next(trial for trial in result.trials if trial.name == result.decision.winner)
     assert winner.status.metrics["throughput"].value > LEAST_SHARE * BEST_ON_L40S, winner.configuration.describe()
+
+
+def test_it_is_confirmed_by_windows_of_one_engine_at_a_time(result: PoolResult) -> None:
+    assert result.decision.confirmed
+    assert result.decision.speedup is not None
+    assert result.decision.speedup.low > 1
+    assert len(result.trials) == 9, "windows are no trials of the search: eight, and the baseline"
 
 
 def test_a_format_that_breaks_the_model_does_not_take_another_one_along(result: PoolResult) -> None:
