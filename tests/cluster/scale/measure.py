@@ -85,7 +85,8 @@ def running_tuning(number: int) -> Manifest:
 
 
 def _tuning(name: str, selector: dict[str, str]) -> Manifest:
-    made = tuning(name, nodePools=[{"name": "l40s", "nodeSelector": selector}])
+    pool = {"name": "l40s", "nodeSelector": selector}
+    made = tuning(name, nodePools=[pool], budget={"maxTrials": 5, "trialTimeout": "6h"})
     made["metadata"]["namespace"] = NAMESPACE
     return made
 
