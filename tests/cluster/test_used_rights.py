@@ -31,7 +31,9 @@ def seen(cluster: Kubectl) -> list[Request]:
 
 
 def test_nothing_was_refused(seen: list[Request]) -> None:
-    assert sorted({(one.right, one.uri.partition("?")[0]) for one in seen if not one.allowed}) == []
+    """Of releases, whose rights come and go around their pod, `test_installed.py` sees to it."""
+    lasting = (one for one in seen if one.user.startswith("system:serviceaccount:test-"))
+    assert sorted({(one.right, one.uri.partition("?")[0]) for one in lasting if not one.allowed}) == []
 
 
 def test_everything_that_was_used_is_documented(seen: list[Request]) -> None:
