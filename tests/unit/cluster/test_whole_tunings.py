@@ -118,19 +118,23 @@ def test_suspending_lets_running_trials_end_and_starts_none(operated: Operated) 
     assert len(trials_of(operated)) > before
 
 
+def approved_by_alice(operated: Operated, trial: str) -> None:
+    approval = {
+        "apiVersion": APPROVAL.api_version,
+        "kind": APPROVAL.kind,
+        "metadata": {"name": "yes", "namespace": NAMESPACE},
+        "spec": {"tuning": "demo", "trial": trial, "approvedBy": "alice"},
+    }
+    operated.cluster.api.stand_in(approval)
+
+
 def test_an_answer_waits_for_approval(operated: Operated) -> None:
     operated.submit(output={"approval": "Manual"})
     operated.run(until=lambda status: {pool["phase"] for pool in status["pools"]} == {"AwaitingApproval"})
     assert operated.names()["Deployment"] == []
     winner = operated.pool("full")["best"]["trial"]
     assert operated.pool("full")["message"].endswith(f"kubectl haqa approve demo --trial {winner}")
-    approval = {
-        "apiVersion": APPROVAL.api_version,
-        "kind": APPROVAL.kind,
-        "metadata": {"name": "yes", "namespace": NAMESPACE},
-        "spec": {"tuning": "demo", "trial": winner, "approvedBy": "alice"},
-    }
-    operated.cluster.api.stand_in(approval)
+    approved_by_alice(operated, winner)
     operated.run(until=lambda status: "Succeeded" in {pool["phase"] for pool in status["pools"]})
     assert operated.names()["Deployment"] == ["demo-full"]
     (record,) = operated.records()
@@ -143,13 +147,7 @@ def test_an_approval_is_of_what_was_decided_before_it_and_of_nothing_later(opera
     operated.submit(**asked)
     operated.run(until=lambda status: {pool["phase"] for pool in status["pools"]} == {"AwaitingApproval"})
     winner = operated.pool("full")["best"]["trial"]
-    approval = {
-        "apiVersion": APPROVAL.api_version,
-        "kind": APPROVAL.kind,
-        "metadata": {"name": "yes", "namespace": NAMESPACE},
-        "spec": {"tuning": "demo", "trial": winner, "approvedBy": "alice"},
-    }
-    operated.cluster.api.stand_in(approval)
+    approved_by_alice(operated, winner)
     operated.run()
     operated.cluster.now += 60
     # Another place for the same winner, and many of it.
