@@ -108,7 +108,8 @@ def engine_version(environment: Environment) -> str | None:
 
 def _python(role: str, variable: str, env: Mapping[str, str]) -> Path:
     named = env.get(variable)
-    return Path(named) if named else PROJECT / ".venvs" / role / "bin" / "python"
+    # What is preloaded lies beside it, and engines start elsewhere. Not resolved: a venv's Python is a link.
+    return Path(named).absolute() if named else PROJECT / ".venvs" / role / "bin" / "python"
 
 
 def _installed_version(paths: Iterable[Path], name: str) -> str | None:
