@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, SecretStr, field_serializer
 
-from haqa_operator.agent.client import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, LONGEST_RETRY_AFTER_S
+from haqa_operator.agent.client import LONGEST_BACKOFF_S, LONGEST_RETRY_AFTER_S
 from haqa_operator.agent.messages import Completion, Message
 from haqa_operator.api.search_spec import AgentSpec
 
@@ -45,6 +45,6 @@ class Answer(BaseModel):
 
 def longest_s(agent: AgentSpec) -> float:
     """How long the agent's process may take over one question, with everything that it tries."""
-    pauses = max(LONGEST_BACKOFF_S, LONGEST_RETRY_AFTER_S, FIRST_BACKOFF_S)
+    pauses = max(LONGEST_BACKOFF_S, LONGEST_RETRY_AFTER_S)
     attempts = 1 + agent.retries
     return attempts * agent.timeout.total_seconds() + agent.retries * pauses + _MARGIN_S

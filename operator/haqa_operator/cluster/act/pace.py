@@ -31,9 +31,7 @@ def next_look_s(pools: Sequence[PoolView], limits: Limits, *, refused: bool = Fa
     Args:
         refused: Something that was due could not be written.
     """
-    if refused:
-        return busy_s(limits)
-    if not all(pool.phase in DONE or pool.idle for pool in pools):
+    if refused or not all(pool.phase in DONE or pool.idle for pool in pools):
         return busy_s(limits)
     # What serves is held to its record, and not all that it consists of is watched.
     serves = any(pool.phase in DONE or pool.deployment is not None for pool in pools)
