@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gpu_check.facts import facts, output
+from benchmarks.gpu_check.pace import Pace
 from benchmarks.gpu_check.rows import Row, rows
 from benchmarks.gpu_check.table import Outcome, report
 from pydantic import ValidationError
@@ -43,8 +44,6 @@ from haqa_runner.serve.launching import Spawn
 _MODEL_LIMIT_S = 300.0
 _SMALL = ModelProfile(ModelFacts(architecture="LlamaForCausalLM", model_type="llama", source="nothing", parameters=0))
 """As far as the time to load it goes, no size needs to be known."""
-_LEAST_S = 20.0
-"""A row that is begun with less time than this ends as a timeout, and says nothing."""
 _KERNELS = ("*.cubin", "*.hsaco", "*.spv")
 """What Triton compiles to: for NVIDIA, AMD and Intel."""
 
@@ -133,25 +132,25 @@ class Check:
         version = parse_version(engine_version(serving_environment()) or catalogue().version)
         chosen = rows(lambda scheme: unmet(self.accelerator, scheme, version), on_cpu=self.accelerator.is_cpu)
         earlier: list[Trial] = []
+        pace = Pace(chosen)
         for number, row in enumerate(chosen):
-            name = row.configuration.describe()
-            left_s = self.ends - time.monotonic()
-            if row.refused is not None:
-                yield Outcome(name, why=f"HAQA does not try it: {row.refused}")
-            elif len(earlier) >= self.most:
+            name, left_s = row.configuration.describe(), self.ends - time.monotonic()
+            if len(earlier) >= self.most and row.refused is None:
                 yield Outcome(name, why=f"only {self.most} were asked for")
-            elif left_s < _LEAST_S:
-                yield Outcome(name, why="no time was left")
+            elif (why := pace.skipped(row, left_s)) is not None:
+                yield Outcome(name, why=why)
             else:
                 trial = _trial(row, number)
-                status = self._executor(left_s).execute(trial, earlier, _Progress(name))
+                executor = self._executor(pace.limit_s(number, left_s))
+                status = executor.execute(trial, earlier, _Progress(name))
+                pace.ended(row, status)
                 earlier.append(trial.model_copy(update={"status": status}))
                 yield Outcome(name, status)
 
-    def _executor(self, left_s: float) -> LocalExecutor:
+    def _executor(self, limit_s: float) -> LocalExecutor:
         pool = {"name": "gpu-check", "env": {"TRITON_CACHE_DIR": os.fspath(self.out / "engine-triton")}}
         place = LocalPool(
-            spec=_spec(self.model, left_s),
+            spec=_spec(self.model, limit_s),
             pool=NodePool.model_validate(pool),
             accelerator=self.accelerator,
             folder=self.out,
@@ -163,7 +162,7 @@ class Check:
         return LocalExecutor(place, self.runner, self.spawn)
 
 
-def _spec(model: Path, left_s: float) -> TuningSpec:
+def _spec(model: Path, limit_s: float) -> TuningSpec:
     return TuningSpec.model_validate(
         {
             "model": {"uri": f"file://{model}"},
@@ -178,7 +177,7 @@ def _spec(model: Path, left_s: float) -> TuningSpec:
             },
             "calibration": {"samples": 16, "sequenceLength": 256},
             "evaluation": {"samples": 8, "sequenceLength": 128},
-            "budget": {"trialTimeout": f"{max(1, int(left_s))}s"},
+            "budget": {"trialTimeout": f"{max(1, int(limit_s))}s"},
         }
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from benchmarks.gpu_check.pace import Pace
 from benchmarks.gpu_check.rows import COUNT, FORMATS, rows
 from benchmarks.gpu_check.table import Outcome, report
 
@@ -55,6 +56,39 @@ def test_a_cpu_gets_no_setting_of_a_gpus() -> None:
 def test_the_first_rows_have_every_format() -> None:
     tried = rows(lambda scheme: None, on_cpu=False)
     assert [row.configuration.scheme for row in tried[: COUNT + 1]] == [Scheme.BF16, *FORMATS[:COUNT]]
+
+
+TIMED_OUT = TrialStatus(
+    phase=TrialPhase.FAILED,
+    failure=Failure(reason=FailureReason.TIMEOUT, message="at the end of budget.trialTimeout"),
+)
+
+
+def test_a_format_in_which_the_device_crawls_leaves_time_for_the_others() -> None:
+    tried = rows(lambda scheme: None, on_cpu=False)
+    pace, left_s, ran = Pace(tried), 540.0, set()
+    for number, row in enumerate(tried):
+        if pace.skipped(row, left_s) is None:
+            crawls = row.configuration.scheme is Scheme.FP8_DYNAMIC
+            limit_s = pace.limit_s(number, left_s)
+            left_s -= limit_s if crawls else min(limit_s, 45.0)
+            pace.ended(row, TIMED_OUT if crawls else OK)
+            ran.add(row.configuration)
+    others = {row.configuration for row in tried if row.configuration.scheme is not Scheme.FP8_DYNAMIC}
+    assert others < ran
+    assert len(ran - others) == 1
+    again = next(row for row in tried if row.configuration not in ran)
+    assert "FP8-DYNAMIC" in str(pace.skipped(again, 540.0))
+
+
+def test_what_is_left_goes_to_the_last_row_whole() -> None:
+    pace = Pace(rows(lambda scheme: "none", on_cpu=True))
+    assert pace.limit_s(0, 300.0) == 300.0
+
+
+def test_a_row_is_not_begun_for_a_few_seconds() -> None:
+    pace = Pace(rows(lambda scheme: None, on_cpu=True))
+    assert pace.skipped(pace.rows[0], 5.0) == "no time was left"
 
 
 def test_the_table_shows_figures_failures_and_what_was_left_out() -> None:
