@@ -66,7 +66,7 @@ demo-pools: envs  ## the same model on two node types: this machine, and its ins
 
 sweep: envs  ## every combination of benchmarks/sweep/cpu.yaml: about an hour on a quiet machine
 	$(AS_CPU) $(VENV)/haqa model demo
-	$(AS_CPU) $(VENV)/haqa tune benchmarks/sweep/cpu.yaml
+	$(AS_CPU) $(VENV)/python -m benchmarks.sweep
 
 unit: .venv/.ready  ## fast tests, no engine
 	$(VENV)/python -m pytest -n 2 tests/unit

@@ -181,7 +181,7 @@ class LocalExecutor(Executor):
         try:
             with self._engine(request.engine, folder, deadline, on_progress) as served:
                 loaded = TrialReport(trial=trial.name, engine=served.engine.report, phases=served.phases)
-                measured = self._step("measure", request, deadline, on_progress)
+                measured = self._measure(trial, served, request, deadline, on_progress)
                 if (died := _death(served.engine, measured.failure)) is not None:
                     # The load test sees refused connections; the engine's log says why.
                     measured = measured.model_copy(update={"failure": died})
@@ -189,41 +189,61 @@ class LocalExecutor(Executor):
             return report.merged(TrialReport(trial=trial.name, failure=failure.failure))
         return report.merged(loaded).merged(measured)
 
+    def _measure(
+        self, trial: Trial, served: Served, request: TrialRequest, deadline: float, on_progress: OnProgress
+    ) -> TrialReport:
+        """What is found out about the trial's engine while it serves. Never raises but TrialFailure."""
+        return self._step("measure", request, deadline, on_progress)
+
     def _compare(self, winner: Trial, baseline: Trial, folder: Path, on_progress: OnProgress) -> CompareReport:
         """Raises TrialFailure if one of the engines does not come up."""
-        spec = self._place.spec
-        deadline = time.monotonic() + spec.budget.trial_timeout / timedelta(seconds=1)
+        deadline = time.monotonic() + self._place.spec.budget.trial_timeout / timedelta(seconds=1)
         with ExitStack() as stack:
             engines = []
             for trial in (winner, baseline):
                 launch = self._launch(trial, self._trial_folder(trial), free_port())
                 served = stack.enter_context(self._engine(launch, folder / trial.name, deadline, on_progress))
-                engines.append(
-                    ServedEngine(
-                        name=trial.name,
-                        base_url=served.engine.base_url,
-                        served_model_name=launch.served_model_name,
-                        model=os.fspath(self._trial_folder(trial) / "model"),
-                        adapters=tuple(adapter.name for adapter in self._place.adapters),
-                    )
-                )
-            request = CompareRequest(
-                winner=engines[0],
-                baseline=engines[1],
-                workload=spec.workload,
-                rounds=max(2, spec.confirmation.rounds),
-                directory=os.fspath(folder),
-                timeout_s=max(1.0, deadline - time.monotonic()),
-            )
-            file = folder / "request.json"
-            file.write_text(request.model_dump_json(indent=1))
-            argv = ["haqa_runner", "compare", "--request", os.fspath(file)]
-            left_s = deadline - time.monotonic()
-            try:
-                run_step(self._runner, argv, step_environment(), folder, "compare.log", left_s, _shown(on_progress))
-                return CompareReport.model_validate_json((folder / "compare.json").read_bytes())
-            except (StepTimeout, OSError, ValidationError) as error:
-                raise TrialFailure(FailureReason.METRICS_MISSING, f"no comparison: {error}") from error
+                engines.append(self._side(trial, served))
+            rounds = max(2, self._place.spec.confirmation.rounds)
+            return self._rounds(engines[0], engines[1], folder, rounds, deadline, on_progress)
+
+    def _side(self, trial: Trial, served: Served) -> ServedEngine:
+        """A trial's engine, as one of two that are compared."""
+        return ServedEngine(
+            name=trial.name,
+            base_url=served.engine.base_url,
+            served_model_name=trial.tuning,
+            model=os.fspath(self._trial_folder(trial) / "model"),
+            adapters=tuple(adapter.name for adapter in self._place.adapters),
+        )
+
+    def _rounds(
+        self,
+        winner: ServedEngine,
+        baseline: ServedEngine,
+        folder: Path,
+        rounds: int,
+        deadline: float,
+        on_progress: OnProgress,
+    ) -> CompareReport:
+        """Windows of two engines in turn. Raises TrialFailure where there is no report."""
+        left_s = deadline - time.monotonic()
+        request = CompareRequest(
+            winner=winner,
+            baseline=baseline,
+            workload=self._place.spec.workload,
+            rounds=rounds,
+            directory=os.fspath(folder),
+            timeout_s=max(1.0, left_s),
+        )
+        file = folder / "compare-request.json"
+        file.write_text(request.model_dump_json(indent=1))
+        argv = ["haqa_runner", "compare", "--request", os.fspath(file)]
+        try:
+            run_step(self._runner, argv, step_environment(), folder, "compare.log", left_s, _shown(on_progress))
+            return CompareReport.model_validate_json((folder / "compare.json").read_bytes())
+        except (StepTimeout, OSError, ValidationError) as error:
+            raise TrialFailure(FailureReason.METRICS_MISSING, f"no comparison: {error}") from error
 
     def _step(self, step: str, request: TrialRequest, deadline: float, on_progress: OnProgress) -> TrialReport:
         """Runs one runner step and reads what it left; never raises."""
@@ -245,9 +265,7 @@ class LocalExecutor(Executor):
             return _failed(request.trial, reason, message)
 
     @contextmanager
-    def _engine(
-        self, launch: EngineLaunch, folder: Path, deadline: float, on_progress: OnProgress
-    ) -> Iterator[_Served]:
+    def _engine(self, launch: EngineLaunch, folder: Path, deadline: float, on_progress: OnProgress) -> Iterator[Served]:
         """The engine, serving inside the block. Raises TrialFailure if it does not come up in the time that is left."""
         left_s = max(1.0, deadline - time.monotonic())
         limited = launch.model_copy(update={"startup_timeout_s": min(launch.startup_timeout_s, left_s)})
@@ -260,7 +278,7 @@ class LocalExecutor(Executor):
         with ExitStack() as stack:
             with phases.measure("load"):
                 stack.enter_context(engine)
-            yield _Served(engine, phases.so_far)
+            yield Served(engine, phases.so_far)
 
     def _request(self, trial: Trial, earlier: Sequence[Trial], folder: Path) -> TrialRequest:
         place = self._place
@@ -305,7 +323,9 @@ class LocalExecutor(Executor):
 
 
 @dataclass(frozen=True)
-class _Served:
+class Served:
+    """An engine that serves, and how long that took it."""
+
     engine: EngineProcess
     phases: tuple[Phase, ...]
 

@@ -94,11 +94,13 @@ class LocalTuning:
         *,
         prefork: bool = True,
         only: str | None = None,
+        executor: Callable[[LocalPool, Launcher, Spawn], LocalExecutor] = LocalExecutor,
     ) -> None:
         self.tuning = tuning
         self.workspace = Workspace.of(out, tuning.metadata.name)
         self._observer = observer
         self._prefork = prefork
+        self._executor = executor
         self._pools = [pool for pool in tuning.spec.node_pools if only in (None, pool.name)]
         if not self._pools:
             names = ", ".join(pool.name for pool in tuning.spec.node_pools)
@@ -191,7 +193,7 @@ class LocalTuning:
             seen=Digests(model.digest, {one.label: one.digest for one in model.variants}, adapters),
             expected_rate=setup.expected_rate,
         )
-        executor = LocalExecutor(place, runner, spawn)
+        executor = self._executor(place, runner, spawn)
         run = PoolRun(
             tuning=self.tuning.metadata.name,
             pool=name,

@@ -1,0 +1,54 @@
+"""Measures every configuration of a tuning, each against the baseline's engine beside it, and writes a table.
+
+    make sweep
+
+What was measured is kept and not measured again. The table is for `haqa bench search` and `haqa replay`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from benchmarks.sweep.paired import PairedExecutor
+from rich.console import Console
+
+from haqa_operator.api import load_tuning
+from haqa_operator.api.paths import resolved
+from haqa_operator.cli.live import LiveTable
+from haqa_operator.decision.results import PoolResult
+from haqa_operator.local.tuning import LocalTuning
+from haqa_operator.local.workspace import Workspace
+from haqa_operator.replay.tables.export import export_table, notes_of
+
+HOW = (
+    "Windows alternate with windows of the baseline's engine, which stays up beside every other, and are written down "
+    "as at the speed that the machine had in the first of those; trial:machineHours are of both engines."
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("file", type=Path, nargs="?", default=Path("benchmarks/sweep/cpu.yaml"))
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    asked = parser.parse_args()
+    tuning = resolved(load_tuning(asked.file), asked.file.resolve().parent)
+    workspace, console = Workspace.of(asked.out, tuning.metadata.name), Console()
+    isa = os.environ.get("HAQA_TEST_ISA")
+    command = f"{f'HAQA_TEST_ISA={isa} ' if isa else ''}make sweep"
+
+    def keep(result: PoolResult) -> None:
+        notes = notes_of(tuning, result, command)
+        table = export_table(result.trials, notes.model_copy(update={"notes": (*notes.notes, HOW)}))
+        workspace.table(result.pool).write_text(table, encoding="utf-8")
+        console.print(f"table  {workspace.table(result.pool)}", highlight=False, soft_wrap=True)
+
+    with LiveTable(tuning.spec, console) as live, ExitStack() as standing:
+        LocalTuning(tuning, asked.out, live, executor=partial(PairedExecutor, standing)).run(keep)
+
+
+if __name__ == "__main__":
+    main()
