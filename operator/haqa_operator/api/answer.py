@@ -80,5 +80,10 @@ class Answer(StatusModel):
     @property
     def served_by(self) -> str | None:
         """Name of the Deployment, or of the InferenceService, that serves it."""
+        return self.server[1] if self.server else None
+
+    @property
+    def server(self) -> tuple[str, str] | None:
+        """Kind and name of it."""
         made = self.manifest("Deployment") or self.manifest("InferenceService")
-        return str(made["metadata"]["name"]) if made else None
+        return (str(made["kind"]), str(made["metadata"]["name"])) if made else None

@@ -277,7 +277,7 @@ class AnswerStatus(StatusModel):
     stale: str | None = None
     """What has changed since it was measured"""
     left_behind: tuple[str, ...] = ()
-    """Deployments of this pool that no answer names any more; `haqa prune` removes them"""
+    """Deployments of this pool, and InferenceService/NAME, that no answer names any more; `haqa prune` removes them"""
 
 
 class PoolStatus(StatusModel):

@@ -15,6 +15,7 @@ from rich.console import Console
 from tests.fakes.faulty_api import Call
 from tests.fakes.kinds import CONTROLLER_REVISION, DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
 from tests.fakes.simulated_cluster import NAMESPACE, reporting
+from tests.unit.cluster.played_kserve import with_kserve
 from tests.unit.cluster.tunings import ONE_POOL, Operated
 from typer.testing import CliRunner
 
@@ -29,6 +30,7 @@ from haqa_operator.cli.cluster.watching import watch
 from haqa_operator.cluster.edges.api_server import (
     APPROVAL,
     CONFIG_MAP,
+    INFERENCE_SERVICE,
     POD,
     TRIAL,
     TUNING,
@@ -382,6 +384,26 @@ def test_what_is_left_behind_is_removed_once_somebody_agrees(served: Operated, r
     assert code == 0
     assert "removed  Deployment demo-full" in text
     assert there() == {"chat"}
+
+
+def test_another_target_leaves_the_old_one_behind_and_is_removed_too(served: Operated, run: Run) -> None:
+    def left() -> list[str]:
+        return list(served.pool("full")["answer"]["leftBehind"])
+
+    served.submit(**{**FIRST, "output": {"target": "KServe", "deployment": {"name": "by-kserve"}}})
+    with_kserve(served, lambda: left() == ["demo-full"])
+    served.submit(**{**FIRST, "output": {"deployment": {"name": "again"}}})
+    with_kserve(served, lambda: left() == ["demo-full", "InferenceService/by-kserve"])
+    said = " ".join(run("status", "demo")[1].split())
+    assert "Deployment demo-full, InferenceService by-kserve; `haqa prune demo` removes it" in said
+    code, text = run("prune", "demo", "--yes")
+    assert code == 0
+    assert "removed  InferenceService by-kserve" in text
+    assert served.cluster.api.list(INFERENCE_SERVICE, NAMESPACE) == []
+    assert {one["metadata"]["name"] for one in served.cluster.api.list(DEPLOYMENT, NAMESPACE)} == {
+        "again",
+        "by-kserve-predictor",
+    }, "KServe's own go with their owner"
 
 
 def test_what_another_controller_has_made_is_not_left_behind(served: Operated, run: Run) -> None:

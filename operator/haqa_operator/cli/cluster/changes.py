@@ -16,16 +16,18 @@ from haqa_operator.cluster.edges.api_server import (
     APPROVAL,
     CONTROLLER_REVISION,
     DEPLOYMENT,
+    INFERENCE_SERVICE,
     TRIAL,
     Kind,
+    UnknownKind,
 )
 from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.revisions import History, stamp
 from haqa_operator.cluster.observe.snapshot import label_selector
 from haqa_operator.serving.names import dns_label
 
-_BESIDE = (Kind("policy/v1", "PodDisruptionBudget"), Kind("v1", "Service"), DEPLOYMENT)
-"""What a winner has under one name; the Deployment last, so that what is interrupted is still listed."""
+_BESIDE = (Kind("policy/v1", "PodDisruptionBudget"), Kind("v1", "Service"))
+"""What a winner has under its Deployment's name; removed before it, so that what is interrupted is still listed."""
 
 
 def approve(at: Connection, found: FoundTuning, trial: str | None, expires: timedelta | None, now: float) -> Manifest:
@@ -103,17 +105,31 @@ def left_behind(at: Connection, found: FoundTuning) -> tuple[Manifest, ...]:
     named = {name for pool in found.status.pools if pool.answer for name in pool.answer.left_behind}
     pools = {label(pool) for pool in found.pool_names}
     chosen = label_selector({**MANAGED_BY, TUNING_LABEL: label(found.name)})
-    made = [one for one in at.api.list(DEPLOYMENT, found.namespace, chosen) if _is_ours(one)]
-    deployments = [
-        one for one in made if one["metadata"]["name"] in named or one["metadata"]["labels"][POOL_LABEL] not in pools
-    ]
-    names = {str(one["metadata"]["name"]) for one in deployments}
-    return tuple(
-        one
-        for kind in _BESIDE
-        for one in (deployments if kind == DEPLOYMENT else at.api.list(kind, found.namespace, chosen))
-        if one["metadata"]["name"] in names
-    )
+
+    def left(kind: Kind, prefix: str = "") -> list[Manifest]:
+        made = [one for one in _listed(at, kind, found.namespace, chosen) if _is_ours(one)]
+        return [one for one in made if f"{prefix}{_name(one)}" in named or _pool(one) not in pools]
+
+    deployments = left(DEPLOYMENT)
+    names = {_name(one) for one in deployments}
+    beside = (one for kind in _BESIDE for one in at.api.list(kind, found.namespace, chosen) if _name(one) in names)
+    return (*beside, *deployments, *left(INFERENCE_SERVICE, f"{INFERENCE_SERVICE.kind}/"))
+
+
+def _listed(at: Connection, kind: Kind, namespace: str, chosen: str) -> list[Manifest]:
+    """None where the cluster does not know the kind."""
+    try:
+        return at.api.list(kind, namespace, chosen)
+    except UnknownKind:
+        return []
+
+
+def _name(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["name"])
+
+
+def _pool(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["labels"][POOL_LABEL])
 
 
 def remove(at: Connection, found: FoundTuning, manifest: Manifest) -> None:

@@ -306,7 +306,7 @@ def prune(
     context: Context = None,
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Remove Deployments that were made for a tuning and that no answer names any more. Exit code 1 if you say no."""
+    """Remove what was made to serve a tuning's winners and no answer names any more. Exit code 1 if you say no."""
     with told():
         at = connect(namespace, context, kubeconfig)
         found = find_tuning(at, tuning)

@@ -163,8 +163,8 @@ def _answer_facts(found: FoundTuning, pool: PoolStatus, answer: AnswerStatus) ->
     if answer.stale:
         yield "stale", safe_text(f"{answer.stale}; `haqa retune {found.name}` measures again", _WAITING)
     if answer.left_behind:
-        left = ", ".join(answer.left_behind)
-        yield "left behind", safe_text(f"Deployment {left}; `haqa prune {found.name}` removes it", _WAITING)
+        left = ", ".join(one.replace("/", " ") if "/" in one else f"Deployment {one}" for one in answer.left_behind)
+        yield "left behind", safe_text(f"{left}; `haqa prune {found.name}` removes it", _WAITING)
 
 
 def _serving(found: FoundTuning, pool: PoolStatus, number: int) -> str:

@@ -385,17 +385,25 @@ class AnswerKeeper:
         )
 
     def _left_behind(self, pool: str) -> tuple[str, ...]:
-        """Deployments that were made for the pool, and that none of its answers on the way or in service names."""
+        """What was made to serve the pool, and none of its answers on the way or in service names.
+
+        A Deployment by its name alone. Those that are listed anyway, and what is on record: nobody lists
+        InferenceServices, whose kind a cluster may not know.
+        """
         history = self.history(pool)
-        named = {_name_of(one) for one in (history.latest, history.wanted, history.serving) if one is not None}
-        made = (
-            name
+        current = (history.latest, history.wanted, history.serving)
+        named = {one.answer.server for one in current if one is not None}
+        listed = {
+            (DEPLOYMENT.kind, name)
             for name, deployment in self.live.known_deployments().items()
             if (deployment["metadata"].get("labels") or {}).get(POOL_LABEL) == label(pool)
             # KServe's have the labels of their InferenceService.
             and not deployment["metadata"].get("ownerReferences")
-        )
-        return tuple(sorted(name for name in made if name not in named))
+        }
+        recorded = {one.answer.server for one in history.revisions} - named - listed
+        there = (server for server in recorded if server is not None and self.live.serves(*server, pool))
+        left = sorted({*(listed - named), *there})
+        return tuple(name if kind == DEPLOYMENT.kind else f"{kind}/{name}" for kind, name in left)
 
 
 def _name_of(revision: Revision | None) -> str | None:

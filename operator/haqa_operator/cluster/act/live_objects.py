@@ -17,8 +17,10 @@ from haqa_operator.cluster.edges.api_server import (
     FIRST_WRITER,
     INFERENCE_SERVICE,
     POD,
+    ApiRefused,
     ApiServer,
     Kind,
+    UnknownKind,
 )
 from haqa_operator.cluster.names import label
 from haqa_operator.cluster.observe.differences import differs
@@ -175,6 +177,17 @@ class LiveObjects:
     def known_deployments(self) -> dict[str, Manifest]:
         """As far as this look has asked for them."""
         return self._deployments or {}
+
+    def serves(self, kind: str, name: str, pool: str) -> bool:
+        """Whether there is such a Deployment, or InferenceService, and it was made for the pool.
+
+        Of a kind that the cluster, or the operator's rights, know no more there is nothing to see.
+        """
+        try:
+            found = self.found(INFERENCE_SERVICE if kind == INFERENCE_SERVICE.kind else DEPLOYMENT, name)
+        except (UnknownKind, ApiRefused):
+            return False
+        return found is not None and self._ours(found, pool)
 
     def all_there(self, answer: Answer) -> bool:
         """As far as this look has seen it."""
