@@ -190,7 +190,7 @@ gpu-check:  ## what works on this machine's accelerator, as a table to paste int
 lint: .venv/.ready  ## style, types and layers
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	$(VENV)/mypy operator runner tests benchmarks
+	$(VENV)/mypy operator runner tests benchmarks charts
 	$(VENV)/lint-imports
 
 format: .venv/.ready  ## apply the style

@@ -24,7 +24,6 @@ from haqa_contract import (
 )
 from haqa_contract.failures import TrialFailure
 from haqa_operator.api import Trial
-from haqa_operator.decision.constraints import find_baseline
 from haqa_operator.local.executor import LocalExecutor, LocalPool, Served, free_port
 from haqa_operator.local.processes import Launcher
 from haqa_operator.tuning.executor import OnProgress
@@ -51,7 +50,7 @@ class PairedExecutor(LocalExecutor):
 
     def _request(self, trial: Trial, earlier: Sequence[Trial], folder: Path) -> TrialRequest:
         """The step that scores accuracy has a load test of its own; here it only warms the engine up."""
-        self._baseline = find_baseline((*earlier, trial))
+        self._baseline = next((one for one in (*earlier, trial) if one.is_baseline), None)
         request = super()._request(trial, earlier, folder)
         short = request.workload.model_copy(update={"repeats": 1, "duration_s": 1.0})
         return request.model_copy(update={"workload": short})
