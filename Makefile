@@ -13,7 +13,7 @@ TORCH ?= cuda
 TORCH_BACKEND_cpu := cpu
 TORCH_BACKEND_rocm := rocm7.2
 
-.PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more upstream timed generate docs lint format lock lock-pypi lock-torch clean \
+.PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more upstream fuzz timed generate docs lint format lock lock-pypi lock-torch clean \
 	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-argocd cluster-real cluster-demo cluster-scale rehearsal gpu-check
 
 help:  ## what there is
@@ -81,6 +81,13 @@ integration: envs .cache/chromium.ready .cache/prometheus.ready  ## the installe
 upstream: envs  ## VLLM=0.33.0 (default: the newest known): HAQA's tables against a GPU wheel, unpacked; 3 minutes on 2 cores
 	VLLM=$(VLLM) $(VENV)/python -m pytest tests/upstream
 
+.venv/.fuzz: .venv/.ready locks/fuzz.txt
+	$(UV) pip install --quiet --python .venv/bin/python --no-deps --require-hashes -r locks/fuzz.txt
+	@touch $@
+
+fuzz: .venv/.fuzz  ## SECONDS=60 TARGETS="agent-reply table": whatever reads input from outside, given what nobody would write
+	$(VENV)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
+
 # They judge timings, so a busy machine fails them: on a quiet one, by hand.
 TIMED := tests/integration/test_measure_vllm.py tests/integration/test_measure_guidellm.py
 
@@ -107,7 +114,7 @@ images: .venv/.ready  ## IMAGES="operator runner" (default: operator): built wit
 cluster-down: .venv/.ready  ## stop it
 	@$(VENV)/python -m tests.cluster.local_cluster stop
 
-CLUSTER_FAULTS := $(addprefix tests/cluster/test_,agent_faults.py crashes.py disruptions.py faults.py \
+CLUSTER_FAULTS := $(addprefix tests/cluster/test_,agent_faults.py bad_line.py crashes.py disruptions.py faults.py \
 	prometheus_in_cluster.py stuck.py)
 REHEARSAL := tests/cluster/test_rehearsal.py
 ARGOCD := tests/cluster/test_argocd.py
@@ -206,6 +213,7 @@ lock-pypi: .venv/.uv  ## those for which PyPI is enough
 	$(LOCK) pyproject.toml --extra operator -c locks/operator.txt -o locks/operator-image.txt
 	$(LOCK) --group build -o locks/build.txt
 	$(LOCK) --group docs -o locks/docs.txt
+	$(LOCK) --group fuzz -o locks/fuzz.txt
 	$(LOCK) pyproject.toml --extra runner --override locks/runner.override.txt -o locks/runner.txt
 	$(LOCK) --group torch -c locks/runner.txt -o locks/torch-cuda.txt
 	$(LOCK) pyproject.toml --extra serving-cpu --override locks/serving.override.txt -o locks/serving.txt
