@@ -21,6 +21,8 @@ _QUERIED = (
 )
 _OF_THE_METRIC = frozenset({"__name__", "model_name", "engine", "finished_reason"})
 """Labels that vLLM gives its series. All others say which target was scraped, and by whom."""
+_END_OF_TIME = 253_402_300_800.0
+"""Unix time of the year 10000, which calendars do not have."""
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -128,6 +130,8 @@ def targets_of(series: Iterable[Series], model: str | None = None) -> tuple[Targ
 
 def _one_series(labels: Mapping[str, str], values: Sequence[tuple[float, str]]) -> Series:
     points = sorted((float(at), float(value)) for at, value in values)
+    if not all(0 <= at < _END_OF_TIME for at, _ in points):
+        raise ValueError("a sample has a time that no clock shows")
     name = labels["__name__"]
     name = f"vllm:{name[len('vllm_') :]}" if name.startswith("vllm_") else name
     return Series(name, dict(labels), tuple(point for point in points if math.isfinite(point[1])))

@@ -23,6 +23,7 @@ _TERSE = 40
 """Characters of a message that say little without the place where it was raised, such as `KeyError: 'x'`."""
 
 _TRACEBACK_LINE = re.compile(r".*Traceback \(most recent call last\):|\s")
+_TRACE = "Traceback (most recent call last):"
 _MORE_MEMORY = (
     ", most likely because the machine or its container ran out of memory; give it more, or set a smaller KV cache "
     "(VLLM_CPU_KVCACHE_SPACE, gpu-memory-utilization) or max-model-len"
@@ -114,7 +115,7 @@ def _quoted(log: EngineLog, message: Message) -> Failure:
 def _quotation(message: Message) -> str:
     """The exception that ended the process, with the one that led to it."""
     if not message.raised:
-        return shortened(_one_line(re.sub(r"\n\s*what\(\): +", ": ", message.headline)), _QUOTE_LIMIT)
+        return shortened(_own_words(re.sub(r"\n\s*what\(\): +", ": ", message.headline)), _QUOTE_LIMIT)
     last = message.raised[-1]
     quotation = _exception(last, _QUOTE_LIMIT)
     first = message.raised[0]
@@ -125,10 +126,16 @@ def _quotation(message: Message) -> str:
 
 
 def _exception(raised: Raised, limit: int) -> str:
-    text = shortened(_one_line(raised.text), limit)
+    text = shortened(_own_words(raised.text), limit)
     if raised.where and len(raised.message) < _TERSE:
         return f"{text} at {raised.where}"
     return text
+
+
+def _own_words(text: str) -> str:
+    """What an error says of itself: processes that write at once tear each other's lines, and a trace joins it."""
+    before, _, after = _one_line(text).partition(_TRACE)
+    return before.rstrip() or after
 
 
 def _one_line(text: str) -> str:

@@ -164,3 +164,17 @@ def test_any_part_of_a_log_gives_a_sentence(ending: Ending, cut: tuple[float, fl
 @settings(deadline=None)
 def test_any_text_gives_a_sentence(text: str) -> None:
     assert diagnose(text, 1, ARGS).message
+
+
+def test_a_trace_that_was_written_into_an_error_is_no_part_of_it() -> None:
+    """Two processes that write at once tear each other's lines."""
+    torn = (
+        "(EngineCore pid=87) Traceback (most recent call last):\n"
+        '(EngineCore pid=87)   File "/opt/venv/flashinfer/jit/cpp_ext.py", line 100, in get_cuda_path\n'
+        '(EngineCore pid=87)     raise RuntimeError("The moon is full")\n'
+        "(EngineCore pid=87) RuntimeError: The moon is full (EngineCore pid=87) Traceback (most recent call last):\n"
+        '(EngineCore pid=87)   File "/opt/venv/flashinfer/sampling.py", line 15, in top_k\n'
+    )
+    failure = diagnose(torn, 1, ARGS)
+    assert "RuntimeError: The moon is full" in failure.message
+    assert "Traceback" not in failure.message
