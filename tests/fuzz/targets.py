@@ -119,7 +119,7 @@ def _engine_log(data: bytes) -> None:
     failure = diagnose(_text(data[1:]), (None, 0, 1, 137, -9, 143)[data[0] % 6] if data else None, _ARGS)
     assert isinstance(failure, Failure)
     assert failure.message
-    assert "Traceback (most recent call last)" not in failure.message
+    assert "Traceback (most recent call last):" not in failure.message
     assert len(failure.model_dump_json().encode()) < LIMIT_BYTES
 
 

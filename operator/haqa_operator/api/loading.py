@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -84,7 +85,10 @@ def sentences(error: ValidationError, document: Any) -> Iterator[str]:
         inner = (other["loc"] for other in found if len(other["loc"]) > len(item["loc"]))
         if item["type"] == "too_short" and any(other[: len(item["loc"])] == item["loc"] for other in inner):
             continue  # Its entries are wrong, and pydantic counts none of those.
-        loc = tuple(part for part in item["loc"] if not _is_union_branch(part))
+        # An unknown field may have any name, also that of a branch.
+        last = item["loc"][-1:] if item["type"] == "extra_forbidden" else ()
+        within = item["loc"][: len(item["loc"]) - len(last)]
+        loc = (*(part for part in within if not _is_union_branch(part)), *last)
         where = _path(loc) or "the file"
         text = _sentence(item, where, loc)
         if text not in seen:
@@ -111,9 +115,20 @@ def _sentence(item: Any, where: str, loc: tuple[int | str, ...]) -> str:
 
 def _is_union_branch(part: int | str) -> bool:
     """Pydantic names the branch of a union in the location (`Objective`, `tuple[Objective, ...]`)."""
-    return isinstance(part, str) and (
-        (part[:1].isupper() and part.isidentifier() and part[1:2].islower()) or "[" in part
-    )
+    return isinstance(part, str) and (part in _branches() or "[" in part)
+
+
+@cache
+def _branches() -> frozenset[str]:
+    """Names of the models that a tuning consists of."""
+    found: set[type[BaseModel]] = set()
+    left: list[type[BaseModel]] = [QuantizationTuning]
+    while left:
+        model = left.pop()
+        if model not in found:
+            found.add(model)
+            left += [one for field in model.model_fields.values() for one in _models_in(field.annotation)]
+    return frozenset(model.__name__ for model in found)
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -143,6 +158,12 @@ def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
+    return next(_models_in(annotation), None)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
+        yield annotation
+        return
+    for inner in get_args(annotation):
+        yield from _models_in(inner)

@@ -132,6 +132,8 @@ def _one_series(labels: Mapping[str, str], values: Sequence[tuple[float, str]]) 
     points = sorted((float(at), float(value)) for at, value in values)
     if not all(0 <= at < _END_OF_TIME for at, _ in points):
         raise ValueError("a sample has a time that no clock shows")
+    if not all(isinstance(value, str) for value in labels.values()):
+        raise ValueError("a label is no text")
     name = labels["__name__"]
     name = f"vllm:{name[len('vllm_') :]}" if name.startswith("vllm_") else name
     return Series(name, dict(labels), tuple(point for point in points if math.isfinite(point[1])))

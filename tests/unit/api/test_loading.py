@@ -33,6 +33,11 @@ def problems(change: dict[str, Any]) -> str:
     return str(caught.value)
 
 
+def test_a_field_of_the_file_itself_that_is_not_known_is_named() -> None:
+    with pytest.raises(SpecError, match=r"^Kind: unknown field \(value 'QuantizationTuning'\); did you mean kind\?"):
+        parse_tuning({**{name: value for name, value in VALID.items() if name != "kind"}, "Kind": VALID["kind"]})
+
+
 def test_a_minimal_tuning_is_valid() -> None:
     assert parse_tuning(VALID).spec.workload.concurrency == (1, 8)
 
@@ -44,6 +49,13 @@ def test_a_minimal_tuning_is_valid() -> None:
         ({"budget": {"maxDuration": "0s"}}, "spec.budget.maxDuration: 0s leaves no time for a trial"),
         ({"budget": {"maxDuration": "soon"}}, "'soon' is not a duration; write one like 45s"),
         ({"nodepools": []}, "spec.nodepools: unknown field (value []); did you mean nodePools?"),
+        ({"Workload": {}}, "spec.Workload: unknown field (value {}); did you mean workload?"),
+        ({"Objective": {}}, "spec.Objective: unknown field (value {}); did you mean objective?"),
+        ({"objective": {"metrc": "x"}}, "spec.objective.metrc: unknown field (value 'x'); did you mean metric?"),
+        (
+            {"nodePools": [{"name": "here", "env": {"Foo": {}}}]},
+            "spec.nodePools[0].env.Foo: {} is not allowed",
+        ),
         (
             {"workload": {"inputToken": 5}},
             "spec.workload.inputToken: unknown field (value 5); did you mean inputTokens?",

@@ -28,6 +28,11 @@ def test_times_that_no_clock_shows_are_refused(at: float) -> None:
         series_of([entry([at, "1"])])
 
 
+def test_labels_that_are_no_text_are_refused() -> None:
+    with pytest.raises(ValueError, match="label is no text"):
+        series_of([{"metric": {"__name__": "vllm:prompt_tokens_total", "pod": {}}, "values": []}])
+
+
 @pytest.mark.parametrize("answer", [None, {}, "vector", [1], [{}], [{"metric": {}, "values": []}], [entry(1)]])
 def test_what_is_no_matrix_is_refused(answer: object) -> None:
     with pytest.raises(ValueError, match=r"expected|no matrix"):
