@@ -29,9 +29,21 @@ LINGER_S = 0.1
 
 PRELOADED = """
     import os
+    import time
+    time.sleep(float(os.environ.get("IMPORTS_FOR_S", "0")))
     AT_IMPORT = os.environ.get("AT_IMPORT", "unset")
     IMPORTED_BY = os.getpid()
     os.environ["MADE_BY_IMPORT"] = "yes"
+"""
+
+# As OpenMP's library does to the thread that loads it.
+BINDING = """
+    import os
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+"""
+IMPORTED_AFTERWARDS = """
+    import os
+    os.environ["AFFINITY_OF_IMPORTS"] = str(len(os.sched_getaffinity(0)))
 """
 
 # Prints what it finds as one line of JSON, then does what its first argument says.
@@ -43,6 +55,7 @@ PROGRAM = """
         found = {
             "pid": os.getpid(), "image": os.getppid(), "group": os.getpgrp(), "env": dict(os.environ),
             "argv": sys.argv, "cwd": os.getcwd(), "path": sys.path, "main": __name__,
+            "affinity": len(os.sched_getaffinity(0)),
             "imported_by": preloaded.IMPORTED_BY, "at_import": preloaded.AT_IMPORT, **more,
         }
         print(json.dumps(found), flush=True)
@@ -84,6 +97,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("programs")
     (folder / "preloaded.py").write_text(textwrap.dedent(PRELOADED))
     (folder / "program.py").write_text(textwrap.dedent(PROGRAM))
+    (folder / "binding.py").write_text(textwrap.dedent(BINDING))
+    (folder / "imported_afterwards.py").write_text(textwrap.dedent(IMPORTED_AFTERWARDS))
     return folder
 
 
@@ -278,6 +293,32 @@ def test_a_killed_caller_leaves_nothing(env: dict[str, str], tmp_path: Path) -> 
         caller.kill()
     eventually(lambda: all(gone(pid) for pid in (int(router), found["pid"], found["image"], found["child"])))
     assert not Path(socket.decode()).parent.exists()
+
+
+def test_an_image_that_still_imports_is_waited_for_by_who_inherits_what_imports_set(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """An engine's worker asks with what the imports of the engine have set, for an image that was begun without."""
+    slow = {**env, "WORKERS": "1", "IMPORTS_FOR_S": "2"}
+    with PreforkedLauncher(Path(sys.executable), ["preloaded"], linger_s=LINGER_S) as launcher:
+        launcher.launch(["program", "exit", "0"], env, tmp_path, tmp_path / "first", LIMIT_S).wait(LIMIT_S)
+        threading.Thread(target=launcher.warm, args=(slow,)).start()
+        time.sleep(0.3)  # it is on its way, and has not imported yet
+        for log, more in (("inherited", {"MADE_BY_IMPORT": "yes"}), ("other", {"MADE_BY_IMPORT": "no"}), ("plain", {})):
+            launcher.launch(["program", "exit", "0"], slow | more, tmp_path, tmp_path / log, LIMIT_S).wait(LIMIT_S)
+    image = {log: reports(tmp_path / log)[0]["imported_by"] for log in ("first", "inherited", "other", "plain")}
+    assert image["inherited"] == image["plain"]
+    assert len(set(image.values())) == 3
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one CPU there is nothing to be bound to")
+def test_binding_is_for_the_children_and_not_for_imports(env: dict[str, str], tmp_path: Path) -> None:
+    modules = ["binding", "imported_afterwards", "preloaded"]
+    with PreforkedLauncher(Path(sys.executable), modules, linger_s=LINGER_S) as launcher:
+        launcher.launch(["program", "exit", "0"], env, tmp_path, tmp_path / "log", LIMIT_S).wait(LIMIT_S)
+    (report,) = reports(tmp_path / "log")
+    assert report["env"]["AFFINITY_OF_IMPORTS"] == str(len(os.sched_getaffinity(0)))
+    assert report["affinity"] == 1
 
 
 def test_the_least_recently_used_image_gives_way(env: dict[str, str], tmp_path: Path) -> None:

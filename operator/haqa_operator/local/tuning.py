@@ -94,13 +94,13 @@ class LocalTuning:
         *,
         prefork: bool = True,
         only: str | None = None,
-        executor: Callable[[LocalPool, Launcher, Spawn], LocalExecutor] = LocalExecutor,
+        executor: Callable[[LocalPool, Launcher, Spawn], LocalExecutor] | None = None,
     ) -> None:
         self.tuning = tuning
         self.workspace = Workspace.of(out, tuning.metadata.name)
         self._observer = observer
         self._prefork = prefork
-        self._executor = executor
+        self._executor = executor or LocalExecutor
         self._pools = [pool for pool in tuning.spec.node_pools if only in (None, pool.name)]
         if not self._pools:
             names = ", ".join(pool.name for pool in tuning.spec.node_pools)

@@ -53,12 +53,19 @@ def main(argv: Sequence[str]) -> None:
     child.prepare_titles()
     before = dict(os.environ)
     started = time.monotonic()
+    # OpenMP's library binds the thread that loads it, where the environment says so. That is for the children:
+    # imports on one core would wait for those of other images.
+    free = bound = os.sched_getaffinity(0)
     for name in argv[3:]:
         try:
             importlib.import_module(name)
         except ImportError as error:  # of another version, say: its program imports what it needs
             print(f"prefork: {name} is not preloaded: {error}", file=sys.stderr, flush=True)
+        if (now := os.sched_getaffinity(0)) != free:
+            bound = now
+            os.sched_setaffinity(0, free)
     _ask_for_tiles()
+    os.sched_setaffinity(0, bound)
     import_s = time.monotonic() - started
     made = {
         name: os.environ.get(name)

@@ -30,12 +30,33 @@ _START_IMAGE = (
 
 
 @dataclass
+class _Request:
+    """A process to be forked, as its requester asked for it; its descriptors are closed with it."""
+
+    connection: socket.socket
+    message: dict[str, Any]
+    fds: list[int]
+
+    def refuse(self, why: str) -> None:
+        with contextlib.suppress(OSError):
+            wire.send(self.connection, {"error": why})
+        self.close()
+
+    def close(self) -> None:
+        self.connection.close()
+        for fd in self.fds:
+            os.close(fd)
+
+
+@dataclass
 class _Image:
     key: ForkKey
     process: subprocess.Popen[bytes]
     channel: socket.socket
     made: dict[str, str | None] = field(default_factory=dict)
     imported: bool = False
+    # Whether it fits them shows when it has imported.
+    waiting: list[_Request] = field(default_factory=list)
 
 
 class Router:
@@ -84,34 +105,58 @@ class Router:
 
     def _on_request(self, connection: socket.socket) -> None:
         self._selector.unregister(connection)
-        fds: list[int] = []
-        with connection:
-            try:
-                message, fds = wire.receive(connection)
-                if message is not None:
-                    image = self._image_for(message)
-                    wire.send(image.channel, message, [connection.fileno(), *fds])
-            except (OSError, wire.PreforkError, KeyError) as error:
-                with contextlib.suppress(OSError):
-                    wire.send(connection, {"error": f"{type(error).__name__}: {error}"})
-            finally:
-                for fd in fds:
-                    os.close(fd)
+        try:
+            message, fds = wire.receive(connection)
+        except (OSError, wire.PreforkError) as error:
+            _Request(connection, {}, []).refuse(f"{type(error).__name__}: {error}")
+            return
+        if message is None:
+            connection.close()
+        else:
+            self._route(_Request(connection, message, fds))
 
-    def _image_for(self, message: dict[str, Any]) -> _Image:
-        wanted = fork_key(message["env"], message["affinity"])
+    def _route(self, request: _Request) -> None:
+        """To the image that fits; one that is still importing and may turn out to has it wait."""
+        try:
+            wanted = fork_key(request.message["env"], request.message["affinity"])
+            image = self._fitting(wanted)
+            if image is None and (soon := self._perhaps_fitting(wanted)) is not None:
+                soon.waiting.append(request)
+                return
+            image = image or self._another(wanted, request.message["env"])
+            self._images.append(image)
+            wire.send(image.channel, request.message, [request.connection.fileno(), *request.fds])
+        except (OSError, wire.PreforkError, KeyError) as error:
+            request.refuse(f"{type(error).__name__}: {error}")
+        else:
+            request.close()
+
+    def _fitting(self, wanted: ForkKey) -> _Image | None:
+        """The last used that fits, taken out of its place in the line."""
         for image in reversed(self._images):
             if admits(image.key, image.made, wanted):
                 self._images.remove(image)
-                break
-        else:
-            if len(self._images) >= self._max_images:
-                oldest = self._images.pop(0)
-                self._retired.append(oldest)
-                wire.send(oldest.channel, {"retire": True})
-            image = self._start_image(wanted, message["env"])
-        self._images.append(image)
-        return image
+                return image
+        return None
+
+    def _perhaps_fitting(self, wanted: ForkKey) -> _Image | None:
+        """One that fits if its imports set what those of another have set: they import the same.
+
+        A process that an engine starts inherits what the engine's imports have set, and asks for an image that was
+        begun without: beside that one, a second import of the same would take the time of both.
+        """
+        made: dict[str, str | None] = {}
+        for image in self._images:
+            made |= image.made
+        importing = (image for image in reversed(self._images) if not image.imported)
+        return next((image for image in importing if admits(image.key, made, wanted)), None)
+
+    def _another(self, wanted: ForkKey, env: dict[str, str]) -> _Image:
+        if len(self._images) >= self._max_images:
+            oldest = self._images.pop(0)
+            self._retired.append(oldest)
+            wire.send(oldest.channel, {"retire": True})
+        return self._start_image(wanted, env)
 
     def _start_image(self, key: ForkKey, env: dict[str, str]) -> _Image:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -139,17 +184,27 @@ class Router:
         message, _ = wire.receive(image.channel)
         if message is not None:
             image.made, image.imported = message["made"], True
+            self._route_again(image)
             return
         self._selector.unregister(image.channel)
         image.channel.close()
         for images in (self._images, self._retired):
             if image in images:
                 images.remove(image)
+        self._route_again(image)
         image.process.wait(timeout=_END_S)
+
+    def _route_again(self, image: _Image) -> None:
+        """What has waited for it, now that it is known what it is."""
+        waiting, image.waiting = image.waiting, []
+        for request in waiting:
+            self._route(request)
 
     def _close(self) -> None:
         images = [*self._images, *self._retired]
         for image in images:
+            for request in image.waiting:
+                request.close()
             if image.imported:
                 image.channel.close()  # has it end its children
             else:  # it would not notice, and has none

@@ -7,6 +7,8 @@ from pathlib import Path
 # model. Not the program itself (vllm.entrypoints.openai.api_server): each process runs that as
 # its own __main__. Found by comparing sys.modules of running processes with their images'.
 VLLM_PRELOAD: tuple[str, ...] = (
+    # First and by itself: it brings OpenMP, which binds the thread that loads it (see `image.main`).
+    "torch",
     "vllm.entrypoints.launchers.api_server.entry",
     "vllm.v1.engine.async_llm",
     "vllm.v1.engine.core",
