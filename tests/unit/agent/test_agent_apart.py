@@ -98,7 +98,7 @@ def test_the_operator_waits_longer_than_the_process_may_take() -> None:
 
 
 def test_an_answer_survives_the_way() -> None:
-    answer = Answer(kind="error", sentence="no", latency_s=1.5)
+    answer = Answer(sentence="no", latency_s=1.5)
     assert Answer.model_validate_json(answer.model_dump_json()) == answer
 
 

@@ -35,8 +35,8 @@ def answer(question: Question) -> Answer:
         model = LLMClient(question.agent, api_key=key, confined=True, seed=question.seed)
         completion = model.complete(question.messages, question.response_schema, question.max_tokens)
     except LLMError as error:
-        return Answer(kind="error", sentence=str(error), latency_s=error.latency_s)
-    return Answer(kind="completion", completion=completion)
+        return Answer(sentence=str(error), latency_s=error.latency_s)
+    return Answer(completion=completion)
 
 
 def application() -> web.Application:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, SecretStr, field_serializer
 
@@ -37,7 +37,6 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["completion", "error"]
     completion: Completion | None = None
     sentence: str = ""
     latency_s: float = 0.0
