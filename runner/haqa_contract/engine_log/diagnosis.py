@@ -164,7 +164,9 @@ def _of_death(log: EngineLog, death: Death) -> Failure:
 
 
 def _failure(reason: FailureReason, message: str, log: EngineLog, last: int | None = None) -> Failure:
-    return Failure(reason=reason, message=_one_line(message)[:_MESSAGE_LIMIT], log_tail=log.tail(last))
+    # What a rule quotes may be torn too; the remedy behind it stays.
+    quoted = _one_line(message).replace(_TRACE, "…")
+    return Failure(reason=reason, message=quoted[:_MESSAGE_LIMIT], log_tail=log.tail(last))
 
 
 def _ended(log: EngineLog) -> str:

@@ -178,3 +178,17 @@ def test_a_trace_that_was_written_into_an_error_is_no_part_of_it() -> None:
     failure = diagnose(torn, 1, ARGS)
     assert "RuntimeError: The moon is full" in failure.message
     assert "Traceback" not in failure.message
+
+
+def test_what_a_rule_quotes_of_a_torn_line_is_no_trace_either() -> None:
+    torn = (
+        "(Worker pid=9) Traceback (most recent call last):\n"
+        '(Worker pid=9)   File "/opt/venv/torch/distributed/c10d.py", line 15, in all_reduce\n'
+        "(Worker pid=9) torch.distributed.DistBackendError: NCCL error in: Pro (Core pid=7) Traceback (most recent "
+        "call last):\n"
+        '(Core pid=7)   File "/opt/venv/vllm/v1/engine/core.py", line 77, in run\n'
+    )
+    failure = diagnose(torn, 1, ARGS)
+    assert failure.message.startswith("the GPUs cannot talk to each other: ")
+    assert "NCCL_DEBUG=INFO" in failure.message
+    assert "Traceback" not in failure.message
