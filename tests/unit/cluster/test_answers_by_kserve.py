@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from tests.fakes.simulated_cluster import NAMESPACE
 from tests.unit.cluster.answered import (
     BETTER,
@@ -13,19 +12,6 @@ from tests.unit.cluster.played_kserve import with_kserve
 from tests.unit.cluster.tunings import Operated
 
 from haqa_operator.cluster.edges.api_server import INFERENCE_SERVICE
-
-
-@pytest.fixture
-def operated() -> Operated:
-    return Operated()
-
-
-@pytest.fixture
-def served(operated: Operated) -> Operated:
-    """A first answer serves."""
-    operated.submit(**FIRST)
-    operated.run()
-    return operated
 
 
 def test_kserve_rolls_out_what_is_verified_and_taken_back_here(operated: Operated) -> None:

@@ -24,19 +24,6 @@ from haqa_operator.cluster.edges.api_server import JOB, NODE, TRIAL
 from haqa_operator.cluster.installation import Installation
 
 
-@pytest.fixture
-def operated() -> Operated:
-    return Operated()
-
-
-@pytest.fixture
-def served(operated: Operated) -> Operated:
-    """A first answer serves."""
-    operated.submit(**FIRST)
-    operated.run()
-    return operated
-
-
 def test_nothing_of_the_installation_changes_what_serves(served: Operated) -> None:
     before = served.cluster.api.get(DEPLOYMENT, "demo-full", NAMESPACE)
     served.installation = Installation(engine_image="another/vllm:v0.33.0", user_id=4711)

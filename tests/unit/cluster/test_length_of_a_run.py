@@ -16,11 +16,6 @@ from haqa_operator.tuning import pool_setup
 POOL = {"name": "full", "nodeSelector": {"pool": "full"}}
 
 
-@pytest.fixture
-def operated() -> Operated:
-    return Operated()
-
-
 def measured_lengths(operated: Operated) -> dict[str, str]:
     """Trial -> the length that its engine was started with."""
     jobs = (one["spec"]["template"]["metadata"]["annotations"] for one in operated.jobs())

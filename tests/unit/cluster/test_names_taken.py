@@ -16,11 +16,6 @@ from haqa_operator.cluster.edges.api_server import JOB, TRIAL, ApiUnavailable, K
 MODEL_JOB = "demo-full-model"
 
 
-@pytest.fixture
-def operated() -> Operated:
-    return Operated()
-
-
 def foreign(kind: Kind, name: str, owner: Manifest | None = None) -> Manifest:
     return {
         "apiVersion": kind.api_version,

@@ -25,19 +25,6 @@ from tests.unit.cluster.tunings import Operated
 from haqa_operator.cluster.edges.api_server import JOB
 
 
-@pytest.fixture
-def operated() -> Operated:
-    return Operated()
-
-
-@pytest.fixture
-def served(operated: Operated) -> Operated:
-    """A first answer serves."""
-    operated.submit(**FIRST)
-    operated.run()
-    return operated
-
-
 def test_the_same_answer_to_another_question_is_on_record_and_starts_nothing(served: Operated) -> None:
     (before,) = winners_pods(served)
     served.submit(**FIRST, budget={"maxTrials": 7})

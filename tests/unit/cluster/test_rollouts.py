@@ -24,19 +24,6 @@ from haqa_operator.api.labels import REQUEST_ANNOTATION
 from haqa_operator.cluster.edges.api_server import EVENT, JOB, TRIAL, TUNING
 
 
-@pytest.fixture
-def operated() -> Operated:
-    return Operated()
-
-
-@pytest.fixture
-def served(operated: Operated) -> Operated:
-    """A first answer serves."""
-    operated.submit(**FIRST)
-    operated.run()
-    return operated
-
-
 def test_there_is_no_service_before_the_first_answer_is_verified(operated: Operated) -> None:
     operated.submit(**FIRST)
     operated.run(until=reaches("Verifying"))

@@ -42,11 +42,6 @@ ONE_POOL: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def operated() -> Operated:
-    return Operated()
-
-
 def model_is_known(status: Manifest) -> bool:
     return "model" in status
 

@@ -18,11 +18,6 @@ from haqa_operator.cluster.edges.api_server import APPROVAL, CONTROLLER_REVISION
 from haqa_operator.cluster.edges.proposals import ProposalRequest
 
 
-@pytest.fixture
-def operated() -> Operated:
-    return Operated()
-
-
 def trials_of(operated: Operated) -> dict[str, Manifest]:
     return {one["metadata"]["name"]: one for one in operated.cluster.api.list(TRIAL, NAMESPACE)}
 
