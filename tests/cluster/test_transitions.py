@@ -91,8 +91,8 @@ def test_every_accepted_spec_ends_and_going_back_goes_back(place: Workplace, see
         applied(place, name, spec)
         found = ended(place, name)
         if spec.get("suspend"):
-            # What has its answer keeps it; nothing else is measured.
-            assert not any(job.get("status", {}).get("active") for job in place.jobs())
+            # What has its answer keeps it. What is being measured ends, and nothing else begins.
+            place.until(lambda: not active(place), f"the trials of {name} to end")
         else:
             assert found["status"]["phase"] != "Suspended"
         if found["status"]["phase"] == "Failed":
@@ -119,6 +119,10 @@ def ended(place: Workplace, name: str) -> Manifest:
 
     place.until(probe, f"{name} to end: {place.tuning(name)['spec']}")
     return place.tuning(name)
+
+
+def active(place: Workplace) -> bool:
+    return any(job.get("status", {}).get("active") for job in place.jobs())
 
 
 def best(found: Manifest) -> tuple[str, str | None]:

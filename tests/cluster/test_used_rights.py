@@ -17,6 +17,7 @@ SELDOM = {
     ("apps", "controllerrevisions", "delete"): "the eleventh answer of a pool, or a retry",
     ("apps", "controllerrevisions", "get"): "whose record it is, where a name is taken",
     ("batch", "jobs", "get"): "whose Job it is, where a name is taken",
+    ("batch", "jobs", "delete"): "an attempt that is over, where another is due; another model (test_failures.py)",
     ("haqa.dev", "quantizationtrials", "get"): "whose trial it is, where a name is taken",
     ("core", "secrets", "get"): "with an agent",
 }
