@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 from tests.cluster.end_state import end_state
+from tests.cluster.git_target import git_target
 from tests.cluster.kubectl import Kubectl, Manifest, has_condition
 from tests.cluster.tunings import tuning
 from tests.cluster.workplace import LIMIT_S, Workplace, workplace
-from tests.fakes.forges import TOKEN, FakeGitea
+from tests.fakes.forges import FakeGitea
 from tests.fakes.git_server import GitServer, git
 
 pytestmark = pytest.mark.timeout(900)
@@ -160,14 +160,7 @@ def life_of_an_answer(place: Workplace, name: str, folder: Path) -> dict[str, An
     with GitServer(folder) as server:
         repository = server.repository({"README.md": "ours\n"})
         with FakeGitea(repository) as forge:
-            secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git"}}
-            place.api.apply({**secret, "data": {"token": base64.b64encode(TOKEN.encode()).decode()}})
-            target = {
-                "url": f"{server.url}/team/clusters.git",
-                "path": "apps/chat",
-                "secretRef": {"name": "git"},
-                "pullRequest": {"provider": "Gitea", "apiBase": forge.api_base},
-            }
+            target = git_target(place.api, server, forge)
             spec = {"output": {"mode": "Git", "approval": "Manual", "git": target}}
             place.api.apply(priced(name, 2.0, **spec))
             place.until(lambda: "answer" in pool(place, name), "the winner waits", 2 * LIMIT_S)

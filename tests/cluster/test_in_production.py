@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.cluster.building import PYTHON_IMAGE
+from tests.cluster.git_target import git_target
 from tests.cluster.kubectl import Kubectl, Manifest
 from tests.cluster.tunings import tuning
 from tests.cluster.workplace import Workplace, workplace
@@ -119,14 +119,7 @@ def test_a_winner_goes_through_a_pull_request_and_is_verified_once_it_is_rolled_
     with GitServer(tmp_path / "git") as server:
         repository = server.repository({"README.md": "ours\n"})
         with FakeGitea(repository) as forge:
-            secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git"}}
-            place.api.apply({**secret, "data": {"token": base64.b64encode(TOKEN.encode()).decode()}})
-            git = {
-                "url": f"{server.url}/team/clusters.git",
-                "path": "apps/chat",
-                "secretRef": {"name": "git"},
-                "pullRequest": {"provider": "Gitea", "apiBase": forge.api_base},
-            }
+            git = git_target(place.api, server, forge)
             place.api.apply(asked("owned", output={"mode": "Git", "git": git}))
             place.in_phase("AwaitingApproval", "Running", name="owned")
             place.until(lambda: forge.pulls, "a pull request is opened")

@@ -22,8 +22,8 @@ _QUOTE_LIMIT, _CAUSE_LIMIT = 420, 220
 _TERSE = 40
 """Characters of a message that say little without the place where it was raised, such as `KeyError: 'x'`."""
 
-_TRACEBACK_LINE = re.compile(r".*Traceback \(most recent call last\):|\s")
 _TRACE = "Traceback (most recent call last):"
+_TRACEBACK_LINE = re.compile(rf".*{re.escape(_TRACE)}|\s")
 _MORE_MEMORY = (
     ", most likely because the machine or its container ran out of memory; give it more, or set a smaller KV cache "
     "(VLLM_CPU_KVCACHE_SPACE, gpu-memory-utilization) or max-model-len"
