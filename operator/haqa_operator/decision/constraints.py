@@ -8,8 +8,9 @@ measured never passes: it is broken with the sentence that it was not measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from haqa_contract import FailureReason
 from haqa_operator.api.goals import Constraint
@@ -38,18 +39,31 @@ class Finding:
     Attributes:
         excess: How far beyond the limit, relative to the limit (0.2 = 20 % too much); 0 when met.
         value: The measured value; None when there is none.
-        achieved: The value in the constraint's own terms: `240 ms`, or `+1.3 %` against the baseline; empty where it
-            could not be judged.
+        change: Against the baseline, as a share of it, where that is what is limited.
+        judged: Whether there was enough to judge it by; what was not judged is not met.
         marginal: The 95 % interval spans the limit: a repetition might say the opposite.
     """
 
     constraint: Constraint
     met: bool
-    sentence: str
+    _words: Callable[[], str] = field(repr=False, compare=False)
     excess: float = 0.0
     value: float | None = None
-    achieved: str = ""
+    change: float | None = None
+    judged: bool = True
     marginal: bool = False
+
+    @cached_property
+    def sentence(self) -> str:
+        """Made when it is read: a search judges every trial at every proposal and reads few of the sentences."""
+        return self._words()
+
+    @property
+    def achieved(self) -> str:
+        """The value in the constraint's own terms: `240 ms`, or `+1.3 %` against the baseline; empty if not judged."""
+        if not self.judged or self.value is None:
+            return ""
+        return quantity(self.constraint.key, self.value) if self.change is None else signed_percent(self.change)
 
 
 def find_baseline(trials: Sequence[Trial]) -> Trial | None:
@@ -127,18 +141,24 @@ def judge(constraint: Constraint, trial: Trial, references: References) -> Findi
 
 
 def _judge_absolute(constraint: Constraint, trial: Trial, value: float) -> Finding:
-    achieved = quantity(constraint.key, value)
+    key = constraint.key
     if constraint.max is not None and value > _stretched(constraint.max, upwards=True):
         limit, side = constraint.max, "above the limit of"
     elif constraint.min is not None and value < _stretched(constraint.min, upwards=False):
         limit, side = constraint.min, "below the limit of"
     else:
-        marginal = any(_spans(trial, constraint.key, bound) for bound in (constraint.min, constraint.max))
-        sentence = f"{constraint.key} is {achieved}, which keeps {constraint.describe()}{_noise_note(marginal)}"
-        return Finding(constraint, True, sentence, value=value, achieved=achieved, marginal=marginal)
-    marginal = _spans(trial, constraint.key, limit)
-    sentence = f"{constraint.key} is {achieved}, {side} {quantity(constraint.key, limit)}{_noise_note(marginal)}"
-    return Finding(constraint, False, sentence, _relative(abs(value - limit), limit), value, achieved, marginal)
+        marginal = any(_spans(trial, key, bound) for bound in (constraint.min, constraint.max))
+
+        def kept() -> str:
+            return f"{key} is {quantity(key, value)}, which keeps {constraint.describe()}{_noise_note(marginal)}"
+
+        return Finding(constraint, True, kept, value=value, marginal=marginal)
+    marginal = _spans(trial, key, limit)
+
+    def broken() -> str:
+        return f"{key} is {quantity(key, value)}, {side} {quantity(key, limit)}{_noise_note(marginal)}"
+
+    return Finding(constraint, False, broken, _relative(abs(value - limit), limit), value, marginal=marginal)
 
 
 def _judge_relative(
@@ -165,13 +185,15 @@ def _judge_relative(
     change = _relative(value - reference, reference)
     met = value >= _stretched(limit, upwards=False) if higher else value <= _stretched(limit, upwards=True)
     marginal = _spans_relative(trial, key, limit, reference) and trial is not against
-    achieved = signed_percent(change)
-    sentence = (
-        f"{key} is {quantity(key, value)}, {achieved} against {whose}'s {quantity(key, reference)}, "
-        f"where {allowed_percent:g} % worse is allowed{_noise_note(marginal)}"
-    )
+
+    def words() -> str:
+        return (
+            f"{key} is {quantity(key, value)}, {signed_percent(change)} against {whose}'s {quantity(key, reference)}, "
+            f"where {allowed_percent:g} % worse is allowed{_noise_note(marginal)}"
+        )
+
     excess = 0.0 if met else _relative(abs(value - limit), limit)
-    return Finding(constraint, met, sentence, excess, value, achieved, marginal)
+    return Finding(constraint, met, words, excess, value, change, marginal=marginal)
 
 
 def _why_no_baseline(baseline: Trial | None) -> str:
@@ -182,7 +204,7 @@ def _why_no_baseline(baseline: Trial | None) -> str:
 
 
 def _unjudged(constraint: Constraint, sentence: str, value: float | None = None) -> Finding:
-    return Finding(constraint, False, sentence, UNJUDGED_EXCESS, value)
+    return Finding(constraint, False, lambda: sentence, UNJUDGED_EXCESS, value, judged=False)
 
 
 def _spans_relative(trial: Trial, key: MetricKey, limit: float, reference: float) -> bool:

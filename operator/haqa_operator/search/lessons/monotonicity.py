@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from haqa_contract import FailureReason, Scalar
+import numpy as np
+
+from haqa_contract import Failure, FailureReason, Scalar
 from haqa_contract.configuration import OF_WEIGHTS
 from haqa_operator.api.goals import Constraint
 from haqa_operator.api.metrics import LATENCIES, is_accuracy
@@ -47,7 +49,8 @@ class Implications:
         self._of_accuracy = [c for c in constraints if is_accuracy(c.metric)]
         self._references = References.among(evidence.finished)
         self._news = news
-        self._memory = {short_of: self._memory_order(short_of) for short_of in Shortage}
+        self._memory_orders = {short_of: self._memory_order(short_of) for short_of in Shortage}
+        self._too_much = {short_of: np.zeros(len(news), dtype=np.bool_) for short_of in Shortage}
 
     def lessons(self) -> Iterator[Lesson]:
         for trial in self._evidence.finished:
@@ -58,19 +61,17 @@ class Implications:
     def _latency(self, trial: Trial) -> Iterator[Lesson]:
         """A limit that is broken by less than the noise says nothing: a little more load might meet it by chance."""
         if trial.succeeded and self._evidence.space.load_parameters and self._of_latency:
-            closes = self._load.no_less(trial, self._news)
-            broken = self._broken(self._of_latency, trial, closes)
             noise = _ROUGHLY if trial.status.ended_early else _ONCE
+            broken = self._broken(self._of_latency, trial)
             clearly = next((f for f in broken if not f.marginal and f.excess > noise), None)
-            if clearly is not None:
+            if clearly is not None and len(closes := self._new(self._load.no_less(trial))):
                 yield self._more_load(trial, closes, clearly.sentence)
 
     def _accuracy(self, trial: Trial) -> Iterator[Lesson]:
-        if self._of_accuracy:
-            closes = self._alike(trial, self._numbers)
-            for finding in self._broken(self._of_accuracy, trial, closes)[:1]:
-                sentence = f"trial {trial.number} computes the same numbers, and its {finding.sentence}"
-                yield Lesson(of_values(self._evidence, trial, self._numbers), sentence, trial.number, closes)
+        broken = self._broken(self._of_accuracy, trial)
+        if broken and len(closes := self._alike(trial, self._numbers)):
+            sentence = f"trial {trial.number} computes the same numbers, and its {broken[0].sentence}"
+            yield Lesson(of_values(self._evidence, trial, self._numbers), sentence, trial.number, closes)
 
     def _failure(self, trial: Trial) -> Iterator[Lesson]:
         failure = trial.status.failure
@@ -82,27 +83,36 @@ class Implications:
                 sentence = f"it needs the artifact of trial {trial.number}, which ended with {failure_text(trial)}"
                 yield Lesson(of_values(self._evidence, trial, self._artifact), sentence, trial.number, closes)
         elif memory and _OTHERS_MEMORY not in failure.message:
-            order = self._memory[shortage(failure.message)]
-            if len(closes := order.no_less(trial, self._news)):
-                sentence = f"it takes no less memory than trial {trial.number}, which ended with {failure_text(trial)}"
-                yield Lesson(order.parameters(trial), sentence, trial.number, closes)
+            yield from self._memory(trial, failure)
         elif not memory and not failure.reason.transient and self._evidence.space.load_parameters:
-            closes = self._load.no_less(trial, self._news)
+            closes = self._new(self._load.no_less(trial))
             yield from [self._more_load(trial, closes, failure_text(trial))] if len(closes) else []
+
+    def _memory(self, trial: Trial, failure: Failure) -> Iterator[Lesson]:
+        short_of = shortage(failure.message)
+        order, too_much = self._memory_orders[short_of], self._too_much[short_of]
+        position = self._evidence.position(trial)
+        if position is not None and too_much[position]:
+            return  # what takes no less than this trial takes no less than the earlier one either
+        no_less = order.no_less(trial)
+        too_much[no_less] = True
+        if len(closes := self._new(no_less)):
+            sentence = f"it takes no less memory than trial {trial.number}, which ended with {failure_text(trial)}"
+            yield Lesson(order.parameters(trial), sentence, trial.number, closes)
 
     def _more_load(self, trial: Trial, closes: Ints, what: str) -> Lesson:
         sentence = f"trial {trial.number}, with no more load: {what}"
         return Lesson(self._load.parameters(trial), sentence, trial.number, closes)
 
-    def _broken(self, constraints: Sequence[Constraint], trial: Trial, closes: Ints) -> list[Finding]:
-        """Findings that were judged and are not met; none where nothing would be learnt from them."""
-        if not len(closes):
-            return []
-        return [f for f in judge_trial(constraints, trial, self._references) if not f.met and f.achieved]
+    def _broken(self, constraints: Sequence[Constraint], trial: Trial) -> list[Finding]:
+        """Findings that were judged and are not met."""
+        return [f for f in judge_trial(constraints, trial, self._references) if not f.met and f.judged]
 
     def _alike(self, trial: Trial, columns: Sequence[int]) -> Ints:
-        closes = self._evidence.alike(trial, columns)
-        return closes[self._news[closes]]
+        return self._new(self._evidence.alike(trial, columns))
+
+    def _new(self, positions: Ints) -> Ints:
+        return positions[self._news[positions]]
 
     @cached_property
     def _load(self) -> Order:

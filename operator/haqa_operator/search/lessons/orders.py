@@ -51,10 +51,9 @@ class Order:
             if column not in self._needs and name not in self._free
         ]
 
-    def no_less(self, trial: Trial, among: Mask) -> Ints:
-        """Positions of the candidates among these that take no less than the trial in anything."""
+    def no_less(self, trial: Trial) -> Ints:
+        """Positions of the candidates that take no less than the trial in anything."""
         closes = self._evidence.alike(trial, self._equal)
-        closes = closes[among[closes]]
         if not len(closes):
             return closes
         row = self._evidence.row(trial)

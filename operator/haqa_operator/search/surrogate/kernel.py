@@ -57,7 +57,8 @@ class TrialKernel(Kernel):  # type: ignore[misc]
             covariance = self._fitted[1]  # fitting the scale asks for the same matrix again and again
         else:
             other = X if Y is None else Y
-            covariance = self._own(X, other) * self._together(X, other)
+            covariance = self._own(X, other)
+            covariance *= self._together(X, other)
             self._fitted = (X, covariance) if Y is None else self._fitted
         return (covariance, np.empty((*covariance.shape, 0))) if eval_gradient else covariance
 
@@ -75,28 +76,34 @@ class TrialKernel(Kernel):  # type: ignore[misc]
         return np.where(X[:, :1] == Y[:, 0], 1.0, self.scales.shared)
 
     def _own(self, X: Matrix, Y: Matrix) -> Matrix:
+        """In few passes over the whole matrix, which has a row for every candidate."""
         scales, count = self.scales, len(self.scales.slopes)
         mine, theirs = X[:, 1 : 1 + count], Y[:, 1 : 1 + count]
-        products = mine @ theirs.T
-        lengths = (mine**2).sum(axis=1)[:, None] + (theirs**2).sum(axis=1)[None, :]
-        apart = np.maximum(lengths - 2 * products, 0.0) / scales.reach**2
-        total = (mine * np.square(scales.slopes)) @ theirs.T
-        if scales.offsets:
-            columns = range(1 + count, 1 + count + len(scales.offsets))
-            codes = [_codes(X, Y, column) for column in columns]
-            sizes = [len(each) for each in codes]
-            ours, others = (_one_hot(side, columns, codes) for side in (X, Y))
-            offsets = np.repeat(scales.offsets, sizes)
-            whole = np.minimum(1.0, np.array(scales.offsets) / _WHOLE)
-            total += (ours * offsets**2) @ others.T + scales.interplay**2 * products * (ours @ others.T)
-            apart += 2.0 * (whole.sum() - (ours * np.repeat(whole, sizes)) @ others.T)
-        return np.asarray(total + scales.rest**2 * np.exp(-0.5 * apart))
+        columns = range(1 + count, 1 + count + len(scales.offsets))
+        codes = [_codes(X, Y, column) for column in columns]
+        ours, others = (_one_hot(side, columns, codes) for side in (X, Y))
+        offsets = np.repeat(scales.offsets, [len(each) for each in codes])
+        total = np.hstack([mine * np.square(scales.slopes), ours * offsets**2]) @ np.hstack([theirs, others]).T
+        interplay = mine @ theirs.T
+        interplay *= ours @ others.T
+        interplay *= scales.interplay**2
+        total += interplay
+        # As one distance: another value of a category is as far away as the doublings that `whole` stands for.
+        whole = np.sqrt(np.minimum(1.0, offsets / _WHOLE))
+        here, there = np.hstack([mine / scales.reach, ours * whole]), np.hstack([theirs / scales.reach, others * whole])
+        rest = here @ there.T
+        rest -= 0.5 * (here**2).sum(axis=1)[:, None]
+        rest -= 0.5 * (there**2).sum(axis=1)
+        np.exp(np.minimum(rest, 0.0, out=rest), out=rest)
+        rest *= scales.rest**2
+        total += rest
+        return np.asarray(total)
 
 
 def _one_hot(rows: Matrix, columns: Sequence[int], codes: Sequence[Matrix]) -> Matrix:
     """A column for each code of each category: 1 where a row has it."""
     flags = [rows[:, column, None] == each for column, each in zip(columns, codes, strict=True)]
-    return np.concatenate(flags, axis=1).astype(float)
+    return np.hstack([np.empty((len(rows), 0)), *flags])
 
 
 def _codes(X: Matrix, Y: Matrix, column: int) -> Matrix:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -46,10 +47,11 @@ def _trust(ran: int, failed: int) -> float:
     return (ran + _RUNS) / (ran + failed + _RUNS + _FAILS)
 
 
-def _blamed(values: list[tuple[str, str]], ran: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
+def _blamed(values: Sequence[tuple[str, str]], ran: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
     least = min(ran[value] for value in values)
     return [value for value in values if ran[value] == least]
 
 
-def _values(configuration: Configuration) -> list[tuple[str, str]]:
-    return [(name, repr(value)) for name, value in configuration.parameters.items()]
+@lru_cache(maxsize=4096)  # every proposal asks for the same trials and for much the same candidates
+def _values(configuration: Configuration) -> tuple[tuple[str, str], ...]:
+    return tuple((name, repr(value)) for name, value in configuration.parameters.items())
