@@ -9,6 +9,7 @@ _ANY = ("**",)
 OPEN = Policy(
     images=_ANY,
     env=_ANY,
+    engine_texts=_ANY,
     models=_ANY,
     remote_code=_ANY,
     datasets=_ANY,

@@ -32,7 +32,7 @@
 {{- $found := list }}
 {{- range . }}
 {{- $literal := include "haqa.word" . | replace "." "[.]" | replace "+" "[+]" }}
-{{- $found = append $found ($literal | replace "**" "\n" | replace "*" "[^/]*" | replace "\n" ".*") }}
+{{- $found = append $found ($literal | replace "**" "\n" | replace "*" "[^/\"\\\\]*" | replace "\n" "[^\"\\\\\\n]*") }}
 {{- end }}
 {{- join "|" $found | default "[^\\s\\S]" }}
 {{- end }}

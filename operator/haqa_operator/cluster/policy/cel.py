@@ -12,9 +12,11 @@ from typing import Final
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.policy.paths import Ending, Step, steps
 from haqa_operator.cluster.policy.problems import DOTS
-from haqa_operator.cluster.policy.rules import RULES, AtMost, Condition, Listed, Rule, Switched
+from haqa_operator.cluster.policy.rules import RULES, AtMost, Condition, Listed, Rule, Switched, Worded, worded
 
 _ROOT: Final = "object"
+_LIST: Final = "\0"
+"""Stands for the variable that has a list's regular expression."""
 
 
 def validations() -> list[Manifest]:
@@ -35,6 +37,8 @@ def _expression(rule: Rule) -> str:
             holds = _every(_ROOT, steps(rule.path), rule)
             if rule.unless is not None:
                 holds = f"variables.{rule.unless} != '' || {holds}"
+        case Worded():
+            holds = _every(_ROOT, steps(rule.path), rule)
         case Switched(value, path):
             holds = f"variables.{value} || !{_field(path)}.orValue(false)"
         case AtMost():
@@ -49,7 +53,7 @@ def _expression(rule: Rule) -> str:
 def _message(rule: Rule) -> str:
     opened = f"policy.{rule.value} of the chart"
     match rule:
-        case Listed():
+        case Listed() | Worded():
             return _first_broken(_ROOT, steps(rule.path), rule, "")
         case Switched(_, path):
             return _text(f"{path}: true is not allowed; {opened} opens it")
@@ -81,20 +85,28 @@ def _variable(path: tuple[Step, ...]) -> str:
 
 
 def _entries(value: str, step: Step) -> str:
-    return f"{_optional(value, step)}.orValue({'{}' if step.ending is Ending.KEYS else '[]'})"
+    if not step.names:
+        return value
+    return f"{_optional(value, step)}.orValue({'[]' if step.ending is Ending.LIST else '{}'})"
 
 
-def _every(value: str, path: tuple[Step, ...], rule: Listed) -> str:
-    """Whether every value below is in the list."""
+def _entry(value: str, path: tuple[Step, ...]) -> str:
+    """One of `_entries`: of a map's values the one with this key."""
+    key = _variable(path)
+    return f"{_entries(value, path[0])}[{key}]" if path[0].ending is Ending.VALUES else key
+
+
+def _every(value: str, path: tuple[Step, ...], rule: Listed | Worded) -> str:
+    """Whether every value below is as the rule has it."""
     if not path:
-        return _listed(value, rule)
+        return _worded(value, rule) if isinstance(rule, Worded) else _listed(value, rule)
     step, rest = path[0], path[1:]
     if step.ending is Ending.VALUE:
+        assert isinstance(rule, Listed)
         if rule.absent is not None:
             return f"[{_optional(value, step)}.orValue('')].all(v, {_listed('v', rule)})"
         return f"{_optional(value, step)}.optMap(v, {_listed('v', rule)}).orValue(true)"
-    entry = _variable(path)
-    return f"{_entries(value, step)}.all({entry}, {_every(entry, rest, rule)})"
+    return f"{_entries(value, step)}.all({_variable(path)}, {_every(_entry(value, path), rest, rule)})"
 
 
 def _listed(value: str, rule: Listed) -> str:
@@ -103,36 +115,47 @@ def _listed(value: str, rule: Listed) -> str:
     return f"(!{text}.matches({_text(f'^({rule.only})$')}) || {holds})" if rule.only is not None else f"({holds})"
 
 
+def _worded(value: str, rule: Worded) -> str:
+    parts = f"^({worded(_LIST)})$".split(_LIST)
+    pattern = f" + variables.{rule.value} + ".join(map(_text, parts))
+    return f"(type({value}) != string || {value}.matches({pattern}) && !{value}.matches({_text(DOTS)}))"
+
+
 def _value(value: str, rule: Listed) -> str:
     return f"({_text(rule.prefix)} + string({value}))" if rule.prefix else f"string({value})"
 
 
-def _first_broken(value: str, path: tuple[Step, ...], rule: Listed, where: str) -> str:
-    """The sentence about the first value below that is not in the list.
+def _first_broken(value: str, path: tuple[Step, ...], rule: Listed | Worded, where: str) -> str:
+    """The sentence about the first value below that is not as the rule has it.
 
     Args:
         where: What has been walked, as CEL; empty = nothing yet.
     """
     if not path:
-        return _sentence(where, _value(value, rule), rule)
+        return _sentence(where, value if isinstance(rule, Worded) else _value(value, rule), rule)
     step, rest = path[0], path[1:]
     here = ".".join(step.names)
-    where = f"{where} + {_text(f'.{here}')}" if where else _text(here)
+    where = f"{where} + {_text(f'.{here}')}" if where and here else where or _text(here)
     if step.ending is Ending.VALUE:
+        assert isinstance(rule, Listed)
         there = _optional(value, step)
         text = f"{there}.orValue({_text(rule.absent)})" if rule.absent is not None else f"{there}.value()"
         return _sentence(where, _value(text, rule), rule)
     entry = _variable(path)
-    if rest:
+    if step.ending is Ending.VALUES:
+        where = f"{where} + '.' + {entry}"
+    elif rest:
         name = f" + {entry}.{step.named_by}" if step.named_by else ""
         where = f"{where} + '['{name} + ']'"
-    broken = f"{_entries(value, step)}.filter({entry}, !({_every(entry, rest, rule)}))"
-    return f"{broken}.map({entry}, {_first_broken(entry, rest, rule, where)})[0]"
+    inner = _entry(value, path)
+    broken = f"{_entries(value, step)}.filter({entry}, !({_every(inner, rest, rule)}))"
+    return f"{broken}.map({entry}, {_first_broken(inner, rest, rule, where)})[0]"
 
 
-def _sentence(where: str, value: str, rule: Listed) -> str:
+def _sentence(where: str, value: str, rule: Listed | Worded) -> str:
+    allowed = _text(f" is not allowed; allowed{' beside words and numbers' if isinstance(rule, Worded) else ''}: ")
     opened = _text(f"; policy.{rule.value} of the chart opens more")
-    return f"{where} + ': ' + {value} + ' is not allowed; allowed: ' + variables.{rule.value}Shown + {opened}"
+    return f"{where} + ': ' + {value} + {allowed} + variables.{rule.value}Shown + {opened}"
 
 
 def _at_most(rule: AtMost) -> str:

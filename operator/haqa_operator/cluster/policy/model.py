@@ -81,6 +81,8 @@ class Policy(ResourceModel):
     """Engine images of node pools, with or without tag and digest"""
     env: Globs = PERFORMANCE_VARIABLES
     """Environment variables of the engine"""
+    engine_texts: Globs = ()
+    """Strings in values of engine settings and variables that are more than words and numbers"""
     models: Globs = ("hf://**", "pvc://models/**")
     """Where models, variants and adapters may be"""
     remote_code: Globs = ()

@@ -1,7 +1,8 @@
-"""Fields of a tuning, written as `spec.nodePools[].tolerations[].key` or, for the keys of a map, `….env{}`."""
+"""Fields of a tuning: `spec.nodePools[].tolerations[].key`; the keys of a map `….env{}`, its values `….env{*}`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,7 @@ class Ending(StrEnum):
     VALUE = ""
     LIST = "[]"
     KEYS = "{}"
+    VALUES = "{*}"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Step:
     """Names of nested objects, and what is behind the last.
 
     Attributes:
+        names: Empty where what is before is a list or a map itself.
         named_by: Field that tells the entries of the list apart; None = nothing does.
     """
 
@@ -45,16 +48,16 @@ def steps(path: str) -> tuple[Step, ...]:
     parts: list[Step] = []
     names: list[str] = []
     for word in path.split("."):
-        name = word.removesuffix("[]").removesuffix("{}")
+        name, *endings = re.findall(r"\w+|\[\]|\{\*?\}", word)
         names.append(name)
-        if word != name:
-            parts.append(Step(tuple(names), Ending(word.removeprefix(name)), _NAMES.get(name)))
+        for ending in endings:
+            parts.append(Step(tuple(names), Ending(ending), _NAMES.get(name)))
             names = []
     return (*parts, Step(tuple(names), Ending.VALUE)) if names else tuple(parts)
 
 
 def found(manifest: Mapping[str, Any], path: str) -> Iterator[Found]:
-    """The path's values; of a map its keys."""
+    """What is at the path."""
     yield from _below(manifest, steps(path), "")
 
 
@@ -70,6 +73,9 @@ def _below(value: Any, path: tuple[Step, ...], where: str) -> Iterator[Found]:
         yield Found(where, value)
     elif step.ending is Ending.KEYS:
         yield from (Found(where, key) for key in value or {})
+    elif step.ending is Ending.VALUES:
+        for key, entry in (value or {}).items():
+            yield from _below(entry, rest, f"{where}.{key}")
     else:
         for entry in value or ():
             name = entry[step.named_by] if step.named_by else ""

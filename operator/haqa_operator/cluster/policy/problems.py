@@ -9,11 +9,11 @@ from typing import Any, Final
 from haqa_operator.api.tuning import QuantizationTuning
 from haqa_operator.cluster.policy.model import Policy
 from haqa_operator.cluster.policy.paths import Found, found
-from haqa_operator.cluster.policy.rules import RULES, AtMost, Condition, Listed, Rule, Switched
+from haqa_operator.cluster.policy.rules import PLAIN, RULES, AtMost, Condition, Listed, Rule, Switched, Worded
 
 NOTHING: Final = r"[^\s\S]"
 """The regular expression of an empty list."""
-DOTS: Final = r"(^|/|%2[fF])([.]|%2[eE])([.]|%2[eE])(/|%2[fF]|$)"
+DOTS: Final = r'(^|[/"]|%2[fF])([.]|%2[eE])([.]|%2[eE])([/"]|%2[fF]|$)'
 """`..` between slashes, written in any way, leads out of what an entry names."""
 
 
@@ -39,7 +39,8 @@ def shown(entries: Sequence[str | int]) -> str:
 
 def _expression(glob: str) -> str:
     literal = glob.replace(".", "[.]").replace("+", "[+]")
-    return literal.replace("**", "\0").replace("*", "[^/]*").replace("\0", ".*")
+    # Nothing that a star stands for ends a string of JSON.
+    return literal.replace("**", "\0").replace("*", r'[^/"\\]*').replace("\0", r'[^"\\\n]*')
 
 
 def _counts(rule: Rule, manifest: Mapping[str, Any]) -> bool:
@@ -55,6 +56,8 @@ def _broken(rule: Rule, manifest: Mapping[str, Any], values: Mapping[str, Any]) 
             case Switched(value):
                 if one.value is True and not values[value]:
                     yield f"{one.where}: true is not allowed; policy.{value} of the chart opens it"
+            case Worded():
+                yield from _unworded(rule, one, values[rule.value])
             case AtMost():
                 yield from _too_many(rule, one, values[rule.value])
 
@@ -68,12 +71,29 @@ def _unlisted(rule: Listed, one: Found, values: Mapping[str, Any]) -> Iterator[s
     if rule.unless is not None and values[rule.unless]:
         return
     entries = values[rule.value]
-    if re.fullmatch(f"({alternatives(entries)}){rule.ending}", value) and not re.search(
-        DOTS.replace("$", r"\Z"), value
-    ):
+    if re.fullmatch(f"({alternatives(entries)}){rule.ending}", value) and not _leads_out(value):
         return
     given, allowed = rule.absent if one.value is None else value, shown(entries)
     yield f"{one.where}: {given} is not allowed; allowed: {allowed}; policy.{rule.value} of the chart opens more"
+
+
+def _leads_out(value: str) -> bool:
+    return re.search(DOTS.replace("$", r"\Z"), value) is not None
+
+
+def _unworded(rule: Worded, one: Found, entries: Sequence[str]) -> Iterator[str]:
+    if not isinstance(one.value, str):
+        return
+    listed = alternatives(entries)
+    # As `worded` has it, by its parts: Python would try all ways in which words may be entries of the list.
+    outside, strings = one.value.split('"')[::2], one.value.split('"')[1::2]
+    holds = len(outside) > len(strings) and all(re.fullmatch(PLAIN, part) for part in outside)
+    holds = holds and all(re.fullmatch(f"{PLAIN}|{listed}", string) for string in strings)
+    if _leads_out(one.value) or not (holds or re.fullmatch(listed, one.value)):
+        yield (
+            f"{one.where}: {one.value} is not allowed; allowed beside words and numbers: {shown(entries)}; "
+            f"policy.{rule.value} of the chart opens more"
+        )
 
 
 def _too_many(rule: AtMost, one: Found, most: float) -> Iterator[str]:

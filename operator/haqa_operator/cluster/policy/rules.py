@@ -66,7 +66,31 @@ class AtMost:
     when: Condition | None = None
 
 
-Rule = Listed | Switched | AtMost
+@dataclass(frozen=True)
+class Worded:
+    """Texts that consist of words and numbers, alone or as JSON, but for the strings that one of the lists names.
+
+    A path, an address, the name of a model or of Python code has a character that no word here has.
+    """
+
+    value: str
+    path: str
+
+
+Rule = Listed | Switched | AtMost | Worded
+
+PLAIN: Final = r'([^"\\./~]|[.][0-9])*'
+"""Words and numbers, without strings of JSON."""
+
+
+def worded(listed: str) -> str:
+    """What `Worded` texts match, without anchors.
+
+    Args:
+        listed: Regular expression of what the list allows beside words and numbers; never has a quote in it.
+    """
+    return f'({PLAIN}("({PLAIN}|{listed})")?)*|{listed}'
+
 
 _REMOTE_CODE: Final = Condition("spec.model.trustRemoteCode")
 _AGENT: Final = Condition("spec.search.agent")
@@ -78,6 +102,9 @@ RULES: Final[tuple[Rule, ...]] = (
     Listed("env", "spec.nodePools[].env{}"),
     Listed("env", "spec.search.engine{}", only=VARIABLE_NAME),
     Listed("env", "spec.search.fixedEngine{}", only=VARIABLE_NAME),
+    Worded("engineTexts", "spec.nodePools[].env{*}"),
+    Worded("engineTexts", "spec.search.engine{*}[]"),
+    Worded("engineTexts", "spec.search.fixedEngine{*}"),
     *(Listed("models", path) for path in _URIS),
     *(Listed("remoteCode", path, when=_REMOTE_CODE) for path in _URIS),
     Listed("datasets", "spec.calibration.dataset"),

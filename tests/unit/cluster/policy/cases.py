@@ -35,13 +35,37 @@ REFUSED: dict[str, tuple[Edit, ...]] = {
     "spec.nodePools[a].image: vllm/vllm-openai/other is": (("nodePools.0.image", "vllm/vllm-openai/other"),),
     "spec.nodePools[a].image: vllm/vllm-openaiish is": (("nodePools.0.image", "vllm/vllm-openaiish"),),
     "spec.nodePools[a].image: VLLM/vllm-openai is": (("nodePools.0.image", "VLLM/vllm-openai"),),
-    "spec.nodePools[b].env: LD_PRELOAD is": (
-        ("nodePools.1.env", {"LD_PRELOAD": "/x.so", "VLLM_CPU_KVCACHE_SPACE": "1"}),
-    ),
+    "spec.nodePools[b].env: LD_PRELOAD is": (("nodePools.1.env", {"LD_PRELOAD": "x", "VLLM_CPU_KVCACHE_SPACE": "1"}),),
     "spec.search.fixedEngine: OMP_TOOL_LIBRARIES is": (
-        ("search", {"fixedEngine": {"OMP_TOOL_LIBRARIES": "/x.so", "max-num-seqs": 4}}),
+        ("search", {"fixedEngine": {"OMP_TOOL_LIBRARIES": "x", "max-num-seqs": 4}}),
     ),
-    "spec.search.engine: TRITON_CACHE_DIR is": (("search", {"engine": {"TRITON_CACHE_DIR": ["/haqa/model"]}}),),
+    "spec.search.engine: TRITON_CACHE_DIR is": (("search", {"engine": {"TRITON_CACHE_DIR": ["x"]}}),),
+    "spec.nodePools[b].env.VLLM_CPU_OMP_THREADS_BIND: /etc/passwd is": (
+        ("nodePools.1.env", {"VLLM_CPU_OMP_THREADS_BIND": "/etc/passwd", "VLLM_CPU_KVCACHE_SPACE": "1"}),
+    ),
+    'spec.search.fixedEngine.compilation-config: {"backend": "evil.backend"} is not allowed; allowed beside words and '
+    "numbers: none; policy.engineTexts of the chart opens more": (
+        ("search", {"fixedEngine": {"compilation-config": '{"backend": "evil.backend"}', "max-num-seqs": 4}}),
+    ),
+    'spec.search.fixedEngine.compilation-config: {"debug_dump_path": "\\u002fmodels"} is': (
+        ("search", {"fixedEngine": {"compilation-config": '{"debug_dump_path": "\\u002fmodels"}'}}),
+    ),
+    'spec.search.engine.speculative-config: {"model": "org/draft", "num_speculative_tokens": 3} is': (
+        (
+            "search",
+            {
+                "engine": {
+                    "max-num-seqs": [4, 8],
+                    "speculative-config": [
+                        '{"method": "ngram", "num_speculative_tokens": 3}',
+                        '{"model": "org/draft", "num_speculative_tokens": 3}',
+                    ],
+                }
+            },
+        ),
+    ),
+    "spec.search.engine.spec-model: ../draft is": (("search", {"engine": {"spec-model": ["none", "../draft"]}}),),
+    "spec.search.fixedEngine.chat-template: ~root is": (("search", {"fixedEngine": {"chat-template": "~root"}}),),
     "spec.model.uri: s3://bucket/model is": (("model.uri", "s3://bucket/model"),),
     "spec.model.uri: pvc://others/model is": (("model.uri", "pvc://others/model"),),
     "spec.model.uri: pvc://models/../others is": (("model.uri", "pvc://models/../others"),),
@@ -120,6 +144,24 @@ ALLOWED: tuple[tuple[Edit, ...], ...] = (
     (("nodePools.0.image", f"docker.io/vllm/vllm-openai-cpu:v0.33.0@{DIGEST}"),),
     (("nodePools.0.env", {"ONEDNN_MAX_CPU_ISA": "AVX2", "VLLM_CPU_KVCACHE_SPACE": "4"}),),
     (("search", {"engine": {"max-num-seqs": [4, 8]}, "fixedEngine": {"VLLM_USE_V1": True, "seed": 3}}),),
+    (
+        (
+            "search",
+            {
+                "engine": {
+                    "max-model-len": ["25.6k", "auto", 8192],
+                    "gpu-memory-utilization": [0.9, "0.95"],
+                    "enforce-eager": [True, False],
+                },
+                "fixedEngine": {
+                    "compilation-config": '{"mode": 3, "custom_ops": ["+rms_norm", "none"], "splitting_ops": []}',
+                    "hf-overrides": '{"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}',
+                    "numa-bind-cpus": "0-3,4-7",
+                },
+            },
+        ),
+        ("nodePools.0.env", {"HSA_OVERRIDE_GFX_VERSION": "11.0.0", "OMP_NUM_THREADS": "8"}),
+    ),
     (("model.uri", "pvc://models/llama"),),
     (("model.uri", "hf://org/name@main"), ("model.variants", [{"label": "fp8", "uri": "hf://org/name-fp8"}])),
     (("model.trustRemoteCode", False),),
@@ -140,6 +182,15 @@ OTHERS: tuple[tuple[Edit, ...], ...] = (
     (("output", {"mode": "Git", "git": _GIT}),),
     (("output", {"mode": "Git", "git": {**_GIT, "url": "git@git.example:o/r.git"}}),),
     (("output", {"mode": "Git", "git": {**_GIT, "pullRequest": _PULL_REQUEST}}),),
+    (("search", {"fixedEngine": {"speculative-config": '{"method": "eagle3", "model": "org/a.b", "x": 3}'}}),),
+    (("search", {"fixedEngine": {"speculative-config": '{"model": "org/x", "quantization": "a/b"}'}}),),
+    (("search", {"fixedEngine": {"speculative-config": '{"model": "org/x\\", \\"y\\": \\"a"}'}}),),
+    (("search", {"fixedEngine": {"speculative-config": '{"model": "org/x/y"}'}}),),
+    (("search", {"fixedEngine": {"speculative-config": '{"model": "org/.."}'}}),),
+    (("search", {"fixedEngine": {"speculative-config": '"org/x" and "more'}}),),
+    (("search", {"fixedEngine": {"additional-config": "org/x"}}),),
+    (("nodePools.0.env", {"LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4"}),),
+    (("nodePools.0.env", {"LD_PRELOAD": "/usr/lib/../../models/x.so"}),),
     (("model.uri", "hf://trusted/name"), ("model.trustRemoteCode", True)),
     (("model.uri", "hf://trusted/a.b/c"), ("model.trustRemoteCode", True)),
     (("model.uri", "s3://bucket/team/model"), ("artifacts", {"s3": "s3://bucket/team"})),
@@ -192,6 +243,7 @@ POLICIES: dict[str, Policy] = {
     "opened": Policy(
         images=("registry.example:5000/team/*", "vllm/vllm-openai"),
         env=("**",),
+        engine_texts=("org/*", "/usr/lib/**"),
         models=("hf://**", "s3://bucket/team/**"),
         remote_code=("hf://trusted/*",),
         datasets=("**",),

@@ -24,9 +24,9 @@ from haqa_operator.cluster.installation import Installation
 from haqa_operator.cluster.policy import Policy, policy_problems
 from haqa_operator.cluster.policy.chart import FILE, generated_file
 from haqa_operator.cluster.policy.paths import steps
-from haqa_operator.cluster.policy.problems import alternatives, manifest_problems
+from haqa_operator.cluster.policy.problems import DOTS, alternatives, manifest_problems
 from haqa_operator.cluster.policy.rules import OPEN as OPEN_FIELDS
-from haqa_operator.cluster.policy.rules import RULES
+from haqa_operator.cluster.policy.rules import RULES, worded
 
 ROOT = Path(__file__).parents[4]
 VALUES = yaml.safe_load((ROOT / "charts/haqa/values.yaml").read_text())["policy"]
@@ -47,6 +47,17 @@ def test_what_is_the_tunings_own_is_allowed(edits: tuple[Edit, ...]) -> None:
 def test_a_parsed_tuning_is_judged_as_it_was_written(policy: Policy) -> None:
     for manifest in [*single(), *mixed(100)]:
         assert policy_problems(parse_tuning(manifest), policy) == manifest_problems(manifest, policy)
+
+
+@given(
+    text=st.text(st.sampled_from('ab/."\\~0\n{:'), max_size=12) | st.from_regex(r'\A("[ab]/?[ab.]"[ :,]?){1,4}\Z'),
+    entries=st.lists(st.sampled_from(["a/b", "a/*", "**", "a.b"]), max_size=2),
+)
+def test_words_are_told_as_the_api_server_tells_them(text: str, entries: list[str]) -> None:
+    """The API server has one expression, which could take Python for ever where words are entries of the list too."""
+    problems = manifest_problems(tuning(("nodePools.0.env", {"VLLM_USE_X": text})), Policy(engine_texts=tuple(entries)))
+    allowed = re.fullmatch(worded(alternatives(entries)), text) and not re.search(DOTS.replace("$", r"\Z"), text)
+    assert (problems == []) == bool(allowed)
 
 
 def test_every_problem_is_said_at_once() -> None:
@@ -80,7 +91,7 @@ def test_every_field_of_a_tuning_is_decided_upon() -> None:
     """A new one belongs in `RULES`, or in `OPEN` where it reaches nothing that is not the tuning's own."""
     schema = next(one for one in definitions() if one["spec"]["names"]["kind"] == "QuantizationTuning")
     spec = schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    ruled = {re.sub(r"(\[\]|\{\})$", "", rule.path) for rule in RULES}
+    ruled = {re.sub(r"(\[\]|\{\*?\})+$", "", rule.path) for rule in RULES}
     known = list(fields(spec, "spec"))
     assert [one for one in known if one not in ruled and not opened(one)] == []
     assert ruled <= set(known), "a rule is about a field that is not there"
