@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 
 from haqa_operator.hardware.accelerators import Accelerator, Rates
 from haqa_operator.hardware.parts import is_part, mig_profile, partition_of, partitions, whole
@@ -20,7 +20,7 @@ _MOBILE = frozenset({"laptop", "mobile"})
 """A product of the same name with other memory and rates."""
 
 
-@cache
+@lru_cache(1024)
 def find(product: str, memory_gib: float | None = None) -> Product | None:
     """The catalogue's entry for a product, by the name that a node label, `nvidia-smi` or a person gives it.
 

@@ -13,6 +13,10 @@ from haqa_operator.decision.results import Exclusion
 from haqa_operator.search.candidate_index import CandidateIndex, Closed
 from haqa_operator.search.codes import Mask
 
+MOST_REMEMBERED = 150_000
+"""Candidates of all spaces together that are kept from one look to the next. Each takes 2 kB: a dozen spaces of the
+largest size would take more memory than the operator has."""
+
 
 @dataclass(frozen=True)
 class SearchSpace:
@@ -97,3 +101,8 @@ class SearchSpace:
 
     def __contains__(self, configuration: object) -> bool:
         return isinstance(configuration, Configuration) and configuration in self.index.positions
+
+
+def size_of(space: SearchSpace) -> int:
+    """Of what is remembered; a space without candidates is something too."""
+    return 1 + len(space.candidates)

@@ -157,7 +157,7 @@ def check_pool_env(pool: NodePool) -> list[str]:
     return [f'nodePools "{pool.name}".env.{name} {problem}' for name, problem in found if problem]
 
 
-@lru_cache(maxsize=None, typed=True)
+@lru_cache(4096, typed=True)
 def why_not_taken(name: str, value: Scalar, version: Version) -> str | None:
     """Why an engine of this version does not take a setting that engines of others do; None where it does."""
     here = catalogue(version)

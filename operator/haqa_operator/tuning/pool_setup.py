@@ -27,7 +27,7 @@ from haqa_operator.search.build import build_space
 from haqa_operator.search.cases import Case
 from haqa_operator.search.factory import make_strategy
 from haqa_operator.search.model_profile import ModelProfile
-from haqa_operator.search.space import SearchSpace
+from haqa_operator.search.space import MOST_REMEMBERED, SearchSpace, size_of
 from haqa_operator.search.strategies import Strategy
 from haqa_operator.serving.model_length import MaxModelLen, length_sentence, outdated_length, served_length
 from haqa_operator.serving.versions import Version, dotted, parse_version, release_of
@@ -109,7 +109,7 @@ class PoolSetup:
         return parse_version(self.engine_version)
 
     # The operator asks at every reconciliation, and enumerating takes longer than all the rest of it.
-    @cached(LRUCache(64), key=_inputs, lock=Lock())
+    @cached(LRUCache(MOST_REMEMBERED, getsizeof=size_of), key=_inputs, lock=Lock())
     def space(self) -> SearchSpace:
         """Raises SpaceError: there are too many candidates."""
         return build_space(

@@ -9,6 +9,8 @@ from tests.unit.search.builders import model, nvidia
 from haqa_operator.agent.context import AgentContext
 from haqa_operator.agent.credentials import EnvironmentCredentials
 from haqa_operator.api import Trial
+from haqa_operator.search.build import MAX_CANDIDATES
+from haqa_operator.search.space import MOST_REMEMBERED
 from haqa_operator.tuning.pool_setup import PoolSetup
 
 L4 = nvidia("NVIDIA-L4")
@@ -96,3 +98,15 @@ def test_an_engine_that_turns_out_to_be_another_release_is_said() -> None:
     assert setup(same).note is None
     odd = trial.model_copy(update={"status": trial.status.model_copy(update={"engine_version": "ours"})})
     assert setup(odd).note is None
+
+
+def test_spaces_are_remembered_by_how_many_candidates_they_have() -> None:
+    """Sixty-four of the largest would be five gigabytes, and whoever may write a tuning may write sixty-four."""
+    remembered = PoolSetup.space.cache  # type: ignore[attr-defined]
+    asked = setup(search={"engine": {"max-num-seqs": list(range(65, 97))}, "engineDefaults": False})
+    before = remembered.currsize
+    space = asked.space()
+    assert len(space.candidates) > 32
+    assert remembered.currsize == before + 1 + len(space.candidates)
+    assert asked.space() is space
+    assert remembered.maxsize == MOST_REMEMBERED >= 2 * MAX_CANDIDATES

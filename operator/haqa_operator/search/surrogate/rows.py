@@ -11,7 +11,7 @@ import numpy as np
 from cachetools import LRUCache, cached
 
 from haqa_contract import Configuration
-from haqa_operator.search.space import SearchSpace
+from haqa_operator.search.space import MOST_REMEMBERED, SearchSpace
 from haqa_operator.search.surrogate.features import Features, Matrix, features_of
 
 _REMEMBERED = 6
@@ -62,7 +62,11 @@ class Rows:
         return rows
 
 
-@cached(LRUCache(16), key=lambda space: (space.index, space.baseline), lock=Lock())
+@cached(
+    LRUCache(MOST_REMEMBERED, getsizeof=lambda rows: 1 + len(rows.positions)),
+    key=lambda space: (space.index, space.baseline),
+    lock=Lock(),
+)
 def rows_of(space: SearchSpace) -> Rows:
     """The same for a space and for all that is made of it by closing candidates."""
     features = features_of(space)
