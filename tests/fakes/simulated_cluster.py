@@ -171,13 +171,13 @@ def reporting(reason: FailureReason, message: str = "it did not work; try anothe
     """The measuring step says so itself."""
     report = TrialReport(trial="any", failure=Failure(reason=reason, message=message))
     return lambda pod: (
-        pod.ended("quantize", _QUANTIZED)
+        pod.ended("quantize", QUANTIZED)
         .running("vllm", 101)
         .ended("measure", report, exit_code=1, began=160, finished=260)
     )
 
 
-_QUANTIZED = TrialReport(
+QUANTIZED = TrialReport(
     trial="any",
     artifact=ArtifactReport(
         digest="3fa1", path="/store/artifacts/3fa1/model", size_bytes=7, reused=False, model_digest="m"

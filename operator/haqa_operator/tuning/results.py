@@ -64,7 +64,8 @@ def _source(windows: Sequence[Window]) -> str | None:
 
 
 def machine_hours(seconds: float, accelerators: int) -> float:
-    return seconds / 3600 * max(1, accelerators)
+    """0 where the clocks of a node and of the control plane say that something ended before it began."""
+    return max(0.0, seconds) / 3600 * max(1, accelerators)
 
 
 def _phase_seconds(report: TrialReport, seconds: float) -> dict[str, float]:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from tests.fakes.faulty_api import Call, Fault
 from tests.fakes.kinds import DEPLOYMENT
-from tests.fakes.simulated_cluster import NAMESPACE
+from tests.fakes.simulated_cluster import NAMESPACE, QUANTIZED
 from tests.unit.cluster.tunings import Operated, tuning_manifest
 
+from haqa_contract import Failure, FailureReason, TrialReport
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.api.resources import QuantizationTrial
 from haqa_operator.cluster.act.pace import busy_s
@@ -424,3 +425,20 @@ def test_two_tunings_do_not_see_each_other() -> None:
     assert list(finished()) == ["Succeeded", "Succeeded"]
     assert operated.names()["Deployment"] == ["one-full", "two-full"]
     assert tuning_manifest("one", **ONE_POOL)["spec"] == tuning_manifest("two", **ONE_POOL)["spec"]
+
+
+@pytest.mark.parametrize("scheme", ["BF16", "W8A8-INT8"])
+def test_a_node_whose_clock_is_behind_is_no_trouble_of_its_pool(operated: Operated, scheme: str) -> None:
+    """Its kubelet says that the pod ended an hour before the scheduler gave it to the node."""
+    gate = TrialReport(trial="any", failure=Failure(reason=FailureReason.ACCURACY_GATE, message="too far off"))
+    operated.cluster.endings["full", scheme] = [
+        lambda pod: pod.ended("quantize", QUANTIZED, began=-3600, finished=-3500).ended(
+            "measure", gate, exit_code=1, began=-3500, finished=-3400
+        )
+    ]
+    operated.submit(**ONE_POOL)
+    operated.run()
+    used = operated.pool("full")["budgetUsed"]
+    assert used["gpuHours"] >= 0
+    assert used["durationSeconds"] >= 0
+    assert not operated.errors

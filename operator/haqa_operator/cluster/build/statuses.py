@@ -239,7 +239,8 @@ def _budget(trials: Sequence[Trial], held: Sequence[Trial]) -> BudgetUsed:
         trials=sum(not trial.is_baseline for trial in trials),
         failed_trials=sum(not trial.succeeded for trial in trials),
         gpu_hours=round(sum(trial.status.machine_hours for trial in held), 6),
-        duration_seconds=round(max(ends) - min(starts), 3) if starts and ends else 0,
+        # Of two clocks, a node's and the control plane's.
+        duration_seconds=max(0.0, round(max(ends) - min(starts), 3)) if starts and ends else 0,
         agent_tokens=agent_tokens(trials),
     )
 
