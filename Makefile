@@ -13,7 +13,7 @@ TORCH ?= cuda
 TORCH_BACKEND_cpu := cpu
 TORCH_BACKEND_rocm := rocm7.2
 
-.PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more upstream fuzz timed generate docs lint format lock lock-pypi lock-torch clean \
+.PHONY: help envs demo demo-pools sweep test test-all unit integration engines engines-more upstream fuzz soak timed generate docs lint format lock lock-pypi lock-torch clean \
 	images cluster cluster-load cluster-down cluster-tests cluster-fast cluster-more cluster-faults cluster-argocd cluster-real cluster-demo cluster-scale rehearsal gpu-check
 
 help:  ## what there is
@@ -87,6 +87,9 @@ upstream: envs  ## VLLM=0.33.0 (default: the newest known): HAQA's tables agains
 
 fuzz: .venv/.fuzz  ## SECONDS=60 TARGETS="agent-reply table": whatever reads input from outside, given what nobody would write
 	$(VENV)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
+
+soak: .venv/.ready  ## HOURS=6: so many hours of tunings that come, end and go, in minutes; fails where memory grows
+	$(VENV)/python -m tests.soak --hours $(or $(HOURS),6)
 
 # They judge timings, so a busy machine fails them: on a quiet one, by hand.
 TIMED := tests/integration/test_measure_vllm.py tests/integration/test_measure_guidellm.py
