@@ -43,7 +43,8 @@ def main() -> None:
     def keep(result: PoolResult) -> None:
         notes = notes_of(tuning, result, command)
         table = export_table(result.trials, notes.model_copy(update={"notes": (*notes.notes, HOW)}))
-        workspace.table(result.pool).write_text(table, encoding="utf-8")
+        # Where this checkout is says nothing to whoever reads the table.
+        workspace.table(result.pool).write_text(table.replace(f"{Path.cwd()}/", ""), encoding="utf-8")
         console.print(f"table  {workspace.table(result.pool)}", highlight=False, soft_wrap=True)
 
     with LiveTable(tuning.spec, console) as live, ExitStack() as standing:

@@ -4,8 +4,8 @@
 
 The whole of the operator but its watches runs against a simulated cluster whose clock is moved, 30 seconds a step.
 Every hour new tenants write tunings of every kind (failing, edited, suspended, wrong, deleted while they run), and at
-its end everything is deleted: what is left in memory then has leaked, or is a cache that has a limit. Exit code 1: the
-second half of the hours has left more than a megabyte an hour, or something went wrong on the way.
+its end everything is deleted, and the search spaces are forgotten, of which so many are kept and no more. Exit code 1:
+the second half of the hours has left more than a megabyte an hour, or something went wrong on the way.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from tests.unit.cluster.tunings import POOLS, Operated, tuning_manifest
 
 from haqa_contract import FailureReason
 from haqa_operator.cluster.edges.api_server import TUNING
+from haqa_operator.search.surrogate.rows import rows_of
+from haqa_operator.tuning.pool_setup import PoolSetup
 
 STEPS_AN_HOUR = 120
 _EVERY = 12
@@ -130,6 +132,9 @@ def main() -> None:
     for hour in range(1, asked.hours + 1):
         began = time.perf_counter()
         soak.hour()
+        for cache in (PoolSetup.space.cache, rows_of.cache):
+            assert cache is not None
+            cache.clear()
         api_server._problem.cache_clear()
         gc.collect()
         resident.append(resident_mib())

@@ -13,9 +13,8 @@ from haqa_operator.decision.results import Exclusion
 from haqa_operator.search.candidate_index import CandidateIndex, Closed
 from haqa_operator.search.codes import Mask
 
-MOST_REMEMBERED = 150_000
-"""Candidates of all spaces together that are kept from one look to the next. Each takes 2 kB: a dozen spaces of the
-largest size would take more memory than the operator has."""
+MOST_REMEMBERED = 100_000
+"""Candidates of all spaces together that are kept from one look to the next. Each takes 0.8 kB."""
 
 
 @dataclass(frozen=True)
