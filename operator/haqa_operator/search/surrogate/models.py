@@ -14,6 +14,7 @@ from math import log
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel
@@ -149,7 +150,7 @@ class MetricModel:
         process = GaussianProcessRegressor(
             scale * kernel,
             alpha=noise[kept] ** 2,
-            optimizer="fmin_l_bfgs_b" if len(own.values) >= _CALIBRATED_FROM else None,
+            optimizer=_least if len(own.values) >= _CALIBRATED_FROM else None,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is what the bound is for
@@ -161,6 +162,16 @@ class MetricModel:
         table = _with_task(self.rows.of(configurations), 0)
         mean, deviation = self._process.predict(table, return_std=True)
         return mean + self._expected(configurations), deviation
+
+
+def _least(objective: Callable[..., float], start: Vector, bounds: npt.NDArray[np.float64]) -> tuple[Vector, float]:
+    """scikit-learn's `optimizer` for one number, which needs no gradient: that is most of what a step costs."""
+
+    def at(theta: float) -> float:
+        return objective(np.array([theta]), eval_gradient=False)
+
+    found = minimize_scalar(at, bounds=tuple(bounds[0]), method="bounded", options={"xatol": 1e-3})
+    return np.array([found.x]), float(found.fun)
 
 
 def _rows(rows: Rows, task: int, found: Measurements) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ values of its configuration that have run least, and a configuration is trusted 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -34,7 +34,12 @@ def chances_to_run(trials: Sequence[Trial], candidates: Sequence[Configuration])
         return np.full(len(candidates), _RUNS / (_RUNS + _FAILS))
     suspects = {value: _trust(ran[value], count) for value, count in failed.items()}
     usual = _RUNS / (_RUNS + _FAILS)
-    return np.array([min((suspects.get(v, usual) for v in _values(c)), default=usual) for c in candidates])
+
+    def least(values: frozenset[tuple[str, str]]) -> float:
+        suspected = [suspects[value] for value in values & suspects.keys()]
+        return min(suspected if len(suspected) == len(values) else (usual, *suspected), default=usual)
+
+    return np.array([least(_values(candidate)) for candidate in candidates])
 
 
 def _runs(trial: Trial) -> bool:
@@ -47,11 +52,11 @@ def _trust(ran: int, failed: int) -> float:
     return (ran + _RUNS) / (ran + failed + _RUNS + _FAILS)
 
 
-def _blamed(values: Sequence[tuple[str, str]], ran: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
+def _blamed(values: Collection[tuple[str, str]], ran: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
     least = min(ran[value] for value in values)
     return [value for value in values if ran[value] == least]
 
 
 @lru_cache(maxsize=4096)  # every proposal asks for the same trials and for much the same candidates
-def _values(configuration: Configuration) -> tuple[tuple[str, str], ...]:
-    return tuple((name, repr(value)) for name, value in configuration.parameters.items())
+def _values(configuration: Configuration) -> frozenset[tuple[str, str]]:
+    return frozenset((name, repr(value)) for name, value in configuration.parameters.items())
