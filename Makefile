@@ -64,9 +64,9 @@ demo-pools: envs  ## the same model on two node types: this machine, and its ins
 	$(AS_CPU) $(VENV)/haqa model demo
 	$(AS_CPU) $(VENV)/haqa tune examples/demo-two-pools.yaml
 
-sweep: envs  ## every combination of benchmarks/sweep/cpu.yaml: about an hour on a quiet machine
+sweep: envs  ## every combination of benchmarks/sweep/cpu.yaml: 75 minutes on a quiet machine with AVX512; SWEEP="--concurrency 4 --output-tokens 16 --samples 8" where it is slower
 	$(AS_CPU) $(VENV)/haqa model demo
-	$(AS_CPU) $(VENV)/python -m benchmarks.sweep
+	$(AS_CPU) $(VENV)/python -m benchmarks.sweep $(SWEEP)
 
 unit: .venv/.ready  ## fast tests, no engine
 	$(VENV)/python -m pytest -n 2 tests/unit

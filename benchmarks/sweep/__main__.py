@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from benchmarks.sweep.paired import PairedExecutor
 from rich.console import Console
 
-from haqa_operator.api import load_tuning
+from haqa_operator.api import QuantizationTuning, load_tuning
 from haqa_operator.api.paths import resolved
 from haqa_operator.cli.live import LiveTable
 from haqa_operator.decision.results import PoolResult
@@ -34,11 +35,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("file", type=Path, nargs="?", default=Path("benchmarks/sweep/cpu.yaml"))
     parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--concurrency", type=int, help="requests in flight; by default the tuning's")
+    parser.add_argument("--output-tokens", type=int, help="of each answer; by default the tuning's")
+    parser.add_argument("--samples", type=int, help="texts that accuracy is judged on; by default the tuning's")
     asked = parser.parse_args()
-    tuning = resolved(load_tuning(asked.file), asked.file.resolve().parent)
+    tuning = resolved(_shortened(load_tuning(asked.file), asked), asked.file.resolve().parent)
     workspace, console = Workspace.of(asked.out, tuning.metadata.name), Console()
-    isa = os.environ.get("HAQA_TEST_ISA")
-    command = f"{f'HAQA_TEST_ISA={isa} ' if isa else ''}make sweep"
+    isa, words = os.environ.get("HAQA_TEST_ISA"), " ".join(sys.argv[1:])
+    command = " ".join(filter(None, (isa and f"HAQA_TEST_ISA={isa}", "make sweep", words and f'SWEEP="{words}"')))
 
     def keep(result: PoolResult) -> None:
         notes = notes_of(tuning, result, command)
@@ -49,6 +53,19 @@ def main() -> None:
 
     with LiveTable(tuning.spec, console) as live, ExitStack() as standing:
         LocalTuning(tuning, asked.out, live, executor=partial(PairedExecutor, standing)).run(keep)
+
+
+def _shortened(tuning: QuantizationTuning, asked: argparse.Namespace) -> QuantizationTuning:
+    """For machines on which the whole would take a day."""
+    spec = tuning.spec
+    workload = spec.workload.model_copy(
+        update={
+            "concurrency": (asked.concurrency,) if asked.concurrency else spec.workload.concurrency,
+            "output_tokens": asked.output_tokens or spec.workload.output_tokens,
+        }
+    )
+    evaluation = spec.evaluation.model_copy(update={"samples": asked.samples or spec.evaluation.samples})
+    return tuning.model_copy(update={"spec": spec.model_copy(update={"workload": workload, "evaluation": evaluation})})
 
 
 if __name__ == "__main__":
