@@ -13,8 +13,9 @@ from haqa_operator.decision.results import Exclusion
 from haqa_operator.search.candidate_index import CandidateIndex, Closed
 from haqa_operator.search.codes import Mask
 
-MOST_REMEMBERED = 100_000
-"""Candidates of all spaces together that are kept from one look to the next. Each takes 0.8 kB."""
+MOST_REMEMBERED = 300_000
+"""Candidates of all spaces together that are kept from one look to the next, at 0.8 kB each. Some twenty default spaces of
+accelerators, which take a second or two to make; beyond, looks take as long."""
 
 
 @dataclass(frozen=True)
