@@ -14,8 +14,8 @@ from haqa_operator.search.candidate_index import CandidateIndex, Closed
 from haqa_operator.search.codes import Mask
 
 MOST_REMEMBERED = 300_000
-"""Candidates of all spaces together that are kept from one look to the next, at 0.8 kB each. Some twenty default spaces of
-accelerators, which take a second or two to make; beyond, looks take as long."""
+"""Candidates of all spaces together that are kept from one look to the next, at 0.8 kB each: some twenty default spaces
+of accelerators. Each takes a second or two to make, and a look at a tuning whose space is not kept takes as long."""
 
 
 @dataclass(frozen=True)
