@@ -6,6 +6,7 @@ itself are in `test_crashes.py`, lost and drained nodes in `test_disruptions.py`
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.timeout(600)
 POOLS = ("full",)
 MANIFEST = {"mode": "Manifest"}
 """No Deployment, where the test is not about it."""
+_LOOKED_AT_S = 10
+"""After a change the operator looks within a second or two."""
 GPU_NODE = {"nvidia.com/gpu.product": "NVIDIA-L40S"}
 
 
@@ -109,11 +112,20 @@ def test_trials_deleted_by_hand_are_measured_again(place: Workplace) -> None:
     assert sorted(configurations(place)) == ["BF16", "W4A16/rtn", "W8A8-INT8/rtn"]
     assert not uids & {trial["metadata"]["uid"] for trial in place.trials()}
     assert pool_of(found, "full")["best"]["configuration"] == "W8A8-INT8/rtn"
-    # Also of a tuning that is done: what is missing is measured, and the answer is the same.
-    place.api.run("delete", "quantizationtrial", place.trials()[-1]["metadata"]["name"], "--wait=true")
-    place.until(lambda: len(place.trials()) == 3, "the deleted one to be proposed again")
-    place.in_phase("Succeeded")
-    assert sorted(configurations(place)) == ["BF16", "W4A16/rtn", "W8A8-INT8/rtn"]
+
+
+def test_an_answer_outlives_the_trial_that_won(place: Workplace) -> None:
+    """It is on record, and nothing is measured for it again."""
+    place.api.apply(tuning(pools=POOLS, output=MANIFEST))
+    answer = pool_of(place.in_phase("Succeeded"), "full")["answer"]
+    winner = next(one for one in place.trials() if one["spec"]["summary"] == "W8A8-INT8/rtn")
+    place.api.run("delete", "quantizationtrial", winner["metadata"]["name"], "--wait=true")
+    time.sleep(_LOOKED_AT_S)
+    found = place.tuning()
+    assert found["status"]["phase"] == "Succeeded"
+    assert pool_of(found, "full")["best"]["configuration"] == "W8A8-INT8/rtn"
+    assert pool_of(found, "full")["answer"] == answer
+    assert sorted(configurations(place)) == ["BF16", "W4A16/rtn"]
 
 
 def test_a_trial_cannot_be_edited(place: Workplace) -> None:
