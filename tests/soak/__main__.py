@@ -148,7 +148,7 @@ def main() -> None:
         row = (hour, time.perf_counter() - began, sum(soak.ended.values()), resident_mib(), blocks[-1])
         print("{:4d}  {:7.0f}  {:7d}  {:12.1f}  {:13,d}".format(*row), flush=True)
     print("ended as:", ", ".join(f"{phase} {count}" for phase, count in sorted(soak.ended.items())))
-    half = blocks[(len(blocks) - 1) // 2 :]
+    half = blocks[max(1, len(blocks) // 2) :]  # the first hour imports and compiles
     grown = (half[-1] - half[0]) / max(1, len(half) - 1)
     print(f"{grown:+.0f} blocks an hour in the second half; {len(soak.operated.errors)} errors")
     for error in soak.operated.errors[:5]:
