@@ -102,7 +102,7 @@ def test_an_engine_that_turns_out_to_be_another_release_is_said() -> None:
 
 
 def test_spaces_are_remembered_by_how_many_candidates_they_have() -> None:
-    """Sixty-four of the largest would be five gigabytes, and whoever may write a tuning may write sixty-four."""
+    """Sixty-four of the largest would be gigabytes, and whoever may write a tuning may write sixty-four."""
     remembered = PoolSetup.space.cache
     assert isinstance(remembered, LRUCache)
     asked = setup(search={"engine": {"max-num-seqs": list(range(65, 97))}, "engineDefaults": False})

@@ -12,7 +12,7 @@ from typing import Final
 from haqa_operator.api.manifests import Manifest
 from haqa_operator.cluster.policy.paths import Ending, Step, steps
 from haqa_operator.cluster.policy.problems import DOTS
-from haqa_operator.cluster.policy.rules import RULES, AtMost, Condition, Listed, Rule, Switched, Worded, worded
+from haqa_operator.cluster.policy.rules import RULES, AtMost, Condition, Listed, Rule, Switched, worded
 
 _ROOT: Final = "object"
 _LIST: Final = "\0"
@@ -37,8 +37,6 @@ def _expression(rule: Rule) -> str:
             holds = _every(_ROOT, steps(rule.path), rule)
             if rule.unless is not None:
                 holds = f"variables.{rule.unless} != '' || {holds}"
-        case Worded():
-            holds = _every(_ROOT, steps(rule.path), rule)
         case Switched(value, path):
             holds = f"variables.{value} || !{_field(path)}.orValue(false)"
         case AtMost():
@@ -53,7 +51,7 @@ def _expression(rule: Rule) -> str:
 def _message(rule: Rule) -> str:
     opened = f"policy.{rule.value} of the chart"
     match rule:
-        case Listed() | Worded():
+        case Listed():
             return _first_broken(_ROOT, steps(rule.path), rule, "")
         case Switched(_, path):
             return _text(f"{path}: true is not allowed; {opened} opens it")
@@ -96,13 +94,12 @@ def _entry(value: str, path: tuple[Step, ...]) -> str:
     return f"{_entries(value, path[0])}[{key}]" if path[0].ending is Ending.VALUES else key
 
 
-def _every(value: str, path: tuple[Step, ...], rule: Listed | Worded) -> str:
+def _every(value: str, path: tuple[Step, ...], rule: Listed) -> str:
     """Whether every value below is as the rule has it."""
     if not path:
-        return _worded(value, rule) if isinstance(rule, Worded) else _listed(value, rule)
+        return _worded(value, rule) if rule.words else _listed(value, rule)
     step, rest = path[0], path[1:]
     if step.ending is Ending.VALUE:
-        assert isinstance(rule, Listed)
         if rule.absent is not None:
             return f"[{_optional(value, step)}.orValue('')].all(v, {_listed('v', rule)})"
         return f"{_optional(value, step)}.optMap(v, {_listed('v', rule)}).orValue(true)"
@@ -115,29 +112,30 @@ def _listed(value: str, rule: Listed) -> str:
     return f"(!{text}.matches({_text(f'^({rule.only})$')}) || {holds})" if rule.only is not None else f"({holds})"
 
 
-def _worded(value: str, rule: Worded) -> str:
+def _worded(value: str, rule: Listed) -> str:
     parts = f"^({worded(_LIST)})$".split(_LIST)
     pattern = f" + variables.{rule.value} + ".join(map(_text, parts))
     return f"(type({value}) != string || {value}.matches({pattern}) && !{value}.matches({_text(DOTS)}))"
 
 
 def _value(value: str, rule: Listed) -> str:
+    if rule.words:  # only texts are looked at
+        return value
     return f"({_text(rule.prefix)} + string({value}))" if rule.prefix else f"string({value})"
 
 
-def _first_broken(value: str, path: tuple[Step, ...], rule: Listed | Worded, where: str) -> str:
+def _first_broken(value: str, path: tuple[Step, ...], rule: Listed, where: str) -> str:
     """The sentence about the first value below that is not as the rule has it.
 
     Args:
         where: What has been walked, as CEL; empty = nothing yet.
     """
     if not path:
-        return _sentence(where, value if isinstance(rule, Worded) else _value(value, rule), rule)
+        return _sentence(where, _value(value, rule), rule)
     step, rest = path[0], path[1:]
     here = ".".join(step.names)
     where = f"{where} + {_text(f'.{here}')}" if where and here else where or _text(here)
     if step.ending is Ending.VALUE:
-        assert isinstance(rule, Listed)
         there = _optional(value, step)
         text = f"{there}.orValue({_text(rule.absent)})" if rule.absent is not None else f"{there}.value()"
         return _sentence(where, _value(text, rule), rule)
@@ -152,8 +150,8 @@ def _first_broken(value: str, path: tuple[Step, ...], rule: Listed | Worded, whe
     return f"{broken}.map({entry}, {_first_broken(inner, rest, rule, where)})[0]"
 
 
-def _sentence(where: str, value: str, rule: Listed | Worded) -> str:
-    allowed = _text(f" is not allowed; allowed{' beside words and numbers' if isinstance(rule, Worded) else ''}: ")
+def _sentence(where: str, value: str, rule: Listed) -> str:
+    allowed = _text(f" is not allowed; allowed{' beside words and numbers' if rule.words else ''}: ")
     opened = _text(f"; policy.{rule.value} of the chart opens more")
     return f"{where} + ': ' + {value} + {allowed} + variables.{rule.value}Shown + {opened}"
 

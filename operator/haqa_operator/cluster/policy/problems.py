@@ -9,7 +9,7 @@ from typing import Any, Final
 from haqa_operator.api.tuning import QuantizationTuning
 from haqa_operator.cluster.policy.model import Policy
 from haqa_operator.cluster.policy.paths import Found, found
-from haqa_operator.cluster.policy.rules import PLAIN, RULES, AtMost, Condition, Listed, Rule, Switched, Worded
+from haqa_operator.cluster.policy.rules import PLAIN, RULES, AtMost, Condition, Listed, Rule, Switched
 
 NOTHING: Final = r"[^\s\S]"
 """The regular expression of an empty list."""
@@ -56,8 +56,6 @@ def _broken(rule: Rule, manifest: Mapping[str, Any], values: Mapping[str, Any]) 
             case Switched(value):
                 if one.value is True and not values[value]:
                     yield f"{one.where}: true is not allowed; policy.{value} of the chart opens it"
-            case Worded():
-                yield from _unworded(rule, one, values[rule.value])
             case AtMost():
                 yield from _too_many(rule, one, values[rule.value])
 
@@ -70,30 +68,29 @@ def _unlisted(rule: Listed, one: Found, values: Mapping[str, Any]) -> Iterator[s
         return
     if rule.unless is not None and values[rule.unless]:
         return
-    entries = values[rule.value]
-    if re.fullmatch(f"({alternatives(entries)}){rule.ending}", value) and not _leads_out(value):
+    if rule.words and not isinstance(one.value, str):
         return
-    given, allowed = rule.absent if one.value is None else value, shown(entries)
-    yield f"{one.where}: {given} is not allowed; allowed: {allowed}; policy.{rule.value} of the chart opens more"
+    entries = values[rule.value]
+    listed = alternatives(entries)
+    holds = _worded(value, listed) if rule.words else re.fullmatch(f"({listed}){rule.ending}", value)
+    if holds and not _leads_out(value):
+        return
+    given = rule.absent if one.value is None else value
+    allowed = f"allowed{' beside words and numbers' if rule.words else ''}: {shown(entries)}"
+    yield f"{one.where}: {given} is not allowed; {allowed}; policy.{rule.value} of the chart opens more"
 
 
 def _leads_out(value: str) -> bool:
     return re.search(DOTS.replace("$", r"\Z"), value) is not None
 
 
-def _unworded(rule: Worded, one: Found, entries: Sequence[str]) -> Iterator[str]:
-    if not isinstance(one.value, str):
-        return
-    listed = alternatives(entries)
-    # As `worded` has it, by its parts: Python would try all ways in which words may be entries of the list.
-    outside, strings = one.value.split('"')[::2], one.value.split('"')[1::2]
-    holds = len(outside) > len(strings) and all(re.fullmatch(PLAIN, part) for part in outside)
-    holds = holds and all(re.fullmatch(f"{PLAIN}|{listed}", string) for string in strings)
-    if _leads_out(one.value) or not (holds or re.fullmatch(listed, one.value)):
-        yield (
-            f"{one.where}: {one.value} is not allowed; allowed beside words and numbers: {shown(entries)}; "
-            f"policy.{rule.value} of the chart opens more"
-        )
+def _worded(value: str, listed: str) -> bool:
+    """As `worded` has it, by its parts: in one expression Python would try all ways in which words may be entries."""
+    if re.fullmatch(listed, value):
+        return True
+    outside, strings = value.split('"')[::2], value.split('"')[1::2]
+    plain = len(outside) > len(strings) and all(re.fullmatch(PLAIN, part) for part in outside)
+    return plain and all(re.fullmatch(f"{PLAIN}|{listed}", string) for string in strings)
 
 
 def _too_many(rule: AtMost, one: Found, most: float) -> Iterator[str]:

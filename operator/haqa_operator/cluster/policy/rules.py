@@ -32,6 +32,8 @@ class Listed:
         absent: What an entry without the field stands for; None = nothing.
         when: None = always.
         unless: Name of a value of the chart that, where it is not empty, leaves the check to the operator.
+        words: Texts of words and numbers need no entry, alone or as JSON, in which each string may be in the list. A
+            path, an address, the name of a model or of Python code has a character that no word here has.
     """
 
     value: str
@@ -42,6 +44,7 @@ class Listed:
     absent: str | None = None
     when: Condition | None = None
     unless: str | None = None
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,25 +69,14 @@ class AtMost:
     when: Condition | None = None
 
 
-@dataclass(frozen=True)
-class Worded:
-    """Texts that consist of words and numbers, alone or as JSON, but for the strings that one of the lists names.
-
-    A path, an address, the name of a model or of Python code has a character that no word here has.
-    """
-
-    value: str
-    path: str
-
-
-Rule = Listed | Switched | AtMost | Worded
+Rule = Listed | Switched | AtMost
 
 PLAIN: Final = r'([^"\\./~]|[.][0-9])*'
 """Words and numbers, without strings of JSON."""
 
 
 def worded(listed: str) -> str:
-    """What `Worded` texts match, without anchors.
+    """What texts of `Listed.words` match, without anchors.
 
     Args:
         listed: Regular expression of what the list allows beside words and numbers; never has a quote in it.
@@ -102,9 +94,9 @@ RULES: Final[tuple[Rule, ...]] = (
     Listed("env", "spec.nodePools[].env{}"),
     Listed("env", "spec.search.engine{}", only=VARIABLE_NAME),
     Listed("env", "spec.search.fixedEngine{}", only=VARIABLE_NAME),
-    Worded("engineTexts", "spec.nodePools[].env{*}"),
-    Worded("engineTexts", "spec.search.engine{*}[]"),
-    Worded("engineTexts", "spec.search.fixedEngine{*}"),
+    Listed("engineTexts", "spec.nodePools[].env{*}", words=True),
+    Listed("engineTexts", "spec.search.engine{*}[]", words=True),
+    Listed("engineTexts", "spec.search.fixedEngine{*}", words=True),
     *(Listed("models", path) for path in _URIS),
     *(Listed("remoteCode", path, when=_REMOTE_CODE) for path in _URIS),
     Listed("datasets", "spec.calibration.dataset"),
