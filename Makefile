@@ -173,10 +173,11 @@ test-all: test engines-more cluster-more cluster-faults cluster-argocd rehearsal
 	command -v prometheus >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus >/dev/null; }
 	@mkdir -p .cache && touch $@
 
-generate: .venv/.ready  ## crds/, the chart's copy and rules, Argo CD's settings, docs/reference.md and the tables of docs/searching.md, from the code
+generate: .venv/.ready  ## crds/, the chart's copy, rules, values and schema, Argo CD's settings, docs/reference.md and the tables of docs/, from the code
 	$(VENV)/python -m haqa_operator.api.crd
 	$(VENV)/python -m haqa_operator.api.argocd
 	$(VENV)/python -m haqa_operator.cluster.policy.chart
+	$(VENV)/python -m charts.values
 	$(VENV)/python -m haqa_operator.search.engine_defaults.document docs/searching.md
 
 docs: .venvs/docs/.ready  ## the documentation as a site in site/, its links and anchors checked

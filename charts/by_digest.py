@@ -28,8 +28,8 @@ def by_digest(values: str, registry: str, digests: Mapping[str, str]) -> str:
     for name in ("haqa-operator", "haqa-runner"):
         values = _once(
             values,
-            rf'^( +)repository: {name}\n\1tag: ""$',
-            rf'\1repository: {registry}/{name}\n\1tag: "{digests[name]}"',
+            rf'^( +)repository: {name}\n((?:\1#.*\n)*)\1tag: ""$',
+            rf'\1repository: {registry}/{name}\n\2\1tag: "{digests[name]}"',
         )
     for vendor, suffix in (("amd", "rocm"), ("cpu", "cpu")):
         name = f"haqa-runner-{suffix}"
