@@ -55,6 +55,7 @@ def register(registry: kopf.OperatorRegistry, queue: Queue, watches: Watches) ->
         settings.watching.client_timeout = CLIENT_TIMEOUT_S
         settings.watching.inactivity_timeout = INACTIVITY_S
         settings.watching.connect_timeout = 10
+        settings.watching.chunk_size = 500
         settings.networking.request_timeout = 30
         settings.networking.connect_timeout = 10
         # Of a cluster's thousands of pods only a trial's are sent.
@@ -98,7 +99,7 @@ async def serve(installation: Installation, api: KubernetesApi, address: str) ->
     reconciler = Reconciler(dependencies, queue.add_from_thread)
     nodes.listen(reconciler.nodes_changed)
     telemetry.QUEUE_DEPTH.set_function(lambda: queue.depth)
-    watches = Watches([plural for *_, plural in (TUNINGS, APPROVALS, *CHILDREN)])
+    watches = Watches([plural for *_, plural in (TUNINGS, APPROVALS, *CHILDREN)], whole=APPROVALS[-1:])
     register(registry, queue, watches)
     host, _, port = address.rpartition(":")
     lease = _lease(installation, api)

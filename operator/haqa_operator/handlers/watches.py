@@ -1,7 +1,11 @@
-"""Whether the watches are alive: every watch request of kopf's passes the session that is made here.
+"""What kopf asks the API server for: every request of its passes the session that is made here.
 
-A stream that goes silent is given up by kopf after its inactivity timeout, since the API server sends a bookmark every
-minute, and is asked for anew. So a dead watch shows as requests that nobody answers.
+Of most objects the handlers want names and labels alone, and reconciling reads what it needs; so no more is sent, and a
+list of a thousand tunings is small.
+
+The requests also show whether the watches are alive. A stream that goes silent is given up by kopf after its inactivity
+timeout, since the API server sends a bookmark every minute, and is asked for anew. So a dead watch shows as requests
+that nobody answers.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from haqa_operator.cluster.edges.telemetry import WATCH_SILENCE
 
 SERVER_TIMEOUT_S = 300
 """The server ends every watch after so long, and kopf asks again."""
+_METADATA_OF_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_METADATA_OF_EACH = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 @dataclass
@@ -28,9 +34,11 @@ class Watches:
 
     Attributes:
         resources: Plural names; nothing is known of one until its first request.
+        whole: Those of them whose objects are sent with more than their metadata.
     """
 
     resources: Collection[str]
+    whole: Collection[str] = ()
     clock: Callable[[], float] = time.monotonic
     _unanswered_since: dict[str, float] = field(default_factory=dict)
 
@@ -60,12 +68,20 @@ class Watches:
         if resource and status == 200:
             self._unanswered_since.pop(resource, None)
 
+    def accepted(self, url: URL) -> str | None:
+        """The form in which an answer is wanted; None = as it comes."""
+        if url.name not in self.resources or url.name in self.whole:
+            return None
+        return _METADATA_OF_EACH if self._watched(url) else _METADATA_OF_LIST
+
     def session(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
-        """Kopf's own session for these credentials, with an ear on its requests."""
+        """Kopf's own session for these credentials, with a word in its requests and an ear on them."""
         trace = aiohttp.TraceConfig()
 
         async def start(_: aiohttp.ClientSession, __: SimpleNamespace, params: aiohttp.TraceRequestStartParams) -> None:
             self.asked(params.url)
+            if accepted := self.accepted(params.url):
+                params.headers["Accept"] = accepted
 
         async def end(_: aiohttp.ClientSession, __: SimpleNamespace, params: aiohttp.TraceRequestEndParams) -> None:
             self.answered(params.url, params.response.status)

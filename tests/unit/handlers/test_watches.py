@@ -1,4 +1,4 @@
-"""A watch is dead when nobody answers its requests, and only then."""
+"""A watch is dead when nobody answers its requests, and only then; and no more is asked for than is looked at."""
 
 from __future__ import annotations
 
@@ -72,12 +72,28 @@ def test_lists_and_other_resources_say_nothing_about_watches() -> None:
     assert heard.silent(0) == ("jobs", "pods")
 
 
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/api/v1/pods?labelSelector=a", "PartialObjectMetadataList"),
+        ("/api/v1/namespaces/a/pods?watch=true", "PartialObjectMetadata"),
+        ("/apis/haqa.dev/v1alpha1/approvals?watch=true", None),
+        ("/apis/batch/v1", None),
+        ("/api/v1/namespaces?watch=true", None),
+    ],
+)
+def test_of_most_objects_the_metadata_alone_are_wanted(path: str, wanted: str | None) -> None:
+    accepted = Watches(["pods", "approvals"], whole=["approvals"]).accepted(URL(SERVER + path))
+    assert accepted == (wanted and f"application/json;as={wanted};g=meta.k8s.io;v=v1")
+
+
 def test_the_session_hears_real_requests() -> None:
     async def scene() -> tuple[float, float]:
         now = SimpleNamespace(s=0.0)
         heard = watches(now)
 
-        async def pods(_: web.Request) -> web.Response:
+        async def pods(request: web.Request) -> web.Response:
+            assert "as=PartialObjectMetadata;" in request.headers["Accept"]
             return web.Response(text="{}\n")
 
         async def jobs(_: web.Request) -> web.Response:
