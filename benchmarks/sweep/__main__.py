@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, help="requests in flight; by default the tuning's")
     parser.add_argument("--output-tokens", type=int, help="of each answer; by default the tuning's")
     parser.add_argument("--samples", type=int, help="texts that accuracy is judged on; by default the tuning's")
+    parser.add_argument("--most", type=int, help="so many configurations, drawn by lot; by default all")
     asked = parser.parse_args()
     tuning = resolved(_shortened(load_tuning(asked.file), asked), asked.file.resolve().parent)
     workspace, console = Workspace.of(asked.out, tuning.metadata.name), Console()
@@ -65,7 +66,9 @@ def _shortened(tuning: QuantizationTuning, asked: argparse.Namespace) -> Quantiz
         }
     )
     evaluation = spec.evaluation.model_copy(update={"samples": asked.samples or spec.evaluation.samples})
-    return tuning.model_copy(update={"spec": spec.model_copy(update={"workload": workload, "evaluation": evaluation})})
+    budget = spec.budget.model_copy(update={"max_trials": asked.most or spec.budget.max_trials})
+    shorter = {"workload": workload, "evaluation": evaluation, "budget": budget}
+    return tuning.model_copy(update={"spec": spec.model_copy(update=shorter)})
 
 
 if __name__ == "__main__":
