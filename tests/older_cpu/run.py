@@ -124,6 +124,8 @@ def _engine_environment(isa: str) -> Path:
         (copied / "older_cpu.pth").write_text(f"import older_cpu; older_cpu.pretend({isa!r})\n")
     (folder / "bin").mkdir(exist_ok=True)
     _link_all(real.python.parent, folder / "bin")
+    # What an engine may preload.
+    _link_all(real.python.parent.parent / "lib", folder / "lib")
     (folder / "pyvenv.cfg").write_text((real.python.parent.parent / "pyvenv.cfg").read_text())
     return folder / "bin" / real.python.name
 
@@ -135,7 +137,7 @@ def _link_all(source: Path, target: Path) -> None:
             link.unlink()
     for entry in source.iterdir():
         link = target / entry.name
-        if not link.is_symlink():
+        if not link.is_symlink() and not link.exists():
             link.symlink_to(entry.absolute())
 
 
