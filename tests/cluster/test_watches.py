@@ -28,7 +28,7 @@ def watches(definitions: None, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
 
 def asked(watches: Watches, path: str, **query: str) -> list[Manifest]:
     """What comes, as kopf asks for it: a document a line."""
-    info = kopf.login_via_client(logger=logging.getLogger(__name__))
+    info = kopf.login_via_client(logger=logging.getLogger(__name__), settings=kopf.OperatorSettings())
     assert info is not None
 
     async def answer() -> str:
