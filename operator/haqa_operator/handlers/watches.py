@@ -1,7 +1,7 @@
 """What kopf asks the API server for: every request of its passes the session that is made here.
 
-Of most objects the handlers want names and labels alone, and reconciling reads what it needs; so no more is sent, and a
-list of a thousand tunings is small.
+Of most objects the handlers want names and labels alone, and reconciling reads what it needs; so watches are sent no
+more. Lists come whole, in pieces: of metadata alone an empty one has `items: null`, which kopf does not understand.
 
 The requests also show whether the watches are alive. A stream that goes silent is given up by kopf after its inactivity
 timeout, since the API server sends a bookmark every minute, and is asked for anew. So a dead watch shows as requests
@@ -24,8 +24,8 @@ from haqa_operator.cluster.edges.telemetry import WATCH_SILENCE
 
 SERVER_TIMEOUT_S = 300
 """The server ends every watch after so long, and kopf asks again."""
-_METADATA_OF_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-_METADATA_OF_EACH = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+LISTED_AT_ONCE = 100
+_METADATA_ALONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Watches:
 
     Attributes:
         resources: Plural names; nothing is known of one until its first request.
-        whole: Those of them whose objects are sent with more than their metadata.
+        whole: Those of them of whose objects more than the metadata is looked at.
     """
 
     resources: Collection[str]
@@ -70,9 +70,8 @@ class Watches:
 
     def accepted(self, url: URL) -> str | None:
         """The form in which an answer is wanted; None = as it comes."""
-        if url.name not in self.resources or url.name in self.whole:
-            return None
-        return _METADATA_OF_EACH if self._watched(url) else _METADATA_OF_LIST
+        watched = self._watched(url)
+        return _METADATA_ALONE if watched and watched not in self.whole else None
 
     def session(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
         """Kopf's own session for these credentials, with a word in its requests and an ear on them."""

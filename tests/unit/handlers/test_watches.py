@@ -75,8 +75,8 @@ def test_lists_and_other_resources_say_nothing_about_watches() -> None:
 @pytest.mark.parametrize(
     ("path", "wanted"),
     [
-        ("/api/v1/pods?labelSelector=a", "PartialObjectMetadataList"),
         ("/api/v1/namespaces/a/pods?watch=true", "PartialObjectMetadata"),
+        ("/api/v1/pods?labelSelector=a", None),
         ("/apis/haqa.dev/v1alpha1/approvals?watch=true", None),
         ("/apis/batch/v1", None),
         ("/api/v1/namespaces?watch=true", None),
