@@ -28,10 +28,11 @@ def watches(definitions: None, kubectl: Kubectl) -> Watches:
 @pytest.fixture
 def info(kubectl: Kubectl) -> kopf.ConnectionInfo:
     given = config.new_client_from_config(str(kubectl.kubeconfig)).configuration
+    (token,) = given.api_key.values()
     return kopf.ConnectionInfo(
         server=given.host,
         ca_path=given.ssl_ca_cert,
-        token=given.api_key["authorization"].removeprefix("Bearer "),
+        token=token.removeprefix("Bearer "),
     )
 
 
