@@ -8,195 +8,71 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field
+
+from haqa_operator.api.base import ResourceModel
+from haqa_operator.cluster.policy.model import Policy
 
 Name = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
 """Of an object in Kubernetes; empty = none"""
 Text = Annotated[str, Field(min_length=1)]
-Glob = Annotated[str, Field(pattern=r"^[A-Za-z0-9*._:/@~=,%+-]+$", max_length=512)]
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Namespaces = Annotated[list[Namespace], Field(json_schema_extra={"uniqueItems": True})]
 Cidr = Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/[0-9]+$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Group = Annotated[int, Field(ge=1, le=2147483647)]
-Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
 Strings = dict[str, str]
 Objects = list[dict[str, Any]]
 
 
-class Values(BaseModel):
-    """A section of the values, or an entry of a list in them."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", use_attribute_docstrings=True
-    )
-
-
-class Variable(Values):
+class Variable(ResourceModel):
     model_config = ConfigDict(extra="allow")
 
     name: Text
 
 
-class PullSecret(Values):
+class PullSecret(ResourceModel):
     name: Name
 
 
-class Volume(Values):
+class Volume(ResourceModel):
     name: Name
     mount_path: Annotated[str, Field(pattern="^/")]
     source: Annotated[dict[str, Any], Field(min_length=1)]
 
 
-class SecretVariable(Values):
+class SecretVariable(ResourceModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     secret: Name
     key: Text
 
 
-class Image(Values):
+class Image(ResourceModel):
     repository: Text = "haqa-operator"
     tag: str = ""
     """Or a digest, `sha256:…`. Empty: the chart's appVersion."""
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
 
 
-class Policy(Values):
-    images: list[Glob] = [
-        "vllm/vllm-openai",
-        "vllm/vllm-openai-*",
-        "docker.io/vllm/vllm-openai",
-        "docker.io/vllm/vllm-openai-*",
-    ]
-    """Engine images of node pools (`nodePools[].image`), with or without tag and digest."""
-    env: list[Glob] = [
-        "VLLM_ALLREDUCE_*",
-        "VLLM_ALLOW_LONG_MAX_MODEL_LEN",
-        "VLLM_ATTENTION_*",
-        "VLLM_CPU_*",
-        "VLLM_DISABLE_*",
-        "VLLM_ENABLE_*",
-        "VLLM_ENGINE_*",
-        "VLLM_FLASH_ATTN_*",
-        "VLLM_FLASHINFER_*",
-        "VLLM_FUSED_MOE_*",
-        "VLLM_MARLIN_*",
-        "VLLM_MOE_*",
-        "VLLM_ROCM_*",
-        "VLLM_SKIP_WARMUP",
-        "VLLM_USE_*",
-        "VLLM_WORKER_MULTIPROC_METHOD",
-        "ONEDNN_*",
-        "OMP_NUM_THREADS",
-        "OMP_PLACES",
-        "OMP_PROC_BIND",
-        "KMP_AFFINITY",
-        "KMP_BLOCKTIME",
-        "MKL_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MALLOC_*",
-        "TCMALLOC_*",
-        "CUDA_DEVICE_MAX_CONNECTIONS",
-        "CUDA_LAUNCH_BLOCKING",
-        "NCCL_ALGO",
-        "NCCL_DEBUG",
-        "NCCL_IB_*",
-        "NCCL_P2P_*",
-        "NCCL_PROTO",
-        "NCCL_SHM_*",
-        "NCCL_SOCKET_*",
-        "PYTORCH_CUDA_ALLOC_CONF",
-        "PYTORCH_HIP_ALLOC_CONF",
-        "HSA_ENABLE_*",
-        "HSA_NO_SCRATCH_RECLAIM",
-        "HSA_OVERRIDE_GFX_VERSION",
-        "PT_HPU_ENABLE_*",
-        "PT_HPU_LAZY_MODE",
-        "TOKENIZERS_PARALLELISM",
-    ]
-    """Environment variables of the engine (`nodePools[].env`, `search.engine`, `search.fixedEngine`). None of these
-    names a library, a plugin or a folder of compiled code that the engine would load."""
-    engine_texts: list[Glob] = []
-    """Strings in values of engine settings and variables that are more than words and numbers: paths, addresses, names
-    of models (a draft model in `speculative-config`) and of code (a backend in `compilation-config`)."""
-    models: list[Glob] = ["hf://**", "pvc://models/**"]
-    """Where models, variants and adapters may be: `hf://ORG/NAME`, `s3://BUCKET/PATH`, `pvc://CLAIM/PATH`."""
-    remote_code: list[Glob] = []
-    """Models whose own Python code may run (`model.trustRemoteCode`), written as in `models`."""
-    datasets: list[Glob] = ["builtin://**", "hf://**"]
-    """Text of calibration, evaluation and load."""
-    task_paths: list[Glob] = []
-    """Folders with lm-eval tasks, which are code (`evaluation.taskPath`)."""
-    artifacts: list[Glob] = ["pvc://artifacts"]
-    """Where quantized models are kept: `pvc://CLAIM`, `s3://BUCKET/PREFIX`."""
-    agent_models: list[Glob] = ["**"]
-    """LLMs of agents (`search.agent.model`); without `apiBase` they are asked at their providers' public addresses."""
-    agent_endpoints: list[Glob] = []
-    """Addresses of LLMs (`search.agent.apiBase`), for example `http://vllm.models:8000/v1`. The operator talks to
-    them."""
-    git_servers: list[Glob] = []
-    """Repositories that winners are written to (`output.git.url`) and addresses of APIs for pull requests
-    (`pullRequest.apiBase`), for example `https://github.com/ORG/*`. The operator talks to them."""
-    secrets: list[Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]] = []
-    """Names of the Secrets that tunings may use. The operator may read these and no others."""
-    secret_label: Annotated[str, Field(pattern=r"^$|^[A-Za-z0-9._/-]+=[A-Za-z0-9._-]*$")] = ""
-    """`KEY=VALUE`: a label by which whoever owns a Secret gives it to tunings, for example `haqa.dev/use-by=tunings`.
-    The operator then may read every Secret of the namespaces, since rights go by name. Empty: by `secrets` alone."""
-    tolerations: list[Glob] = ["nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/*", "habana.ai/*"]
-    """Keys of taints that pods may tolerate."""
-    device_resources: list[Glob] = ["nvidia.com/*", "amd.com/*", "gpu.intel.com/*", "habana.ai/*"]
-    """Extended resources (`nodePools[].deviceResource`)."""
-    resource_claim_templates: list[Glob] = []
-    """Names of ResourceClaimTemplates, for devices by DRA."""
-    runtime_classes: list[Glob] = []
-    """Names of RuntimeClasses."""
-    supplemental_groups: list[Group] = []
-    """Groups of the nodes, by number."""
-    priority_classes: list[Glob] = []
-    """Names of PriorityClasses."""
-    service_accounts: list[Glob] = []
-    """Names of ServiceAccounts."""
-    schedulers: list[Glob] = []
-    """Names of schedulers."""
-    pod_labels: list[Glob] = []
-    """Keys of labels of pods: Services, network policies and webhooks act on them."""
-    pod_annotations: list[Glob] = []
-    """Keys of annotations of pods: webhooks, network plugins and runtimes act on them."""
-    adopt: bool = False
-    """Whether a winner may take over a Deployment that HAQA did not make (`output.deployment.adopt`)."""
-    max_trials: Count = 1000
-    """The most trials that a tuning may ask for in each pool; 0: no limit."""
-    max_gpu_hours: Annotated[float, Field(ge=0)] = 0
-    """The most accelerator-hours of a pool, which a tuning then has to name; 0: no limit."""
-    max_agent_tokens: Count = 0
-    """The most tokens of an agent in each pool, which a tuning then has to name; 0: no limit."""
-    max_parallel_trials: Count = 0
-    """The most trials at once in a pool; 0: no limit."""
-    max_replicas: Count = 0
-    """The most replicas of a winner when it is made; 0: no limit."""
-
-
-class Admission(Values):
+class Admission(ResourceModel):
     enabled: bool = True
     """The API server checks `policy` too (ValidatingAdmissionPolicy), so that `kubectl apply` says what is not allowed.
     `false`: the operator alone does, and says it in a condition."""
 
 
-class RunnerImage(Values):
+class RunnerImage(ResourceModel):
     repository: Text = "haqa-runner"
     tag: str = ""
     """Or a digest, `sha256:…`. Empty: the chart's appVersion."""
 
 
-class RunnerImages(Values):
+class RunnerImages(ResourceModel):
     amd: str = ""
     cpu: str = ""
 
 
-class Runner(Values):
+class Runner(ResourceModel):
     image: RunnerImage = RunnerImage()
     """In pools of NVIDIA's."""
     images: RunnerImages = RunnerImages()
@@ -212,35 +88,35 @@ class Runner(Values):
     `[{name: AWS_SECRET_ACCESS_KEY, secret: bucket, key: secretKey}]`."""
 
 
-class Engine(Values):
+class Engine(ResourceModel):
     image: str = ""
     """Replaces the official vLLM image of every pool that names none; empty: by the pool's hardware."""
     command: list[str] = []
     """How vLLM is started in it; empty: `python3 -m vllm.entrypoints.openai.api_server`."""
 
 
-class PrometheusLabels(Values):
+class PrometheusLabels(ResourceModel):
     namespace: str = ""
     pod: str = ""
 
 
-class BearerToken(Values):
+class BearerToken(ResourceModel):
     existing_secret: Name = ""
     key: Text = "token"
 
 
-class BasicAuth(Values):
+class BasicAuth(ResourceModel):
     existing_secret: Name = ""
     username_key: Text = "username"
     password_key: Text = "password"  # noqa: S105, the name of a key
 
 
-class CertificateAuthorities(Values):
+class CertificateAuthorities(ResourceModel):
     existing_secret: Name = ""
     key: Text = "ca.crt"
 
 
-class Prometheus(Values):
+class Prometheus(ResourceModel):
     url: Annotated[str, Field(pattern=r"^(https?://[^@?#]+)?$")] = ""
     """Where latency and throughput are read, for example `http://prometheus.monitoring:9090`. Empty: the runner's own
     figures."""
@@ -263,7 +139,7 @@ class Prometheus(Values):
     """Certificates to trust instead of the usual authorities."""
 
 
-class ApprovalPolicy(Values):
+class ApprovalPolicy(ResourceModel):
     enabled: bool = True
     """ValidatingAdmissionPolicies: whoever creates a QuantizationApproval does so in their own name, and `approval:
     Manual` is taken out of a tuning by nobody but those who may. `false`: somebody else sees to that, for otherwise the
@@ -272,35 +148,35 @@ class ApprovalPolicy(Values):
     """`true`: nobody but those who may create approvals writes a tuning that deploys its winner without one."""
 
 
-class Approvals(Values):
+class Approvals(ResourceModel):
     policy: ApprovalPolicy = ApprovalPolicy()
 
 
-class ServiceAccount(Values):
+class ServiceAccount(ResourceModel):
     create: bool = True
     name: Name = ""
     """Empty: the full name of the release."""
     annotations: Strings = {}
 
 
-class Rbac(Values):
+class Rbac(ResourceModel):
     create: bool = True
     """`false`: somebody else gives the service account the rights in docs/installing.md."""
     user_roles: bool = True
     """ClusterRoles for people who read, write and approve, added to the cluster's own view, edit and admin."""
 
 
-class Kserve(Values):
+class Kserve(ResourceModel):
     enabled: bool = False
     """Rights on KServe's InferenceServices, for tunings with `output.target: KServe`."""
 
 
-class ApiServer(Values):
+class ApiServer(ResourceModel):
     cidrs: list[Cidr] = ["0.0.0.0/0"]
     ports: list[Port] = [443, 6443]
 
 
-class PublicAddresses(Values):
+class PublicAddresses(ResourceModel):
     cidrs: list[Cidr] = ["0.0.0.0/0"]
     except_: Annotated[list[Cidr], Field(alias="except")] = [
         "10.0.0.0/8",
@@ -312,7 +188,7 @@ class PublicAddresses(Values):
     ports: list[Port] = [443]
 
 
-class NetworkPolicies(Values):
+class NetworkPolicies(ResourceModel):
     enabled: bool = False
     """NetworkPolicies for the operator and, in `watchNamespaces` or in the namespaces below, for the pods of tunings.
     They need a network plugin that enforces them."""
@@ -333,7 +209,7 @@ class NetworkPolicies(Values):
     """Who may use winners, as `from` of a NetworkPolicy; empty: everybody."""
 
 
-class Crds(Values):
+class Crds(ResourceModel):
     enabled: bool = True
     """The definitions are part of the release, and an upgrade brings them up to date. `false`: somebody else applies
     files/crds."""
@@ -341,7 +217,7 @@ class Crds(Values):
     """`helm uninstall` leaves them, and with them all tunings and trials."""
 
 
-class MetricsService(Values):
+class MetricsService(ResourceModel):
     enabled: bool = True
     """A Service for the operator's port. `helm test` needs it."""
     annotations: Strings = {
@@ -352,7 +228,7 @@ class MetricsService(Values):
     """For a Prometheus that discovers by them."""
 
 
-class ServiceMonitor(Values):
+class ServiceMonitor(ResourceModel):
     enabled: bool = False
     """The operator's own metrics; with `metrics.service.enabled`."""
     interval: Annotated[str, Field(pattern=r"^([0-9]+(ms|s|m|h))+$")] = "30s"
@@ -360,25 +236,25 @@ class ServiceMonitor(Values):
     """By which a Prometheus takes it."""
 
 
-class PodMonitor(Values):
+class PodMonitor(ResourceModel):
     enabled: bool = False
     """Those of trials' and winners' engines, every `prometheus.scrapeIntervalSeconds`."""
     labels: Strings = {}
 
 
-class Rules(Values):
+class Rules(ResourceModel):
     enabled: bool = False
     """Alerts; docs/operating.md has what to do about each."""
     labels: Strings = {}
 
 
-class Dashboard(Values):
+class Dashboard(ResourceModel):
     enabled: bool = False
     """For Grafana, as a ConfigMap that its sidecar finds by these labels."""
     labels: Strings = {"grafana_dashboard": "1"}
 
 
-class Metrics(Values):
+class Metrics(ResourceModel):
     service: MetricsService = MetricsService()
     service_monitor: ServiceMonitor = ServiceMonitor()
     """This and the rest are for the Prometheus operator, and need its definitions."""
@@ -387,7 +263,7 @@ class Metrics(Values):
     dashboard: Dashboard = Dashboard()
 
 
-class Limits(Values):
+class Limits(ResourceModel):
     startup_seconds: Seconds = 900
     """Start of an engine, loading its weights excepted: imports, compiling."""
     load_megabytes_per_second: Seconds = 200
@@ -405,19 +281,19 @@ class Limits(Values):
     never."""
 
 
-class Log(Values):
+class Log(ResourceModel):
     format: Literal["json", "text"] = "json"
     """`json`: one object a line, with the names of the tuning and the trial; `text`: for people."""
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
-class Agent(Values):
+class Agent(ResourceModel):
     extra_env: list[Variable] = []
     """A proxy, or `SSL_CERT_FILE` for an LLM behind a private CA."""
     resources: dict[str, Any] = {"requests": {"cpu": "10m", "memory": "256Mi"}, "limits": {"memory": "768Mi"}}
 
 
-class ChartValues(Values):
+class ChartValues(ResourceModel):
     image: Image = Image()
     """The operator's own image."""
     image_pull_secrets: list[PullSecret] = []

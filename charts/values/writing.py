@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from charts.values.models import ChartValues, Values
+from charts.values.models import ChartValues
+from pydantic import BaseModel
 
 WIDTH = 120
 VALUES, SCHEMA, DOCUMENT = "charts/haqa/values.yaml", "charts/haqa/values.schema.json", "docs/installing.md"
@@ -35,15 +36,15 @@ def values_yaml(values: ChartValues) -> str:
     return _YAML_HEAD + "".join(_lines(values, 0))
 
 
-def _lines(section: Values, depth: int) -> Iterator[str]:
+def _lines(section: BaseModel, depth: int) -> Iterator[str]:
     indent = "  " * depth
     for name, value, about in _entries(section):
-        if depth == 0 and (about or isinstance(value, Values)):
+        if depth == 0 and (about or isinstance(value, BaseModel)):
             yield "\n"
         if about:
             width = WIDTH - len(indent) - 2
             yield textwrap.indent(textwrap.fill(about, width, break_on_hyphens=False), f"{indent}# ") + "\n"
-        if isinstance(value, Values):
+        if isinstance(value, BaseModel):
             yield f"{indent}{name}:\n"
             yield from _lines(value, depth + 1)
         else:
@@ -108,9 +109,9 @@ def values_table(values: ChartValues) -> str:
     return _TABLE_HEAD + "".join(_rows(values, ""))
 
 
-def _rows(section: Values, above: str) -> Iterator[str]:
+def _rows(section: BaseModel, above: str) -> Iterator[str]:
     for name, value, about in _entries(section):
-        if isinstance(value, Values):
+        if isinstance(value, BaseModel):
             if about:
                 yield _row(f"{above}{name}", about, "")
             yield from _rows(value, f"{above}{name}.")
@@ -128,7 +129,10 @@ def _default(value: Any) -> str:
     return f"`{flow}`" if len(flow) <= WIDTH and not (isinstance(value, Mapping) and value) else "see `values.yaml`"
 
 
-def _entries(section: Values) -> Iterator[tuple[str, Any, str]]:
-    """Name, value and docstring of each field."""
+def _entries(section: BaseModel) -> Iterator[tuple[str, Any, str]]:
+    """Name, value and docstring of each field, the latter as a sentence."""
     for name, field in type(section).model_fields.items():
-        yield field.alias or name, getattr(section, name), " ".join((field.description or "").split())
+        value, about = getattr(section, name), " ".join((field.description or "").split())
+        if about and not about.endswith("."):
+            about += "."
+        yield field.alias or name, list(value) if isinstance(value, tuple) else value, about

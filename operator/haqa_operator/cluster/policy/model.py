@@ -78,37 +78,42 @@ class Policy(ResourceModel):
     """What tunings may ask for. In an entry `*` stands for anything but a slash, `**` for anything."""
 
     images: Globs = OFFICIAL_IMAGES
-    """Engine images of node pools, with or without tag and digest"""
+    """Engine images of node pools (`nodePools[].image`), with or without tag and digest"""
     env: Globs = PERFORMANCE_VARIABLES
-    """Environment variables of the engine"""
+    """Environment variables of the engine (`nodePools[].env`, `search.engine`, `search.fixedEngine`). None of these
+    names a library, a plugin or a folder of compiled code that the engine would load."""
     engine_texts: Globs = ()
-    """Strings in values of engine settings and variables that are more than words and numbers"""
+    """Strings in values of engine settings and variables that are more than words and numbers: paths, addresses, names
+    of models (a draft model in `speculative-config`) and of code (a backend in `compilation-config`)"""
     models: Globs = ("hf://**", "pvc://models/**")
-    """Where models, variants and adapters may be"""
+    """Where models, variants and adapters may be: `hf://ORG/NAME`, `s3://BUCKET/PATH`, `pvc://CLAIM/PATH`"""
     remote_code: Globs = ()
-    """Models whose own Python code may run (model.trustRemoteCode)"""
+    """Models whose own Python code may run (`model.trustRemoteCode`), written as in `models`"""
     datasets: Globs = ("builtin://**", "hf://**")
     """Text of calibration, evaluation and load"""
     task_paths: Globs = ()
-    """Folders with lm-eval tasks, which are code"""
+    """Folders with lm-eval tasks, which are code (`evaluation.taskPath`)"""
     artifacts: Globs = ("pvc://artifacts",)
-    """Where quantized models are kept: pvc://CLAIM, s3://BUCKET/PREFIX"""
+    """Where quantized models are kept: `pvc://CLAIM`, `s3://BUCKET/PREFIX`"""
     agent_models: Globs = ("**",)
-    """LLMs of agents; without apiBase they are asked at their providers' public addresses"""
+    """LLMs of agents (`search.agent.model`); without `apiBase` they are asked at their providers' public addresses"""
     agent_endpoints: Globs = ()
-    """Addresses of LLMs that tunings may name (search.agent.apiBase)"""
+    """Addresses of LLMs (`search.agent.apiBase`), for example `http://vllm.models:8000/v1`. The operator talks to
+    them."""
     git_servers: Globs = ()
-    """Repositories that winners are written to (output.git.url), and addresses of APIs for pull requests"""
+    """Repositories that winners are written to (`output.git.url`) and addresses of APIs for pull requests
+    (`pullRequest.apiBase`), for example `https://github.com/ORG/*`. The operator talks to them."""
     secrets: tuple[Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)], ...] = ()
-    """Names of Secrets that tunings may use"""
+    """Names of the Secrets that tunings may use. The operator may read these and no others."""
     secret_label: Annotated[str, Field(pattern=r"^$|^[A-Za-z0-9._/-]+=[A-Za-z0-9._-]*$")] = ""
-    """KEY=VALUE: a label by which whoever owns a Secret gives it to tunings; empty = by name alone"""
+    """`KEY=VALUE`: a label by which whoever owns a Secret gives it to tunings, for example `haqa.dev/use-by=tunings`.
+    The operator then may read every Secret of the namespaces, since rights go by name. Empty: by `secrets` alone."""
     tolerations: Globs = ("nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/*", "habana.ai/*")
     """Keys of taints that pods may tolerate"""
     device_resources: Globs = ("nvidia.com/*", "amd.com/*", "gpu.intel.com/*", "habana.ai/*")
-    """Extended resources that pools may name"""
+    """Extended resources (`nodePools[].deviceResource`)"""
     resource_claim_templates: Globs = ()
-    """Names of ResourceClaimTemplates"""
+    """Names of ResourceClaimTemplates, for devices by DRA"""
     runtime_classes: Globs = ()
     """Names of RuntimeClasses"""
     supplemental_groups: tuple[Annotated[int, Field(ge=1, le=2_147_483_647)], ...] = ()
@@ -120,21 +125,21 @@ class Policy(ResourceModel):
     schedulers: Globs = ()
     """Names of schedulers"""
     pod_labels: Globs = ()
-    """Keys of labels: Services, network policies and webhooks choose pods by them"""
+    """Keys of labels of pods: Services, network policies and webhooks act on them"""
     pod_annotations: Globs = ()
-    """Keys of annotations: network plugins, runtimes and webhooks act on them"""
+    """Keys of annotations of pods: webhooks, network plugins and runtimes act on them"""
     adopt: bool = False
-    """Whether a winner may take over a Deployment that HAQA did not make"""
+    """Whether a winner may take over a Deployment that HAQA did not make (`output.deployment.adopt`)"""
     max_trials: Limit = 1000
-    """Most trials of a pool; 0 = no limit"""
+    """The most trials that a tuning may ask for in each pool; 0: no limit"""
     max_gpu_hours: Annotated[float, Field(ge=0)] = 0
-    """Most accelerator-hours of a pool, which a tuning then has to name; 0 = no limit"""
+    """The most accelerator-hours of a pool, which a tuning then has to name; 0: no limit"""
     max_agent_tokens: Limit = 0
-    """Most tokens of an agent, which a tuning with an agent then has to name; 0 = no limit"""
+    """The most tokens of an agent, which a tuning with an agent then has to name; 0: no limit"""
     max_parallel_trials: Limit = 0
-    """Most trials at once in a pool; 0 = no limit"""
+    """The most trials at once in a pool; 0: no limit"""
     max_replicas: Limit = 0
-    """Most replicas of a winner at creation; 0 = no limit"""
+    """The most replicas of a winner when it is made; 0: no limit"""
 
     @property
     def values(self) -> dict[str, Any]:
