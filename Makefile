@@ -64,7 +64,7 @@ demo-pools: envs  ## the same model on two node types: this machine, and its ins
 	$(AS_CPU) $(VENV)/haqa model demo
 	$(AS_CPU) $(VENV)/haqa tune examples/demo-two-pools.yaml
 
-sweep: envs  ## every combination of benchmarks/sweep/cpu.yaml: 75 minutes on a quiet machine with AVX512; SWEEP="--concurrency 4 --output-tokens 16 --samples 8" where it is slower
+sweep: envs  ## every combination of benchmarks/sweep/cpu.yaml: 75 minutes on a quiet machine with AVX512; with SWEEP="--concurrency 4 --output-tokens 16 --samples 8" 102 with AVX2 alone
 	$(AS_CPU) $(VENV)/haqa model demo
 	$(AS_CPU) $(VENV)/python -m benchmarks.sweep $(SWEEP)
 
