@@ -12,6 +12,11 @@ from typing import Any
 import yaml
 from charts.values.models import ChartValues
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import WithDefaultSchema
+
+from haqa_operator.api.manifests import ManifestDumper
+from haqa_operator.api.structural import sentence
 
 WIDTH = 120
 VALUES, SCHEMA, DOCUMENT = "charts/haqa/values.yaml", "charts/haqa/values.schema.json", "docs/installing.md"
@@ -67,7 +72,7 @@ def _flow(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(ManifestDumper):
     """Lists below their key are indented, and quotes are double ones."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
@@ -78,30 +83,25 @@ class _Dumper(yaml.SafeDumper):
         return '"' if style == "'" else style
 
 
+class _Plain(GenerateJsonSchema):
+    """Titles and defaults say nothing that values.yaml does not."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+
 def values_schema() -> dict[str, Any]:
     """A JSON schema of draft 7, the one that every Helm 3 knows."""
-    made = ChartValues.model_json_schema(by_alias=True, ref_template="#/definitions/{model}")
+    made = ChartValues.model_json_schema(ref_template="#/definitions/{model}", schema_generator=_Plain)
     definitions = made.pop("$defs")
-    schema: dict[str, Any] = {"$schema": "http://json-schema.org/draft-07/schema#", **made, "definitions": definitions}
+    for model in (made, *definitions.values()):
+        del model["title"]
     # Helm hands these to every chart.
-    schema["properties"]["global"] = {"type": "object"}
-    plain: dict[str, Any] = _without_titles_and_defaults(schema)
-    return plain
-
-
-def _without_titles_and_defaults(node: Any) -> Any:
-    """Names and defaults say nothing that values.yaml does not; a property may have either name."""
-    if isinstance(node, list):
-        return [_without_titles_and_defaults(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    kept = {}
-    for key, value in node.items():
-        if key in ("properties", "definitions"):
-            kept[key] = {name: _without_titles_and_defaults(child) for name, child in value.items()}
-        elif key not in ("title", "default"):
-            kept[key] = _without_titles_and_defaults(value)
-    return kept
+    made["properties"]["global"] = {"type": "object"}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **made, "definitions": definitions}
 
 
 def values_table(values: ChartValues) -> str:
@@ -132,7 +132,6 @@ def _default(value: Any) -> str:
 def _entries(section: BaseModel) -> Iterator[tuple[str, Any, str]]:
     """Name, value and docstring of each field, the latter as a sentence."""
     for name, field in type(section).model_fields.items():
-        value, about = getattr(section, name), " ".join((field.description or "").split())
-        if about and not about.endswith("."):
-            about += "."
-        yield field.alias or name, list(value) if isinstance(value, tuple) else value, about
+        value = getattr(section, name)
+        shown = list(value) if isinstance(value, tuple) else value
+        yield field.alias or name, shown, sentence(field.description or "")

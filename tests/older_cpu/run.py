@@ -137,7 +137,7 @@ def _link_all(source: Path, target: Path) -> None:
             link.unlink()
     for entry in source.iterdir():
         link = target / entry.name
-        if not link.is_symlink() and not link.exists():
+        if not link.exists():
             link.symlink_to(entry.absolute())
 
 

@@ -108,7 +108,7 @@ def _object(name: str, definition: Schema, definitions: Mapping[str, Schema]) ->
         properties[field] = {**_field(given, definitions), **bounds}
     schema: Schema = {"type": "object", "properties": properties}
     if "description" in definition:
-        schema["description"] = _sentence(definition["description"])
+        schema["description"] = sentence(definition["description"])
     if "required" in definition:
         schema["required"] = definition["required"]
     if rules := rules_of(name):
@@ -118,7 +118,7 @@ def _object(name: str, definition: Schema, definitions: Mapping[str, Schema]) ->
 
 def _field(given: Schema, definitions: Mapping[str, Schema]) -> Schema:
     schema = _node(given, definitions)
-    text = _sentence(given.get("description") or schema.get("description") or "")
+    text = sentence(given.get("description") or schema.get("description") or "")
     if (default := default_text(given)) is not None:
         text += f" Default: {default}"
     return {**schema, "description": text}
@@ -151,7 +151,8 @@ def _node(given: Schema, definitions: Mapping[str, Schema]) -> Schema:
     return schema
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """A docstring in one line, with a full stop."""
     text = " ".join(text.split())
     return text if not text or text.endswith(".") else f"{text}."
 

@@ -27,7 +27,7 @@ from haqa_operator.cluster.installation import Installation, InstallationError
 from haqa_operator.handlers import logs
 from haqa_operator.handlers.lease import Lease
 from haqa_operator.handlers.queue import Queue
-from haqa_operator.handlers.watches import LISTED_AT_ONCE, SERVER_TIMEOUT_S, Watches
+from haqa_operator.handlers.watches import SERVER_TIMEOUT_S, Watches
 from haqa_operator.handlers.web import Health, serve_web
 
 TUNINGS = ("haqa.dev", "v1alpha1", "quantizationtunings")
@@ -55,7 +55,7 @@ def register(registry: kopf.OperatorRegistry, queue: Queue, watches: Watches) ->
         settings.watching.client_timeout = CLIENT_TIMEOUT_S
         settings.watching.inactivity_timeout = INACTIVITY_S
         settings.watching.connect_timeout = 10
-        settings.watching.chunk_size = LISTED_AT_ONCE
+        settings.watching.chunk_size = 100
         settings.networking.request_timeout = 30
         settings.networking.connect_timeout = 10
         # Of a cluster's thousands of pods only a trial's are sent.

@@ -24,7 +24,6 @@ from haqa_operator.cluster.edges.telemetry import WATCH_SILENCE
 
 SERVER_TIMEOUT_S = 300
 """The server ends every watch after so long, and kopf asks again."""
-LISTED_AT_ONCE = 100
 _METADATA_ALONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
