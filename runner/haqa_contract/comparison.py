@@ -35,7 +35,12 @@ class CompareRequest(Contract):
     baseline: ServedEngine
     workload: Workload = Workload()
     rounds: int = Field(default=5, ge=2, le=50)
-    """Pairs of windows at every level; an interval needs two"""
+    """Most pairs of windows at every level; an interval needs two"""
+    least_ratio: float | None = Field(default=None, gt=0)
+    """It ends before `rounds`, after three at the least, where it is settled on which side of this the ratio lies;
+    None: all rounds are measured"""
+    decisive_level: int | None = None
+    """Requests in flight at which the ratio counts; None: over all levels"""
     directory: str
     """Where compare.json and the log go"""
     timeout_s: float = Field(default=3600, gt=0)

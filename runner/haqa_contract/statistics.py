@@ -14,6 +14,8 @@ from statistics import fmean, stdev
 from haqa_contract import Estimate
 
 CONFIDENCE = 0.95
+FEWEST_PAIRS = 2
+"""One pair has no interval."""
 
 _LARGEST_EXPONENT = 700.0
 """exp() overflows above 709."""
@@ -76,6 +78,25 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
         if not value > 0:
             raise ValueError(f"{value:g} cannot be divided by; a ratio needs values above 0")
     return geometric_estimate([above / below for above, below in zip(numerators, denominators, strict=True)])
+
+
+def settled(ratios: Sequence[float], most: int, least: float = 1.0) -> bool:
+    """Whether these pairs say already on which side of `least` their true ratio lies.
+
+    Looking after each pair would find something in mere noise more often than one look does, so that the interval is
+    wider than that of `geometric_estimate`: the error that is allowed is divided by the looks (Bonferroni).
+
+    Args:
+        ratios: Of the pairs so far, each above 0.
+        most: Pairs after which it ends in any case.
+    """
+    if len(ratios) < FEWEST_PAIRS:
+        return False
+    logarithms = [math.log(ratio) for ratio in ratios]
+    looks = max(1, most - FEWEST_PAIRS + 1)
+    t = student_t(len(ratios) - 1, 1 - (1 - CONFIDENCE) / looks)
+    margin = t * stdev(logarithms) / math.sqrt(len(logarithms))
+    return abs(fmean(logarithms) - math.log(least)) > margin
 
 
 def quantile(values: Sequence[float], share: float) -> float:

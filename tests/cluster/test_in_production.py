@@ -78,6 +78,20 @@ def test_winner_and_baseline_are_measured_alternately_on_one_node(place: Workpla
     assert record["data"]["speedup"]["low"] > 1
 
 
+def test_winner_and_baseline_are_measured_at_once_where_the_node_has_gpus_for_both(place: Workplace) -> None:
+    manifest = tuning("pair", search=SEARCH, confirmation={"rounds": 3}, parallelTrials=2)
+    gpus = {"nvidia.com/gpu.product": "NVIDIA-L40S"}
+    manifest["spec"]["nodePools"] = [{"name": "full", "nodeSelector": gpus, "gpusPerReplica": 1}]
+    place.api.apply(manifest)
+    place.in_phase("Succeeded", name="pair")
+    windows = [trial for trial in place.trials("pair") if trial["spec"]["proposer"] == "confirmation"]
+    for one, other in zip(windows[::2], windows[1::2], strict=True):
+        assert one["spec"]["configuration"]["scheme"] != other["spec"]["configuration"]["scheme"]
+        assert other["status"]["started"] < one["status"]["finished"], "both held a GPU at the same time"
+        assert one["status"]["node"] == other["status"]["node"]
+    assert pool(place, "pair")["answer"]["confirmed"] is True
+
+
 def test_another_engine_image_makes_the_answer_stale_and_changes_nothing(place: Workplace) -> None:
     place.api.apply(asked("lasting"))
     place.in_phase("Succeeded", name="lasting")

@@ -122,8 +122,8 @@ class Confirmation(ResourceModel):
     """After the search, winner and baseline are measured again alternately, so that the machine's drift cancels out."""
 
     rounds: Annotated[int, Field(ge=0, le=50)] = 5
-    """Pairs of windows a concurrency level; 0 = no confirmation. In a cluster that is the most: it ends with the first
-    pair that decides, two at the least"""
+    """The most pairs of windows a concurrency level; 0 = no confirmation. It ends with the first pair that decides,
+    after three at the least where both engines are up side by side, else after two"""
 
 
 class TuningSpec(ResourceModel):
@@ -155,9 +155,11 @@ class TuningSpec(ResourceModel):
     """What the search may cost. The first limit that is reached ends it"""
     confirmation: Confirmation = Confirmation()
     """Measuring winner and baseline again, alternately, so that drift of the machine cancels out. In a cluster each
-    window is a trial of its own, on the winner's node; `haqa tune` confirms on CPUs alone, engines side by side"""
+    window is a trial of its own, on the winner's node, and so on accelerators with `haqa tune`; on CPUs it has both
+    engines up side by side"""
     parallel_trials: Annotated[int, Field(ge=1, le=64)] = 1
-    """Trials at once inside a pool; `haqa tune` runs one at a time"""
+    """Trials at once inside a pool; `haqa tune` runs one at a time. From 2, winner and baseline are confirmed at once
+    where the winner's node has accelerators for both"""
     suspend: bool = False
     """Start no trial; those that run end"""
     queue_name: str | None = None

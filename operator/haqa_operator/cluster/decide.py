@@ -194,7 +194,7 @@ def _slots(state: PoolState) -> int:
 def _next_trial(state: PoolState, running: int) -> Iterator[PoolAction]:
     """A new trial, if the budget has room for one beside those that are running, or the end of the pool."""
     match step_beside_running(state):
-        case Measure(trial) if not (trial.is_confirmation and running):
+        case Measure(trial, at_once) if at_once or not (trial.is_confirmation and running):
             yield Propose(trial)
         case AskStrategy(number):
             yield AskStrategy(number)

@@ -228,11 +228,14 @@ class LocalExecutor(Executor):
     ) -> CompareReport:
         """Windows of two engines in turn. Raises TrialFailure where there is no report."""
         left_s = deadline - time.monotonic()
+        spec = self._place.spec
         request = CompareRequest(
             winner=winner,
             baseline=baseline,
-            workload=self._place.spec.workload,
+            workload=spec.workload,
             rounds=rounds,
+            least_ratio=1 + spec.search.min_improvement_percent / 100,
+            decisive_level=spec.objectives[0].concurrency,
             directory=os.fspath(folder),
             timeout_s=max(1.0, left_s),
         )

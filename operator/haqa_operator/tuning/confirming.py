@@ -1,37 +1,39 @@
-"""Winner and baseline measured alternately where one engine at a time fits: each window is a trial of its own.
+"""Winner and baseline measured alternately where an engine is started for each window: it is a trial of its own.
 
 Which of the two goes first changes with every round (A B, B A, A B, ...), so that neither profits from a machine that
-gets steadily slower or faster. It ends with the first round that decides: looking after each round would find something
-in mere noise more often than one look does, so that before the last one the interval is wider (Bonferroni: the error
-that is allowed is divided by the looks).
+gets steadily slower or faster. It ends with the first round that decides (`statistics.settled`).
+
+Where trials may run in parallel and the winner's node has accelerators for two replicas, both windows of a round are
+measured at once, each by engines that are started for it: what is drawn anew in every round is also which accelerator
+either of them gets, since two of a kind differ by as much as some winners do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
-
-from scipy.special import stdtrit
 
 from haqa_contract import Estimate
-from haqa_contract.statistics import CONFIDENCE, geometric_estimate
+from haqa_contract.statistics import FEWEST_PAIRS, geometric_estimate, settled
 from haqa_operator.api import Proposal, Proposer, Trial, TuningSpec
 from haqa_operator.api.goals import Objective
 from haqa_operator.decision.results import Confirmation
 
-FEWEST_ROUNDS = 2
-"""One pair has no interval."""
 FAILED_ROUNDS = 2
 """So many rounds without figures, and the winner stays unconfirmed."""
 
 
 @dataclass(frozen=True)
 class NextWindow:
-    """What to measure next."""
+    """What to measure next.
+
+    Attributes:
+        at_once: Beside the other window of its round, which is running.
+    """
 
     proposal: Proposal
+    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,19 @@ class _Round:
 
 
 def confirming(
-    spec: TuningSpec, trials: Sequence[Trial], winner: Trial, baseline: Trial
+    spec: TuningSpec,
+    trials: Sequence[Trial],
+    winner: Trial,
+    baseline: Trial,
+    room: Mapping[str, int] | None = None,
 ) -> NextWindow | Confirmation | Unconfirmed:
     """The next window, or what came of them.
 
     Args:
         trials: All of the pool, those of earlier confirmations among them.
+        room: Node -> replicas that it has accelerators for, where that is known.
     """
-    objective, most = spec.objectives[0], max(FEWEST_ROUNDS, spec.confirmation.rounds)
+    objective, most = spec.objectives[0], max(FEWEST_PAIRS, spec.confirmation.rounds)
     windows = sorted((one for one in trials if one.proposal.confirms == winner.name), key=lambda one: one.number)
     rounds = _rounds(windows, winner)
     ratios = [ratio for one in rounds if (ratio := one.ratio(objective)) is not None]
@@ -73,14 +80,22 @@ def confirming(
         why = failed.status.failure.message if failed.status.failure else "there are no figures"
         return Unconfirmed(f"not confirmed: {FAILED_ROUNDS} rounds have no figures ({why})")
     over = len(rounds) >= most
-    if len(ratios) >= FEWEST_ROUNDS and (over or _decides(ratios, most, spec.search.min_improvement_percent)):
+    least = 1 + spec.search.min_improvement_percent / 100
+    if len(ratios) >= FEWEST_PAIRS and (over or settled(ratios, most, least)):
         return _confirmation(objective, winner, baseline, rounds, ratios)
     if over:
         return Unconfirmed(f"not confirmed: {len(ratios)} of {most} rounds have figures")
+    running = sum(not one.status.phase.finished for one in windows)
     limit, spent = spec.budget.max_gpu_hours, math.fsum(trial.status.machine_hours for trial in trials)
-    if limit is not None and spent + winner.status.machine_hours > limit:
+    if limit is not None and spent + (running + 1) * winner.status.machine_hours > limit:
         return Unconfirmed(f"not confirmed: budget.maxGpuHours {limit:g} leaves no time for it")
-    return NextWindow(_proposal(winner, baseline, len(windows)))
+    failed_before = any(one.status.phase.finished and not one.succeeded for one in windows)
+    fit = spec.parallel_trials > 1 and (room or {}).get(winner.status.node or "", 1) > 1
+    return NextWindow(
+        _proposal(winner, baseline, len(windows)),
+        # Somebody else may have the second accelerator: the window would wait for it until it fails.
+        at_once=fit and running == 1 and len(windows) % 2 == 1 and not failed_before,
+    )
 
 
 def _proposal(winner: Trial, baseline: Trial, done: int) -> Proposal:
@@ -106,17 +121,6 @@ def _rounds(windows: Sequence[Trial], winner: Trial) -> list[_Round]:
         if of_winner and of_baseline:
             rounds.append(_Round(of_winner[0], of_baseline[0]))
     return rounds
-
-
-def _decides(ratios: Sequence[float], most: int, min_improvement_percent: float) -> bool:
-    """Whether so few rounds say already on which side of the least improvement the winner is."""
-    least = math.log1p(min_improvement_percent / 100)
-    logarithms = [math.log(ratio) for ratio in ratios]
-    looks = max(1, most - FEWEST_ROUNDS + 1)
-    quantile = 1 - (1 - CONFIDENCE) / (2 * looks)
-    t = float(stdtrit(len(ratios) - 1, quantile))
-    margin = t * stdev(logarithms) / math.sqrt(len(logarithms))
-    return abs(fmean(logarithms) - least) > margin
 
 
 def _confirmation(

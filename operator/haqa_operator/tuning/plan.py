@@ -6,8 +6,8 @@ anywhere and go on with the same step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from haqa_contract import FailureReason
@@ -36,9 +36,14 @@ asks for the same node. Unless the cause is its own: a quantized model runs on o
 
 @dataclass(frozen=True)
 class Measure:
-    """Run this trial; it was proposed and has no result yet."""
+    """Run this trial; it was proposed and has no result yet.
+
+    Attributes:
+        at_once: A window that confirms, beside the other one of its round.
+    """
 
     trial: Trial
+    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class PoolState:
         run: Part of the trials' names that tells apart runs whose results cannot be compared (in a cluster, where the
             names of all runs share a namespace); empty = none.
         one_engine: Winner and baseline are confirmed by trials, since only one engine at a time fits.
+        room: Node -> replicas that it has accelerators for, where that is known.
     """
 
     tuning: str
@@ -93,6 +99,7 @@ class PoolState:
     ended: str | None = None
     run: str = ""
     one_engine: bool = False
+    room: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def taught_space(self) -> SearchSpace:
@@ -253,9 +260,9 @@ def _conclude(state: PoolState, why: str) -> Action:
         return Conclude(provisional, why)
     confirmation = next((c for c in reversed(state.confirmations) if c.winner == winner.name), None)
     if confirmation is None and state.one_engine:
-        match confirming(state.spec, state.trials, winner, baseline):
-            case NextWindow(proposal):
-                return Measure(new_trial(state, state.next_number, proposal))
+        match confirming(state.spec, state.trials, winner, baseline, state.room):
+            case NextWindow(proposal, at_once):
+                return Measure(new_trial(state, state.next_number, proposal), at_once)
             case Unconfirmed(note):
                 return Conclude(provisional.model_copy(update={"reason": f"{provisional.reason} ({note})"}), why)
             case Confirmation() as found:

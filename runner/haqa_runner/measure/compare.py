@@ -27,7 +27,7 @@ from haqa_contract import (
     Workload,
 )
 from haqa_contract.failures import TrialFailure, cause_of
-from haqa_contract.statistics import geometric_estimate
+from haqa_contract.statistics import FEWEST_PAIRS, geometric_estimate, settled
 from haqa_runner.durable import write_atomically
 from haqa_runner.measure.endpoint import connect, keep_requests_out_of_the_log
 from haqa_runner.measure.load import LoadTest
@@ -38,8 +38,9 @@ from haqa_runner.progress import ProgressLines, ProgressSink, no_progress
 from haqa_runner.steps import EXIT_DONE, EXIT_REPORTED_FAILURE, RequestError
 
 REPORT_NAME = "compare.json"
-_FEWEST_ROUNDS = 2
-"""One pair has no interval."""
+_FEWEST_TO_END = 3
+"""Rounds after which it may end early. Two settle a large difference as well, but not how large it is: their interval
+is three times as wide."""
 
 
 def compare_file(path: Path) -> int:
@@ -91,26 +92,45 @@ def summarize(
     Raises:
         TrialFailure: fewer than two rounds count.
     """
-    doubtful = {compared.round for compared in rounds if compared.winner.invalid or compared.baseline.invalid}
-    counted = [compared for compared in rounds if compared.round not in doubtful]
-    if len({compared.round for compared in counted}) < _FEWEST_ROUNDS:
+    counted = _counted(rounds)
+    if len({compared.round for compared in counted}) < FEWEST_PAIRS:
+        doubtful = {compared.round for compared in rounds} - {compared.round for compared in counted}
         raise TrialFailure(
             FailureReason.METRICS_MISSING,
             f"{len(doubtful)} of {request.rounds} rounds have a window that cannot be trusted; {'; '.join(warnings)}",
         )
-    by_level = {
-        level: [compared.ratio for compared in counted if compared.concurrency == level]
-        for level in request.workload.concurrency
-    }
-    over_levels = [geometric_mean(ratios) for ratios in zip(*by_level.values(), strict=True)]
     return CompareReport(
         winner=request.winner.name,
         baseline=request.baseline.name,
         rounds=tuple(counted),
-        ratio=geometric_estimate(over_levels),
-        levels=tuple(LevelRatio(concurrency=c, ratio=geometric_estimate(ratios)) for c, ratios in by_level.items()),
+        ratio=geometric_estimate(_ratios(counted)),
+        levels=tuple(
+            LevelRatio(concurrency=level, ratio=geometric_estimate(_ratios(counted, level)))
+            for level in request.workload.concurrency
+        ),
         warnings=warnings,
     )
+
+
+def _counted(rounds: Sequence[ComparedRound]) -> list[ComparedRound]:
+    doubtful = {compared.round for compared in rounds if compared.winner.invalid or compared.baseline.invalid}
+    return [compared for compared in rounds if compared.round not in doubtful]
+
+
+def _ratios(counted: Sequence[ComparedRound], level: int | None = None) -> list[float]:
+    """Round by round, at one level; None: the geometric mean over all of them."""
+    by_round: dict[int, list[float]] = {}
+    for compared in counted:
+        if level in (None, compared.concurrency):
+            by_round.setdefault(compared.round, []).append(compared.ratio)
+    return [geometric_mean(ratios) for ratios in by_round.values()]
+
+
+def _settled(request: CompareRequest, rounds: Sequence[ComparedRound]) -> bool:
+    if request.least_ratio is None:
+        return False
+    ratios = _ratios(_counted(rounds), request.decisive_level)
+    return len(ratios) >= _FEWEST_TO_END and settled(ratios, request.rounds, request.least_ratio)
 
 
 def _side(engine: ServedEngine, workload: Workload) -> LoadTest:
@@ -122,24 +142,28 @@ def _side(engine: ServedEngine, workload: Workload) -> LoadTest:
 async def measure_rounds(
     request: CompareRequest, winner: LoadTest, baseline: LoadTest, progress: ProgressSink = no_progress
 ) -> list[ComparedRound]:
-    """Every round at every level, in the order in which they are measured."""
+    """Every round at every level, in the order in which they are measured, until the request has its answer."""
     sides = {"winner": winner, "baseline": baseline}
     metrics = {name: side.open_metrics(side.endpoint) for name, side in sides.items()}
-    order = [(number, level) for number in range(request.rounds) for level in request.workload.concurrency]
+    levels = request.workload.concurrency
     rounds: list[ComparedRound] = []
     try:
-        for done, (number, level) in enumerate(order):
-            progress("compare", done / len(order), f"round {number + 1}, concurrency {level}")
-            windows: dict[str, Window] = {}
-            for name in sides if number % 2 == 0 else reversed(sides):
-                windows[name] = (await sides[name].measure(metrics[name], level, number))[-1]
-            rounds.append(ComparedRound(concurrency=level, round=number, **windows))
+        for number in range(request.rounds):
+            for done, level in enumerate(levels):
+                share = (number + done / len(levels)) / request.rounds
+                progress("compare", share, f"round {number + 1}, concurrency {level}")
+                windows: dict[str, Window] = {}
+                for name in sides if number % 2 == 0 else reversed(sides):
+                    windows[name] = (await sides[name].measure(metrics[name], level, number))[-1]
+                rounds.append(ComparedRound(concurrency=level, round=number, **windows))
+            if _settled(request, rounds):
+                break
     finally:
         for reader in metrics.values():
             await reader.close()
         for side in sides.values():
             side.close()
-    progress("compare", 1.0, f"{request.rounds} rounds")
+    progress("compare", 1.0, f"{rounds[-1].round + 1} rounds")
     return rounds
 
 

@@ -51,8 +51,8 @@ def actions(known: PoolState, asking: bool = False, leaving: tuple[str, ...] = (
     return list(pool_actions(PoolObservation(known, named, asking, frozenset(leaving))))
 
 
-def done(number: int, configuration: Configuration, throughput: float) -> Trial:
-    return trial(number, configuration, throughput)
+def done(number: int, configuration: Configuration, throughput: float, **status: object) -> Trial:
+    return trial(number, configuration, throughput, **status)
 
 
 def test_an_empty_pool_begins_with_the_baseline() -> None:
@@ -189,6 +189,21 @@ def test_a_winner_is_confirmed_by_windows_of_one_engine_at_a_time() -> None:
     assert (action.trial.is_confirmation, action.trial.proposal.confirms) == (True, "t-a-001")
     beside = known.with_trial(action.trial)
     assert not any(isinstance(one, Propose) for one in actions(beside)), "one after the other"
+
+
+def test_the_windows_of_a_round_run_at_once_where_the_winners_node_has_room_for_two() -> None:
+    known = state(
+        done(0, BASELINE, 100), done(1, INT8, 150, node="n1"), done(2, INT4, 120), one_engine=True, room={"n1": 2}
+    )
+    known = with_spec(known, parallel_trials=4)
+    (first,) = actions(known)
+    assert isinstance(first, Propose)
+    known = known.with_trial(first.trial)
+    (_, second) = actions(known)
+    assert isinstance(second, Propose)
+    assert {first.trial.configuration, second.trial.configuration} == {BASELINE, INT8}
+    known = known.with_trial(second.trial)
+    assert not any(isinstance(one, Propose) for one in actions(known)), "the next round waits for both"
 
 
 def test_a_baseline_that_cannot_be_served_ends_the_pool() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haqa_contract.statistics import estimate, geometric_estimate, paired_ratio, quantile, student_t
+from haqa_contract.statistics import estimate, geometric_estimate, paired_ratio, quantile, settled, student_t
 
 FINITE = st.floats(min_value=-1e9, max_value=1e9)
 POSITIVE = st.floats(min_value=1e-6, max_value=1e6)
@@ -90,3 +90,26 @@ def test_ratios_that_are_not_defined_are_refused(above: list[float], below: list
 @pytest.mark.parametrize(("share", "expected"), [(0, 1), (0.5, 2.5), (0.9, 3.7), (1, 4)])
 def test_quantiles_interpolate_between_samples(share: float, expected: float) -> None:
     assert quantile([4, 1, 3, 2], share) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "least", "expected"),
+    [
+        ([1.5], 1.0, False),
+        ([1.5, 1.5], 1.0, True),
+        ([1.5, 1.4], 1.0, False),
+        ([1.5, 1.45, 1.48], 1.02, True),
+        ([1.01, 1.0, 1.02], 1.02, False),
+        ([0.7, 0.71, 0.7], 1.02, True),
+    ],
+)
+def test_few_pairs_settle_what_is_far_from_the_least(ratios: list[float], least: float, expected: bool) -> None:
+    assert settled(ratios, 5, least) is expected
+
+
+def test_looking_after_every_pair_finds_something_in_noise_no_more_often_than_one_look() -> None:
+    source, found, searches = random.Random(3), 0, 2000
+    for _ in range(searches):
+        ratios = [source.lognormvariate(0, 0.05) for _ in range(5)]
+        found += any(settled(ratios[:count], 5) for count in range(2, 6))
+    assert found / searches <= 0.05

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,20 @@ from haqa_runner.measure.prompts import PromptSource
 PROMPTS = PromptSource(tuple(range(500)), (), (), tuple(range(3, 500)), length=16, seed=0)
 
 
-def request(rounds: int = 4, directory: str = "/nowhere", port: int = 9, **workload: Any) -> CompareRequest:
+def request(
+    rounds: int = 4, directory: str = "/nowhere", port: int = 9, least_ratio: float | None = None, **workload: Any
+) -> CompareRequest:
     def served(name: str) -> ServedEngine:
         return ServedEngine(name=name, base_url=f"http://127.0.0.1:{port}", served_model_name="m", model="/nowhere")
 
     wanted = {"input_tokens": 16, "output_tokens": 20, "concurrency": (1, 4), "requests_per_level": 4, **workload}
     return CompareRequest(
-        winner=served("t7"), baseline=served("t0"), workload=Workload(**wanted), rounds=rounds, directory=directory
+        winner=served("t7"),
+        baseline=served("t0"),
+        workload=Workload(**wanted),
+        rounds=rounds,
+        least_ratio=least_ratio,
+        directory=directory,
     )
 
 
@@ -68,6 +76,21 @@ def test_a_machine_that_slows_down_all_the_time_does_not_favour_either() -> None
     assert report.ratio is not None
     assert report.ratio.value == pytest.approx(1, abs=0.03)
     assert report.ratio.low < 1 < report.ratio.high
+
+
+@pytest.mark.parametrize(
+    ("step_s", "least_ratio", "measured"),
+    [(0.005, 1.02, 3), (0.005, 2.5, 3), (0.005, None, 5), (0.01, 1.0, 5)],
+    ids=["above", "below", "not asked", "not to be told"],
+)
+def test_it_ends_with_the_round_that_settles_it(step_s: float, least_ratio: float | None, measured: int) -> None:
+    def uneven(now: float) -> float:
+        return 1 + 0.05 * math.sin(now)
+
+    fast, slow = SimulatedEngine(step_s=step_s, slowdown=uneven), SimulatedEngine(step_s=0.01, slowdown=uneven)
+    report = compared(request(rounds=5, least_ratio=least_ratio), fast, slow)
+    assert report.ratio is not None
+    assert report.ratio.n == measured
 
 
 def test_both_get_the_same_prompts() -> None:

@@ -117,3 +117,39 @@ def test_a_spent_budget_leaves_it_unconfirmed() -> None:
     found = confirming(of(budget={"maxGpuHours": 4}), [FIRST, spent], spent, FIRST)
     assert isinstance(found, Unconfirmed)
     assert "maxGpuHours" in found.why
+
+
+def begun(tuning: TuningSpec, room: dict[str, int], *windows: Trial) -> NextWindow:
+    """What is next while the first window of a round runs, of a winner that was measured on node n1."""
+    winner = WINNER.model_copy(update={"status": WINNER.status.model_copy(update={"node": "n1"})})
+    first = confirming(tuning, [FIRST, winner, *windows], winner, FIRST, room)
+    assert isinstance(first, NextWindow)
+    running = trial(7, first.proposal.configuration).model_copy(update={"proposal": first.proposal})
+    step = confirming(tuning, [FIRST, winner, *windows, running], winner, FIRST, room)
+    assert isinstance(step, NextWindow)
+    return step
+
+
+@pytest.mark.parametrize(
+    ("parallel", "room", "at_once"),
+    [(2, {"n1": 2}, True), (1, {"n1": 2}, False), (2, {"n1": 1, "n2": 8}, False), (2, {}, False)],
+    ids=["room for two", "one trial at a time", "another node has room", "nothing is known"],
+)
+def test_both_windows_of_a_round_run_at_once_where_there_is_room(
+    parallel: int, room: dict[str, int], at_once: bool
+) -> None:
+    assert begun(of(parallelTrials=parallel), room).at_once is at_once
+
+
+def test_once_a_window_has_failed_they_run_one_after_the_other() -> None:
+    windows, _ = measured_to_the_end(lambda window: 0.0 if window.number == 2 else 100.0, of(rounds=2))
+    assert begun(of(parallelTrials=2, rounds=4), {"n1": 2}, *windows[:2]).at_once is False
+
+
+def test_the_budget_reckons_with_the_window_that_runs() -> None:
+    tuning = of(parallelTrials=2, budget={"maxGpuHours": 2.5})
+    winner = WINNER.model_copy(update={"status": WINNER.status.model_copy(update={"machine_hours": 1.0})})
+    first = confirming(tuning, [FIRST, winner], winner, FIRST)
+    assert isinstance(first, NextWindow)
+    running = trial(2, first.proposal.configuration).model_copy(update={"proposal": first.proposal})
+    assert isinstance(confirming(tuning, [FIRST, winner, running], winner, FIRST), Unconfirmed)

@@ -37,6 +37,7 @@ from haqa_operator.cluster.observe.attempts import TrialObservation
 from haqa_operator.cluster.observe.snapshot import Work
 from haqa_operator.search.build import SpaceError
 from haqa_operator.search.strategies import Stop
+from haqa_operator.serving.pod import device_resource
 from haqa_operator.tuning.plan import AskStrategy, Conclude, PoolState, new_trial
 from haqa_operator.tuning.pool_setup import PoolSetup
 from haqa_operator.tuning.prices import at_price
@@ -108,7 +109,20 @@ class PoolReconciler:
             now=self._context.now,
             run=self._fingerprint[:_SHORT],
             one_engine=True,
+            room=self._room(),
         )
+
+    def _room(self) -> dict[str, int]:
+        """Replicas by node, where they do not disturb each other more than trials in parallel do.
+
+        Not of CPUs, whose cores and memory they would share, of parts of a device that others use, or of devices that
+        are claimed, which no node announces.
+        """
+        accelerator, resource = self._accelerator, device_resource(self._accelerator)
+        if resource is None or accelerator.sharing is not None or self._pool.resource_claim_template is not None:
+            return {}
+        nodes = self._snapshot.nodes[self._pool.name]
+        return {node.name: (node.offers(resource) or 0) // accelerator.count for node in nodes}
 
     def _manifests(self, setup: PoolSetup, state: PoolState) -> PoolManifests:
         # A trial that was recorded a moment ago says how the rest of the run is measured.
