@@ -47,7 +47,9 @@ def main() -> None:
 
     def keep(result: PoolResult) -> None:
         notes = notes_of(tuning, result, command)
-        table = export_table(result.trials, notes.model_copy(update={"notes": (*notes.notes, HOW)}))
+        table = export_table(
+            result.trials, notes.model_copy(update={"notes": (*notes.notes, HOW)}), expected=result.expected
+        )
         # Where this checkout is says nothing to whoever reads the table.
         workspace.table(result.pool).write_text(table.replace(f"{Path.cwd()}/", ""), encoding="utf-8")
         console.print(f"table  {workspace.table(result.pool)}", highlight=False, soft_wrap=True)

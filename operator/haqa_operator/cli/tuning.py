@@ -147,7 +147,7 @@ def _write(
     workspace.report.write_text(render_html(report), encoding="utf-8")
     workspace.report_json.write_text(report.model_dump_json(by_alias=True, indent=1), encoding="utf-8")
     for result in results:
-        table = export_table(result.trials, notes_of(tuning, result, command))
+        table = export_table(result.trials, notes_of(tuning, result, command), result.expected)
         workspace.table(result.pool).write_text(table, encoding="utf-8")
     for pool, manifest in report.manifests.items():
         workspace.deployment(pool).write_text(manifest, encoding="utf-8")

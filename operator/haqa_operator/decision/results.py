@@ -84,6 +84,9 @@ class PoolResult(ResourceModel):
     candidates: int = 0
     """Feasible configurations there were to try"""
     exclusions: tuple[Exclusion, ...] = ()
+    expected: dict[str, float] = Field(default_factory=dict)
+    """Name of a trial -> how many times as fast as the baseline its configuration was expected to be, by what was known
+    before anything was measured"""
     trials: tuple[Trial, ...] = ()
     decision: Decision
     confirmation: Confirmation | None = None

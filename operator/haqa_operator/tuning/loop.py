@@ -136,6 +136,11 @@ class PoolRun:
             stopped=action.why,
             candidates=len(self.space.candidates),
             exclusions=state.taught_space.ruled_out,
+            expected={
+                trial.name: speed
+                for trial in state.counted_trials
+                if (speed := self.space.speeds.get(trial.configuration)) is not None
+            },
             trials=state.counted_trials,
             decision=action.decision,
             confirmation=confirmation or (state.confirmations[-1] if state.confirmations else None),

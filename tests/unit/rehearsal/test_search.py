@@ -76,6 +76,10 @@ def test_it_is_confirmed_by_windows_of_one_engine_at_a_time(result: PoolResult) 
     assert len(result.trials) == 9, "windows are no trials of the search: eight, and the baseline"
 
 
+def test_what_was_expected_of_each_trial_is_in_the_result(result: PoolResult) -> None:
+    assert set(result.expected) == {trial.name for trial in result.trials if not trial.is_baseline}
+
+
 def test_a_format_that_breaks_the_model_does_not_take_another_one_along(result: PoolResult) -> None:
     """GPTQ with INT8 activations misses the limit by far; GPTQ with 4-bit weights keeps it, and wins."""
     tried = {trial.configuration.describe().partition(",")[0]: trial for trial in result.trials}

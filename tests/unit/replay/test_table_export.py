@@ -13,7 +13,7 @@ from haqa_operator.api import Objective, Trial
 from haqa_operator.api.metrics import MetricKey
 from haqa_operator.decision.results import Decision, PoolResult, Verdict
 from haqa_operator.metrics.intervals import interval
-from haqa_operator.replay.tables.cells import read_scalar, write_scalar
+from haqa_operator.replay.tables.cells import TableError, read_scalar, write_scalar
 from haqa_operator.replay.tables.export import export_table, notes_of
 from haqa_operator.replay.tables.notes import TableNotes, read_notes, write_notes
 from haqa_operator.replay.tables.table import Table
@@ -50,6 +50,16 @@ def test_a_finished_tuning_reads_back_without_options(tmp_path: Path) -> None:
         assert dict(row.metrics) == trial.status.metrics
         assert {name: row.samples[name] for name in trial.status.samples} == trial.status.samples
     assert table.rows[table.baseline].machine_hours == 0.25
+
+
+def test_what_was_expected_is_expected_again(tmp_path: Path) -> None:
+    trials, path = [BASELINE.obj(), CANDIDATE.obj(), DEAD.obj()], tmp_path / "export.csv"
+    path.write_text(export_table(trials, expected={trials[1].name: 1.5, trials[2].name: 0.25}), encoding="utf-8")
+    space = Table.load(path).space
+    assert dict(space.speeds) == {trials[1].configuration: 1.5, trials[2].configuration: 0.25}
+    path.write_text(path.read_text().replace(",1.5\n", ",-1.5\n"))
+    with pytest.raises(TableError, match=r"column 'trial:expected'.*must be above 0"):
+        Table.load(path)
 
 
 def test_rough_figures_of_a_trial_that_ended_early_are_left_out(tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ def _wrong_winner(problem: Problem, trace: Trace) -> bool:
 def digest(problem: Problem) -> str:
     """A hash of everything that a search of a problem depends on."""
     rows = [
-        (c.describe(), sorted((n, e.value) for n, e in row.metrics.items())) for c, row in problem.table.rows.items()
+        (c.describe(), sorted((n, e.value) for n, e in row.metrics.items()), row.expected)
+        for c, row in problem.table.rows.items()
     ]
     limits = [limit.describe() for limit in problem.constraints]
     text = repr((rows, str(problem.objective.key), limits, problem.baseline.describe(), problem.table.notes.load))

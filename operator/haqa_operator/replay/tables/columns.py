@@ -18,6 +18,8 @@ BASELINE, FAILURE, MESSAGE, MACHINE_HOURS = "baseline", "failure", "message", "m
 """Columns about a trial as a whole, after `trial:`."""
 LOAD_HOURS = "loadHours"
 """Of the machine-hours, those of the load test, which a trial that ends early saves."""
+EXPECTED = "expected"
+"""How many times as fast as the baseline a configuration was expected to be, before anything was measured."""
 
 Bound = Literal["low", "high", "n"]
 BOUNDS: tuple[Bound, ...] = ("low", "high", "n")

@@ -17,6 +17,7 @@ from haqa_operator.replay.tables.cells import write_scalar
 from haqa_operator.replay.tables.columns import (
     BASELINE,
     BOUNDS,
+    EXPECTED,
     FAILURE,
     LOAD_HOURS,
     MACHINE_HOURS,
@@ -62,18 +63,24 @@ def _day(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
-def export_table(trials: Sequence[Trial], notes: TableNotes | None = None) -> str:
+def export_table(
+    trials: Sequence[Trial], notes: TableNotes | None = None, expected: Mapping[str, float] | None = None
+) -> str:
     """CSV with one line for each repeat of each finished trial; `Table.load` describes the columns.
 
     What was measured once in a trial (perplexity, the artifact's size) stands on the trial's first line, with the
     interval it was measured with. A trial whose load test ended early is left out: its figures are rough.
+
+    Args:
+        expected: Name of a trial -> how many times as fast as the baseline it was expected to be, by what was known
+            before anything was measured.
     """
     finished = [trial for trial in trials if trial.status.phase.finished and not trial.status.ended_early]
-    rows = [row for trial in finished for row in _rows(trial)]
+    rows = [row for trial in finished for row in _rows(trial, (expected or {}).get(trial.name))]
     header = list(dict.fromkeys([TRIAL + "name", TRIAL + BASELINE, *OF_WEIGHTS]))
     settings = sorted({name for row in rows for name in row if name.startswith(SETTING)})
     metrics = dict.fromkeys(name for row in rows for name in row if name.startswith(METRIC))
-    about = [TRIAL + name for name in (FAILURE, MESSAGE, MACHINE_HOURS, LOAD_HOURS)]
+    about = [TRIAL + name for name in (FAILURE, MESSAGE, MACHINE_HOURS, LOAD_HOURS, *([EXPECTED] if expected else []))]
     text = io.StringIO()
     text.write(write_notes(notes) if notes else "")
     writer = csv.DictWriter(text, [*header, *settings, *metrics, *about], restval="", lineterminator="\n")
@@ -82,7 +89,7 @@ def export_table(trials: Sequence[Trial], notes: TableNotes | None = None) -> st
     return text.getvalue()
 
 
-def _rows(trial: Trial) -> list[dict[str, str]]:
+def _rows(trial: Trial, expected: float | None) -> list[dict[str, str]]:
     configuration, status = trial.configuration, trial.status
     repeats = {name: values for name, values in status.samples.items() if _explained(trial, name)}
     count = max((len(values) for values in repeats.values()), default=1)
@@ -105,6 +112,8 @@ def _rows(trial: Trial) -> list[dict[str, str]]:
     rows[0][TRIAL + MACHINE_HOURS] = repr(status.machine_hours)
     if (load := _load_hours(status)) is not None:
         rows[0][TRIAL + LOAD_HOURS] = repr(load)
+    if expected is not None:
+        rows[0][TRIAL + EXPECTED] = f"{expected:.4g}"
     if status.failure is not None:
         rows[0][TRIAL + FAILURE] = status.failure.reason.value
         rows[0][TRIAL + MESSAGE] = " ".join(status.failure.message.split())

@@ -12,7 +12,15 @@ from haqa_operator.api.metrics import MetricKey
 from haqa_operator.metrics.intervals import interval
 from haqa_operator.metrics.summary import over_levels
 from haqa_operator.replay.tables.cells import TableError, read_measurement, read_scalar
-from haqa_operator.replay.tables.columns import FAILURE, LOAD_HOURS, MACHINE_HOURS, MESSAGE, Columns, metric_key
+from haqa_operator.replay.tables.columns import (
+    EXPECTED,
+    FAILURE,
+    LOAD_HOURS,
+    MACHINE_HOURS,
+    MESSAGE,
+    Columns,
+    metric_key,
+)
 from haqa_operator.replay.tables.lines import Line
 from haqa_operator.replay.tables.notes import MILLISECONDS, TableNotes, unit_in
 
@@ -25,6 +33,7 @@ class TableRow:
         samples: Metric key -> the repeats in the order of the file.
         failure: Why there is no result, where the table says so or has no number at all.
         load_hours: Of the machine-hours, those of the load test; 0 where the table does not say.
+        expected: How many times as fast as the baseline it was expected to be; None where the table does not say.
     """
 
     configuration: Configuration
@@ -33,6 +42,7 @@ class TableRow:
     failure: Failure | None = None
     machine_hours: float = 0.0
     load_hours: float = 0.0
+    expected: float | None = None
 
 
 def configuration_of(line: Line, columns: Columns, settings: Mapping[str, str]) -> Configuration:
@@ -99,6 +109,7 @@ class RowReader:
             failure=self._stated_failure(lines) or self._failure(samples, failed),
             machine_hours=self._machine_hours(lines),
             load_hours=sum(self._number(line, self.columns.trial.get(LOAD_HOURS)) or 0.0 for line in lines),
+            expected=self._expected(lines),
         )
 
     def _values(self, line: Line) -> Iterator[tuple[MetricKey, float | FailureReason | None]]:
@@ -134,6 +145,16 @@ class RowReader:
         if stated is None and self.notes.machine_hours is not None:
             return self.notes.machine_hours * (self._accelerators(lines[0]) or 1)
         return sum(self._number(line, stated) or 0.0 for line in lines)
+
+    def _expected(self, lines: Sequence[Line]) -> float | None:
+        column = self.columns.trial.get(EXPECTED)
+        for line in lines:
+            factor = self._number(line, column)
+            if factor is not None and factor <= 0:
+                raise TableError(f"{self._where(line, column or '')}: {factor:g} must be above 0, in baselines")
+            if factor is not None:
+                return factor
+        return None
 
     def _refuse_mixtures(self, configuration: Configuration, lines: Sequence[Line]) -> None:
         """A metric column beside `value` goes with its line's metric; over two of those it would be a mixture."""

@@ -56,7 +56,8 @@ class Table:
           made from them. `metric:NAME:low`, `:high` and `:n` give an interval that does not follow from repeats.
         - `scheme`, `algorithm`, `group-size`: fields of the configuration where HAQA knows the value; otherwise
           settings like any other column.
-        - `trial:baseline` (`true`), `trial:failure`, `trial:message`, `trial:machineHours`: about the trial.
+        - `trial:baseline` (`true`), `trial:failure`, `trial:message`, `trial:machineHours`: about the trial;
+          `trial:expected`: how many times as fast as the baseline it was expected to be, before anything was measured.
         - **Settings**: all other columns; an empty cell is the engine's default. A column in which all selected lines
           agree is no choice but context, unless it is marked `setting:NAME`. A column that looks like a result is taken
           for a forgotten metric and refused (`suspects`): a search must not see results among the settings. `--setting
@@ -98,6 +99,7 @@ class Table:
         return SearchSpace(
             self.baseline,
             tuple(c for c in self.rows if c != self.baseline),
+            speeds={c: row.expected for c, row in self.rows.items() if row.expected is not None},
             variants=frozenset(c.variant for c in self.rows if c.variant),
             load_parameters=frozenset(names & set(self.notes.load)),
             accelerator_parameters=frozenset(names & accelerators),
