@@ -38,7 +38,8 @@ from haqa_operator.serving.settings import why_not_taken
 from haqa_operator.serving.versions import Version, parse_version
 
 MAX_CANDIDATES = 50_000
-"""More cannot be shown, ordered and searched in reasonable time, nor is a budget of trials any use for them."""
+"""Of all pools of a tuning. More cannot be shown, ordered and searched in reasonable time, nor is a budget of trials
+any use for them."""
 
 DEFAULT_SCHEMES: dict[Platform, tuple[Scheme, ...]] = {
     Platform.CUDA: (Scheme.BF16, Scheme.FP8_DYNAMIC, Scheme.W8A8_INT8, Scheme.W4A16, Scheme.NVFP4),
@@ -127,6 +128,7 @@ def build_space(
     env: Mapping[str, str] | None = None,
     max_model_len: MaxModelLen = AUTO,
     objective: Objective | None = None,
+    most: int = MAX_CANDIDATES,
 ) -> SearchSpace:
     """Everything that may be tried on one pool.
 
@@ -136,9 +138,10 @@ def build_space(
         env: What the pool gives the engine as environment.
         max_model_len: What the engine gets where nothing else is set.
         objective: What candidates are bounded in; None = no bounds.
+        most: Candidates at most; there are as many default settings among them as there is room for.
 
     Raises:
-        SpaceError: more than `MAX_CANDIDATES` candidates, or a head to quantize that the model has not.
+        SpaceError: more than `most` candidates, or a head to quantize that the model has not.
     """
     if search.quantize_head and model is not None and model.is_known:
         model = _with_head(model)
@@ -156,7 +159,7 @@ def build_space(
         max_model_len=max_model_len,
     )
     # Before anything is multiplied out: that alone may take more memory than there is.
-    _check_size(search, 1, prod(len(values) for values in search.engine.values()))
+    _check_size(search, 1, prod(len(values) for values in search.engine.values()), most)
     engines = _engines(search, fixed, omitted)
     lacking = [_not_in_release(engine, base_case.engine_version) for engine in engines]
     ruled_out = _RuledOut()
@@ -169,8 +172,8 @@ def build_space(
             allowed.append(artifact)
         else:
             ruled_out.add(configuration, violation, times=len(engines))
-    _check_size(search, len(allowed), len(engines))
-    joint = _Joint(search, base_case, _items(fixed), allowed, len(engines))
+    _check_size(search, len(allowed), len(engines), most)
+    joint = _Joint(search, base_case, _items(fixed), allowed, len(engines), most)
     verdicts = Verdicts(base_case, objective)
     found: list[_Candidate] = []
     for artifact in allowed:
@@ -259,11 +262,13 @@ def _candidates(
 class _Joint:
     """The default settings that each quantization is combined with; none where the tuning turned them off."""
 
-    def __init__(self, search: Search, case: Case, fixed: Items, artifacts: Sequence[_Artifact], engines: int) -> None:
+    def __init__(
+        self, search: Search, case: Case, fixed: Items, artifacts: Sequence[_Artifact], engines: int, most: int
+    ) -> None:
         named = {*search.engine, *search.fixed_engine, *case.env}
         self._cases = {a: replace(case, configuration=a.with_engine(fixed)) for a in artifacts}
         self._offers = {a: offers(c, named) if search.engine_defaults else () for a, c in self._cases.items()}
-        self._plan = plan(list(self._offers.values()), engines, MAX_CANDIDATES)
+        self._plan = plan(list(self._offers.values()), engines, most)
 
     def of(self, artifact: _Artifact) -> tuple[Deviations, Expectations]:
         case = self._cases[artifact]
@@ -354,16 +359,17 @@ def _written(engine: Mapping[str, Scalar], omitted: Mapping[str, Scalar]) -> dic
     }
 
 
-def _check_size(search: Search, artifacts: int, engines: int) -> None:
-    if artifacts * engines <= MAX_CANDIDATES:
+def _check_size(search: Search, artifacts: int, engines: int, most: int) -> None:
+    if artifacts * engines <= most:
         return
     sizes = {f"search.engine.{name}": len(values) for name, values in search.engine.items()}
     sizes["search.groupSizes"] = len(search.group_sizes)
     widest = max(sizes, key=lambda name: sizes[name])
-    factor = -(-artifacts * engines // MAX_CANDIDATES)
+    factor = -(-artifacts * engines // most)
+    shared = "" if most == MAX_CANDIDATES else f", this pool's share of the tuning's {MAX_CANDIDATES:,}"
     raise SpaceError(
         f"spec.search: {artifacts} quantizations x {prod(len(v) for v in search.engine.values())} combinations of "
-        f"engine settings are more than {MAX_CANDIDATES:,} candidates; leave out values, first of {widest} "
+        f"engine settings are more than {most:,} candidates{shared}; leave out values, first of {widest} "
         f"({sizes[widest]} of them), so that there are {factor} times fewer"
     )
 

@@ -13,9 +13,9 @@ from haqa_operator.decision.results import Exclusion
 from haqa_operator.search.candidate_index import CandidateIndex, Closed
 from haqa_operator.search.codes import Mask
 
-MOST_REMEMBERED = 300_000
-"""Candidates of all spaces together that are kept from one look to the next, at 0.8 kB each: some twenty default spaces
-of accelerators. Each takes a second or two to make, and a look at a tuning whose space is not kept takes as long."""
+MOST_REMEMBERED = 100_000
+"""Candidates of all spaces together that are kept as they are from one look to the next, at 0.8 kB each: some twenty
+default spaces of accelerators (`remembered`)."""
 
 
 @dataclass(frozen=True)

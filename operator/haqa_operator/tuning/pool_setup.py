@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from threading import Lock
-
-from cachetools import LRUCache, cached
 
 from haqa_contract import Configuration
 from haqa_operator.agent.advice import SaveExchange
@@ -23,16 +20,20 @@ from haqa_operator.api import NodePool, Trial, TuningSpec
 from haqa_operator.api.tuning import MAX_MODEL_LEN
 from haqa_operator.decision.goals import Goals
 from haqa_operator.hardware.accelerators import Accelerator
-from haqa_operator.search.build import build_space
+from haqa_operator.search.build import MAX_CANDIDATES, build_space
 from haqa_operator.search.cases import Case
 from haqa_operator.search.factory import make_strategy
 from haqa_operator.search.model_profile import ModelProfile
-from haqa_operator.search.space import MOST_REMEMBERED, SearchSpace, size_of
+from haqa_operator.search.remembered import RememberedSpaces
+from haqa_operator.search.space import MOST_REMEMBERED, SearchSpace
 from haqa_operator.search.strategies import Strategy
 from haqa_operator.serving.model_length import MaxModelLen, length_sentence, outdated_length, served_length
 from haqa_operator.serving.versions import Version, dotted, parse_version, release_of
 from haqa_operator.tuning.expected_rate import expected_tokens_per_s
 from haqa_operator.tuning.prompt_model import prompt_model
+
+SPACES = RememberedSpaces(MOST_REMEMBERED)
+"""The operator asks at every reconciliation, and enumerating takes longer than all the rest of it."""
 
 
 def _inputs(setup: PoolSetup) -> tuple[Hashable, ...]:
@@ -108,10 +109,11 @@ class PoolSetup:
     def _version(self) -> Version:
         return parse_version(self.engine_version)
 
-    # The operator asks at every reconciliation, and enumerating takes longer than all the rest of it.
-    @cached(LRUCache(MOST_REMEMBERED, getsizeof=size_of), key=_inputs, lock=Lock())
     def space(self) -> SearchSpace:
         """Raises SpaceError: there are too many candidates."""
+        return SPACES.get(_inputs(self), self._made)
+
+    def _made(self) -> SearchSpace:
         return build_space(
             self.spec.search,
             self.accelerator,
@@ -121,6 +123,8 @@ class PoolSetup:
             env=self.pool.env,
             max_model_len=self.max_model_len,
             objective=self.spec.objectives[0],
+            # However many pools a tuning has, looking at it takes no longer.
+            most=MAX_CANDIDATES // len(self.spec.node_pools),
         )
 
     def strategy(

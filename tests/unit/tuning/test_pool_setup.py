@@ -3,16 +3,15 @@
 from typing import Any
 
 import pytest
-from cachetools import LRUCache
 from tests.builders import make_baseline, make_tuning
 from tests.unit.search.builders import model, nvidia
 
 from haqa_operator.agent.context import AgentContext
 from haqa_operator.agent.credentials import EnvironmentCredentials
 from haqa_operator.api import Trial
-from haqa_operator.search.build import MAX_CANDIDATES
+from haqa_operator.search.build import MAX_CANDIDATES, SpaceError
 from haqa_operator.search.space import MOST_REMEMBERED
-from haqa_operator.tuning.pool_setup import PoolSetup
+from haqa_operator.tuning.pool_setup import SPACES, PoolSetup
 
 L4 = nvidia("NVIDIA-L4")
 
@@ -103,8 +102,7 @@ def test_an_engine_that_turns_out_to_be_another_release_is_said() -> None:
 
 def test_spaces_are_remembered_by_how_many_candidates_they_have() -> None:
     """Sixty-four of the largest would be gigabytes, and whoever may write a tuning may write sixty-four."""
-    remembered = PoolSetup.space.cache
-    assert isinstance(remembered, LRUCache)
+    remembered = SPACES._whole
     asked = setup(search={"engine": {"max-num-seqs": list(range(65, 97))}, "engineDefaults": False})
     before = remembered.currsize
     space = asked.space()
@@ -112,3 +110,14 @@ def test_spaces_are_remembered_by_how_many_candidates_they_have() -> None:
     assert remembered.currsize == before + 1 + len(space.candidates)
     assert asked.space() is space
     assert remembered.maxsize == MOST_REMEMBERED >= 2 * MAX_CANDIDATES
+
+
+def test_the_pools_of_a_tuning_share_its_candidates() -> None:
+    engine = {"max-num-seqs": list(range(1, 201)), "max-num-batched-tokens": list(range(2048, 2148))}
+    search = {"engine": engine, "engineDefaults": False, "schemes": ["BF16"]}
+    assert len(setup(search=search).space().candidates) > 10_000
+    pools = [{"name": f"p{number}"} for number in range(32)]
+    with pytest.raises(
+        SpaceError, match=r"more than 1,562 candidates, this pool's share of the tuning's 50,000; leave"
+    ):
+        setup(search=search, nodePools=pools).space()
