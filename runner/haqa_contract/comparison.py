@@ -37,8 +37,8 @@ class CompareRequest(Contract):
     rounds: int = Field(default=5, ge=2, le=50)
     """Most pairs of windows at every level; an interval needs two"""
     least_ratio: float | None = Field(default=None, gt=0)
-    """It ends before `rounds`, after three at the least, where it is settled on which side of this the ratio lies;
-    None: all rounds are measured"""
+    """It ends before `rounds`, after three at the least, where it is settled on which side of this the ratio lies and
+    how large it is; None: all rounds are measured"""
     decisive_level: int | None = None
     """Requests in flight at which the ratio counts; None: over all levels"""
     directory: str

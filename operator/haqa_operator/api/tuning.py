@@ -123,7 +123,7 @@ class Confirmation(ResourceModel):
 
     rounds: Annotated[int, Field(ge=0, le=50)] = 5
     """The most pairs of windows a concurrency level; 0 = no confirmation. It ends with the first pair that decides,
-    after three at the least where both engines are up side by side, else after two"""
+    two at the least; where both engines are up side by side also how large the difference is, three at the least"""
 
 
 class TuningSpec(ResourceModel):

@@ -39,8 +39,9 @@ from haqa_runner.steps import EXIT_DONE, EXIT_REPORTED_FAILURE, RequestError
 
 REPORT_NAME = "compare.json"
 _FEWEST_TO_END = 3
-"""Rounds after which it may end early. Two settle a large difference as well, but not how large it is: their interval
-is three times as wide."""
+"""Rounds after which it may end early: the interval of two is three times as wide as that of three."""
+_PRECISE = 1.25
+"""Upper over lower end of an interval that says not only that there is a difference, but also how large it is."""
 
 
 def compare_file(path: Path) -> int:
@@ -130,7 +131,10 @@ def _settled(request: CompareRequest, rounds: Sequence[ComparedRound]) -> bool:
     if request.least_ratio is None:
         return False
     ratios = _ratios(_counted(rounds), request.decisive_level)
-    return len(ratios) >= _FEWEST_TO_END and settled(ratios, request.rounds, request.least_ratio)
+    if len(ratios) < _FEWEST_TO_END or not settled(ratios, request.rounds, request.least_ratio):
+        return False
+    interval = geometric_estimate(ratios)
+    return interval.high <= _PRECISE * interval.low
 
 
 def _side(engine: ServedEngine, workload: Workload) -> LoadTest:

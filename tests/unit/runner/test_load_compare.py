@@ -93,6 +93,17 @@ def test_it_ends_with_the_round_that_settles_it(step_s: float, least_ratio: floa
     assert report.ratio.n == measured
 
 
+def test_where_it_is_settled_that_but_not_by_how_much_it_goes_on() -> None:
+    def uneven(now: float) -> float:
+        return 1 + 0.5 * math.sin(now / 3)
+
+    fast, slow = SimulatedEngine(step_s=0.002, slowdown=uneven), SimulatedEngine(step_s=0.02, slowdown=uneven)
+    report = compared(request(rounds=4, least_ratio=1.02, concurrency=(1,)), fast, slow)
+    assert report.ratio is not None
+    assert report.ratio.n == 4
+    assert report.ratio.low > 1.02
+
+
 def test_both_get_the_same_prompts() -> None:
     one, other = SimulatedEngine(), SimulatedEngine(step_s=0.02)
     compared(request(rounds=2, concurrency=(1,)), one, other)
