@@ -13,9 +13,9 @@ from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from threading import Lock
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from cachetools import LRUCache
 
 from haqa_contract import Configuration
@@ -89,12 +89,14 @@ def unpack(packed: bytes) -> SearchSpace:
     )
 
 
-def _numbers(space: SearchSpace, known: Mapping[Configuration, float]) -> Any:
+def _numbers(space: SearchSpace, known: Mapping[Configuration, float]) -> npt.NDArray[np.float64]:
     """For each candidate, NaN where nothing is known."""
     none = float("nan")
     return np.array([known.get(candidate, none) for candidate in space.candidates], dtype=np.float64)
 
 
-def _by_candidate(candidates: tuple[Configuration, ...], numbers: Any) -> dict[Configuration, float]:
+def _by_candidate(
+    candidates: tuple[Configuration, ...], numbers: npt.NDArray[np.float64]
+) -> dict[Configuration, float]:
     pairs = zip(candidates, numbers.tolist(), strict=True)
     return {candidate: number for candidate, number in pairs if not math.isnan(number)}
