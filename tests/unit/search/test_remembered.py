@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-import pytest
 from tests.unit.search.builders import VLLM, model, nvidia
 
 from haqa_contract import Workload
@@ -30,9 +29,10 @@ def test_packed_it_takes_little() -> None:
     assert len(pack(L40S)) < 60 * len(L40S.candidates)
 
 
-def test_what_trials_have_closed_is_not_packed() -> None:
-    with pytest.raises(ValueError, match="1 candidates are closed"):
-        pack(L40S.closing({L40S.candidates[0]: "it failed"}))
+def test_what_is_closed_stays_so() -> None:
+    found = unpack(pack(L40S.closing({L40S.candidates[0]: "it failed"})))
+    assert dict(found.closed) == {L40S.candidates[0]: "it failed"}
+    assert not found.open_mask(())[0]
 
 
 def test_what_there_is_no_room_for_is_unpacked_and_not_made_again() -> None:

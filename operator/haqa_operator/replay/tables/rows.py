@@ -150,10 +150,11 @@ class RowReader:
         column = self.columns.trial.get(EXPECTED)
         for line in lines:
             factor = self._number(line, column)
-            if factor is not None and factor <= 0:
+            if factor is None:
+                continue
+            if factor <= 0:
                 raise TableError(f"{self._where(line, column or '')}: {factor:g} must be above 0, in baselines")
-            if factor is not None:
-                return factor
+            return factor
         return None
 
     def _refuse_mixtures(self, configuration: Configuration, lines: Sequence[Line]) -> None:
